@@ -1,0 +1,1 @@
+"""Parameter-efficient methods: which weights are added or trained."""

@@ -1,0 +1,1 @@
+"""Rows in, tokenised rows and micro-batches out."""

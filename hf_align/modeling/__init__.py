@@ -1,0 +1,1 @@
+"""Models: loading, attention over segments, log-probabilities of targets, precision, quantisation."""

@@ -1,0 +1,238 @@
+"""Attention over segments: sequences lie side by side in one row and never see each other.
+
+Registered with transformers' ``AttentionInterface`` under the name ``hf_align_segments``, so that every
+model family which calls a registered function can be packed. A packed forward pass carries
+
+* ``segments`` (:class:`hf_align.types.Segments`) as a keyword argument through the whole model, and
+* a four-dimensional ``attention_mask``, which transformers hands on as it is. Without it transformers
+  would infer packing from jumps in ``position_ids`` and build a dense T x T mask, and with a mask of ones
+  it would let the sequences see each other.
+
+Without ``segments`` (padded batches, generation) the function is plain scaled dot-product attention with
+the mask that transformers builds. What this module leaves out: shared prefixes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from hf_align.types import Segments
+
+logger = logging.getLogger(__name__)
+
+SEGMENT_ATTENTION = "hf_align_segments"
+SEGMENT_ATTENTION_LOOP = "hf_align_segments_loop"
+
+
+def register_segment_attention() -> None:
+    """Make both implementations known to transformers. Calling it again changes nothing.
+
+    ``hf_align_segments`` uses PyTorch's variable-length kernel where it applies (CUDA, half precision, no
+    soft-capping); ``hf_align_segments_loop`` never does.
+    """
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)
+    AttentionInterface.register(SEGMENT_ATTENTION_LOOP, segment_attention_loop)
+    # Without a mask function of the same name transformers builds no mask at all, and the padding of a
+    # padded batch would be attended to.
+    AttentionMaskInterface.register(SEGMENT_ATTENTION, sdpa_mask)
+    AttentionMaskInterface.register(SEGMENT_ATTENTION_LOOP, sdpa_mask)
+
+
+def segment_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    segments: Segments | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each segment.
+
+    ``query`` (B, H, T, D), ``key`` and ``value`` (B, H_kv, T, D) with H a multiple of H_kv; returns
+    ``(output (B, T, H, D), None)``. With ``segments`` B must be 1 and ``attention_mask`` is ignored.
+    ``sliding_window`` counts the query's own position, as in transformers; ``softcap`` c replaces each
+    score s by c * tanh(s / c) (Gemma 2, arXiv 2408.00118).
+    """
+    _refuse_unknown(kwargs, packed=segments is not None)
+    if segments is None:
+        return _unpacked(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            scaling=scaling,
+            dropout=dropout,
+            softcap=softcap,
+            sliding_window=sliding_window,
+            **kwargs,
+        )
+    if _varlen_applies(query, dropout, softcap):
+        return _varlen(query, key, value, segments, scaling, sliding_window), None
+    return _loop(query, key, value, segments, scaling, dropout, sliding_window, softcap), None
+
+
+def segment_attention_loop(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    segments: Segments | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """As :func:`segment_attention`, one segment after the other on every device."""
+    if segments is None:
+        return segment_attention(module, query, key, value, attention_mask, **kwargs)
+    _refuse_unknown(kwargs, packed=True)
+    options = {name: kwargs.get(name) for name in ("scaling", "sliding_window", "softcap")}
+    return _loop(query, key, value, segments, dropout=kwargs.get("dropout", 0.0), **options), None
+
+
+def _refuse_unknown(kwargs: dict[str, Any], *, packed: bool) -> None:
+    """Attention sinks and position biases change the result: a model that needs them is not packed."""
+    names = ("s_aux", "position_bias") if packed else ("s_aux",)
+    for name in names:
+        if kwargs.get(name) is not None:
+            raise TypeError(f"segment attention does not support {name}")
+
+
+def _unpacked(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None,
+    dropout: float,
+    softcap: float | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    if softcap is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+        return output, None
+    mask = attention_mask
+    if mask is None and query.shape[2] > 1:
+        mask = _causal_mask(query.shape[2], None, query.device)
+    return _softcapped(query, key, value, mask, scaling, dropout, softcap).transpose(1, 2), None
+
+
+def _loop(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    scaling: float | None,
+    dropout: float,
+    sliding_window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    grouped = query.shape[1] != key.shape[1]
+    outputs = []
+    for start, length in zip(segments.starts, segments.lengths, strict=True):
+        q, k, v = (x.narrow(2, start, length) for x in (query, key, value))
+        windowed = sliding_window is not None and length > sliding_window
+        if softcap is not None:
+            mask = _causal_mask(length, sliding_window, query.device)
+            outputs.append(_softcapped(q, k, v, mask, scaling, dropout, softcap))
+        else:
+            outputs.append(
+                functional.scaled_dot_product_attention(
+                    q,
+                    k,
+                    v,
+                    attn_mask=_causal_mask(length, sliding_window, query.device) if windowed else None,
+                    dropout_p=dropout,
+                    is_causal=not windowed,
+                    scale=scaling,
+                    enable_gqa=grouped,
+                )
+            )
+    return torch.cat(outputs, dim=2).transpose(1, 2)
+
+
+def _causal_mask(length: int, sliding_window: int | None, device: torch.device) -> torch.Tensor:
+    """(length, length) bool, True where the query (row) may see the key (column)."""
+    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return mask if sliding_window is None else mask.triu(1 - sliding_window)
+
+
+def _softcapped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    dropout: float,
+    softcap: float,
+) -> torch.Tensor:
+    """Soft-capped attention, written out because no fused PyTorch kernel offers it on every device."""
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key = key.repeat_interleave(groups, dim=1)
+        value = value.repeat_interleave(groups, dim=1)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = softcap * torch.tanh(query @ key.transpose(-1, -2) * (scale / softcap))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return functional.dropout(weights, p=dropout, training=dropout > 0) @ value
+
+
+def _varlen_applies(query: torch.Tensor, dropout: float, softcap: float | None) -> bool:
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    return query.is_cuda and half and dropout == 0.0 and softcap is None and _varlen_kernel() is not None
+
+
+def _varlen_kernel() -> Callable[..., Any] | None:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
+
+
+def _varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    kernel = _varlen_kernel()
+    assert kernel is not None
+    # The kernel's window counts the keys to the left of the query, without the query's own position.
+    left = -1 if sliding_window is None else sliding_window - 1
+    longest = segments.max_length
+    output = kernel(
+        *(x[0].transpose(0, 1) for x in (query, key, value)),
+        segments.cu_seqlens,
+        segments.cu_seqlens,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(left, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return output.unsqueeze(0)

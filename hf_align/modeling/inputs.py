@@ -1,0 +1,21 @@
+"""How a batch is handed to a model: the keyword arguments of one forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hf_align.types import Batch
+
+
+def model_inputs(batch: Batch) -> dict[str, Any]:
+    """Arguments for the ``forward`` of a model with segment attention and a target head."""
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids, "shift_labels": batch.shift_labels}
+    if batch.segments is None:
+        # Padding is on the right, where the models' own positions are right; some (BLOOM, MPT) take none.
+        inputs["attention_mask"] = batch.attention_mask
+    else:
+        inputs["position_ids"] = batch.position_ids
+        inputs["segments"] = batch.segments
+        # Four dimensions: transformers hands such a mask on untouched and builds none of its own.
+        inputs["attention_mask"] = batch.segments.cu_seqlens.view(1, 1, 1, -1)
+    return inputs

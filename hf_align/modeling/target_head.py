@@ -1,0 +1,118 @@
+"""Log-probabilities of the target tokens, computed inside the model's own ``forward``.
+
+``install_target_head`` gives a causal language model a second way to be called: with ``shift_labels`` its
+``forward`` runs the trunk once and the language-model head on target positions only, in chunks that bound
+the memory of the logits, and returns :class:`TargetOutput`. Without ``shift_labels`` nothing changes.
+
+It happens inside ``forward`` because DistributedDataParallel and FSDP synchronise gradients for what goes
+through the wrapped model's ``forward`` alone. The head is the model's own code (scaling and soft-capping
+of the logits included): the original ``forward`` is called with a trunk that returns the chosen states.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from hf_align.types import IGNORE_INDEX
+
+MAX_LOGITS_PER_CHUNK = 2**27
+"""Logits that are held at once, 512 MiB in float32; beyond it they are recomputed in the backward pass."""
+
+
+@dataclass
+class TargetOutput(ModelOutput):
+    """Per target token, in row-major order of ``shift_labels``, N in all.
+
+    ``logps`` (N,) float32: log-probability in nats, differentiable. ``correct`` (N,) bool: whether the
+    target was the most probable token.
+    """
+
+    logps: torch.Tensor | None = None
+    correct: torch.Tensor | None = None
+
+
+def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_PER_CHUNK) -> None:
+    """Teach ``model.forward`` the keyword ``shift_labels`` (B, T), int64 with -100 where nothing counts.
+
+    ``max_logits`` bounds chunk size x vocabulary size.
+    """
+    # An instance may already carry a patched forward (Accelerate's device hooks do): it is kept and called.
+    patched = model.__dict__.get("forward")
+
+    @functools.wraps(type(model).forward)
+    def forward(
+        self: PreTrainedModel, *args: Any, shift_labels: torch.Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        original = patched or functools.partial(type(self).forward, self)
+        if shift_labels is None:
+            return original(*args, **kwargs)
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        trunk_output = self.base_model(*args, **given, use_cache=False)
+        states = trunk_output.last_hidden_state
+        counted = shift_labels != IGNORE_INDEX
+        chunk = max(1, max_logits // self.config.get_text_config().vocab_size)
+        head = functools.partial(_head, original, self.base_model, type(trunk_output))
+        return _target_output(head, states[counted], shift_labels[counted], chunk)
+
+    # Bound as a method, so that a deep copy of the model gets a forward of its own.
+    model.forward = types.MethodType(forward, model)
+
+
+def _target_output(
+    head: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor, labels: torch.Tensor, chunk: int
+) -> TargetOutput:
+    """``states`` (N, d) and ``labels`` (N,) to log-probabilities; ``head`` maps (n, d) to logits (n, V)."""
+    if len(states) <= chunk:
+        logps, correct = _score(head, states, labels)
+        return TargetOutput(logps=logps, correct=correct)
+    pieces = [
+        checkpoint(_score, head, some, some_labels, use_reentrant=False)
+        for some, some_labels in zip(states.split(chunk), labels.split(chunk), strict=True)
+    ]
+    return TargetOutput(
+        logps=torch.cat([logps for logps, _ in pieces]), correct=torch.cat([right for _, right in pieces])
+    )
+
+
+def _score(
+    head: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = head(states)
+    # float32 whatever the precision of the matrix product: bfloat16 keeps three digits of a logit only.
+    logps = -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    return logps, logits.detach().argmax(-1) == labels
+
+
+def _head(
+    original: Callable[..., Any], trunk: torch.nn.Module, output_type: type[ModelOutput], states: torch.Tensor
+) -> torch.Tensor:
+    """The model's own head on ``states`` (n, d), as logits (n, V)."""
+    placeholder = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
+    with _trunk_returns(trunk, output_type(last_hidden_state=states.unsqueeze(0))):
+        return original(input_ids=placeholder, use_cache=False).logits[0]
+
+
+@contextmanager
+def _trunk_returns(trunk: torch.nn.Module, output: ModelOutput) -> Iterator[None]:
+    def forward(*_: Any, **__: Any) -> ModelOutput:
+        return output
+
+    previous = trunk.__dict__.get("forward")
+    trunk.forward = forward
+    try:
+        yield
+    finally:
+        if previous is None:
+            del trunk.__dict__["forward"]
+        else:
+            trunk.forward = previous

@@ -1,0 +1,1 @@
+"""Objectives: (model, batch) to a summed loss, wiring losses to models."""

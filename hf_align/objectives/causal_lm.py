@@ -1,0 +1,23 @@
+"""Next-token prediction on the target tokens: supervised fine-tuning and GPT-style pre-training."""
+
+from __future__ import annotations
+
+import torch
+
+from hf_align.losses import negative_log_likelihood
+from hf_align.modeling.inputs import model_inputs
+from hf_align.types import Batch, LossOutput
+
+
+def causal_lm(model: torch.nn.Module, batch: Batch) -> LossOutput:
+    """Summed negative log-likelihood of the batch's targets.
+
+    ``model``: a causal language model with a target head installed, wrapped or not. ``metrics`` holds
+    ``correct``: how many targets were the model's first choice.
+    """
+    output = model(**model_inputs(batch))
+    return LossOutput(
+        loss_sum=negative_log_likelihood(output["logps"]).sum(),
+        count=batch.target_tokens,
+        metrics={"correct": output["correct"].sum()},
+    )
