@@ -1,0 +1,201 @@
+"""Fine-tune a causal language model on instructions, with the loss on the answers only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hf_align.config import SftConfig, load_config
+
+if TYPE_CHECKING:
+    from hf_align.data.prepare import PreparedData
+    from hf_align.training.trainer import AlignTrainer
+
+logger = logging.getLogger("hf_align.sft")
+
+MASK_SAMPLES = 6
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read the recipe from ``argv`` and run it; returns the content of run.json."""
+    # Errors in the recipe are reported before anything heavy is imported.
+    config = load_config(SftConfig, argv, command="sft", description=__doc__ or "")
+    return run(config)
+
+
+def run(config: SftConfig) -> dict[str, Any]:
+    """Train as ``config`` says; returns the content of the run's run.json.
+
+    Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
+    """
+    from hf_align.data.prepare import prepare_datasets
+    from hf_align.modeling.loading import load_tokenizer
+    from hf_align.modeling.precision import resolve_precision
+    from hf_align.reporting.mask_view import mask_sample
+    from hf_align.training import launch, resume, run_folder
+
+    training = config.training
+    is_main = launch.start(use_cpu=training.use_cpu)
+    precision = resolve_precision(training.precision, use_cpu=training.use_cpu)
+    tokenizer = load_tokenizer(config.model)
+    data = prepare_datasets(config.data, tokenizer, seed=training.seed)
+    if is_main:
+        print(data.report.summary(), flush=True)
+
+    digest = None if config.data.streaming else resume.rows_digest(data.train)
+    identity = resume.run_identity(config.to_flat(), digest)
+    checkpoint = resume.find_checkpoint(training.output_dir, training.resume_from_checkpoint)
+    if checkpoint is not None:
+        resume.check_identity(checkpoint, identity, force=training.force_resume)
+    if is_main:
+        run_folder.prepare_output_dir(training.output_dir, resuming=checkpoint is not None)
+    launch.wait_for_everyone()
+    record = run_folder.RunRecord(
+        "sft", config, training.output_dir, resuming=checkpoint is not None, main=is_main
+    )
+    shown = [] if config.data.streaming else list(data.train[:MASK_SAMPLES])
+    record.update(
+        data_report=data.report.to_dict(), mask_samples=[mask_sample(row, tokenizer) for row in shown]
+    )
+    try:
+        trainer, facts = _build(config, tokenizer, data, precision, identity)
+        record.update(model=facts)
+        _train(config, trainer, tokenizer, data, record, checkpoint)
+    except BaseException:
+        record.update(status="interrupted")
+        raise
+    if is_main:
+        _finish(training.output_dir, record)
+    return record.content
+
+
+def _build(
+    config: SftConfig, tokenizer: Any, data: PreparedData, precision: Any, identity: dict[str, Any]
+) -> tuple[AlignTrainer, dict[str, Any]]:
+    """The trainer, and what run.json says of the model."""
+    from functools import partial
+
+    import transformers
+
+    from hf_align.adapters.factory import apply_adapter, count_parameters
+    from hf_align.data.packing import pack_rows, pad_rows
+    from hf_align.modeling.loading import load_model
+    from hf_align.modeling.neftune import install_neftune
+    from hf_align.modeling.packing_probe import enable_segment_attention
+    from hf_align.modeling.target_head import install_target_head
+    from hf_align.objectives.causal_lm import causal_lm
+    from hf_align.training import arguments, callbacks, resume, streaming, trainer
+
+    training = config.training
+    # New adapter weights are drawn from the global generator.
+    transformers.set_seed(training.seed)
+    base = load_model(
+        config.model,
+        trainable_base=config.adapter.adapter == "none",
+        precision=precision,
+        use_cpu=training.use_cpu,
+    )
+    packed = config.data.packing and enable_segment_attention(base)
+    install_target_head(base)
+    if training.neftune_noise_alpha:
+        install_neftune(base, training.neftune_noise_alpha)
+    model = apply_adapter(base, config.adapter)
+    total, trainable = count_parameters(model)
+    logger.info("%s: %s parameters, %s trained", config.model.model_name_or_path, f"{total:,}", f"{trainable:,}")
+
+    rows: Any = data.train
+    steps = None
+    args = None
+    if config.data.streaming:
+        args = arguments.training_arguments(training, precision=precision, steps_per_epoch=None)
+        rows = streaming.RankStream(data.train, rank=args.process_index, world_size=args.world_size)
+    else:
+        per_step = arguments.rows_per_rank(training)
+        world = arguments.world_size()
+        steps = trainer.steps_per_epoch(len(data.train), per_step * world)
+        args = arguments.training_arguments(training, precision=precision, steps_per_epoch=steps)
+    watchers: list[Any] = [
+        resume.RunIdentity(identity),
+        callbacks.ProgressBar(),
+        callbacks.MetricsWriter(training.output_dir),
+    ]
+    if training.early_stopping_patience is not None:
+        watchers.append(transformers.EarlyStoppingCallback(training.early_stopping_patience))
+    result = trainer.AlignTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        eval_dataset=data.eval or None,
+        processing_class=tokenizer,
+        callbacks=watchers,
+        max_tokens_per_batch=training.max_tokens_per_batch,
+        task=trainer.Task(
+            collate=pack_rows if packed else partial(pad_rows, pad_token_id=tokenizer.pad_token_id),
+            objective=causal_lm,
+            units=trainer.target_units,
+            padded=not packed,
+        ),
+    )
+    result.remove_callback(transformers.PrinterCallback)
+    return result, {
+        "name": config.model.model_name_or_path,
+        "class": type(base).__name__,
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "precision": precision,
+        "attention": "segments" if packed else "padded",
+        "adapter": config.adapter.adapter,
+    }
+
+
+def _train(
+    config: SftConfig, trainer: AlignTrainer, tokenizer: Any, data: PreparedData, record: Any, checkpoint: Any
+) -> None:
+    """Evaluate and sample, train, evaluate and sample again, save."""
+    from hf_align.training.samples import SampleSet
+
+    metrics: dict[str, Any] = dict(record.content.get("final_metrics") or {})
+    samples = SampleSet(trainer.model, tokenizer, data.eval_examples, data.eval, config.samples)
+    if checkpoint is None:
+        if data.eval:
+            before = trainer.evaluate()
+            metrics["eval_loss_before"] = before["eval_loss"]
+        record.update(final_metrics=metrics)
+        samples.generate("before", seed=config.training.seed, main=record.main)
+    else:
+        samples.restore(record.content.get("generations") or [])
+    record.update(**samples.record())
+    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    metrics["train_loss"] = result.training_loss
+    metrics["steps"] = trainer.state.global_step
+    if data.eval:
+        metrics |= trainer.evaluate()
+    samples.generate("after", seed=config.training.seed, main=record.main)
+    samples.set_stop_tokens()
+    trainer.save_model()
+    record.update(
+        status="completed",
+        final_metrics=metrics,
+        tokens_per_second=trainer.totals["tokens"] / max(trainer.totals["seconds"], 1e-9),
+        peak_memory_bytes=trainer.peak_memory_bytes(),
+        data_report=data.report.to_dict(),
+        **samples.record(),
+    )
+
+
+def _finish(output_dir: str, record: Any) -> None:
+    """Write the report and the model card, and say what came out."""
+    from hf_align.reporting.html import write_report
+    from hf_align.reporting.model_card import write_model_card
+
+    report = write_report(output_dir)
+    write_model_card(output_dir)
+    metrics = record.content["final_metrics"]
+    if "eval_loss" in metrics:
+        before = metrics.get("eval_loss_before")
+        print(f"held-out loss: {f'{before:.4f} -> ' if before else ''}{metrics['eval_loss']:.4f}")
+    match = record.content.get("sample_exact_match") or {}
+    if "after" in match:
+        print(f"held-out samples answered exactly: {match.get('before', 0):.0%} -> {match['after']:.0%}")
+    print(f"{record.content['tokens_per_second']:,.0f} tokens/s; model in {output_dir}; report: {report}")

@@ -1,0 +1,1 @@
+"""The training loop: one subclass of transformers.Trainer, its callbacks, resuming."""

@@ -1,0 +1,90 @@
+"""A recipe's training section as transformers.TrainingArguments."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from hf_align.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from hf_align.modeling.precision import Precision
+
+
+def rows_per_rank(config: TrainingConfig) -> int:
+    """Rows that one rank contributes to an optimizer step."""
+    return config.per_device_train_batch_size * config.gradient_accumulation_steps
+
+
+def world_size() -> int:
+    """Processes that train together; known once :func:`hf_align.training.launch.start` has run."""
+    from accelerate import PartialState
+
+    return int(PartialState().num_processes)
+
+
+def training_arguments(
+    config: TrainingConfig, *, precision: Precision, steps_per_epoch: int | None
+) -> TrainingArguments:
+    """``steps_per_epoch``: optimizer steps of one epoch, or None for a stream, whose ``max_steps`` is set.
+
+    Trainer sees one batch per optimizer step and rank; accumulation happens inside the step, by tokens.
+    """
+    from transformers import TrainingArguments
+
+    if config.max_steps > 0:
+        total_steps = config.max_steps
+    else:
+        assert steps_per_epoch is not None
+        total_steps = math.ceil(config.num_train_epochs * steps_per_epoch)
+    warmup = config.warmup_steps
+    options: dict[str, Any] = {}
+    if config.torch_compile:
+        options["torch_compile"] = True
+    if config.gradient_checkpointing:
+        options["gradient_checkpointing"] = True
+        options["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
+    return TrainingArguments(
+        output_dir=config.output_dir,
+        seed=config.seed,
+        num_train_epochs=config.num_train_epochs,
+        max_steps=config.max_steps,
+        per_device_train_batch_size=rows_per_rank(config),
+        per_device_eval_batch_size=config.per_device_eval_batch_size,
+        gradient_accumulation_steps=1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        lr_scheduler_kwargs=dict(config.lr_scheduler_kwargs),
+        warmup_steps=math.ceil(warmup * total_steps) if 0 < warmup < 1 else int(warmup),
+        weight_decay=config.weight_decay,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        adam_epsilon=config.adam_epsilon,
+        max_grad_norm=config.max_grad_norm,
+        optim=config.optim,
+        neftune_noise_alpha=config.neftune_noise_alpha,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=config.use_cpu,
+        logging_strategy="steps",
+        logging_steps=config.logging_steps,
+        logging_first_step=True,
+        # A loss that is not a number is shown as such, not replaced by an average.
+        logging_nan_inf_filter=False,
+        eval_strategy=config.eval_strategy,
+        eval_steps=config.eval_steps,
+        save_strategy=config.save_strategy,
+        save_steps=config.save_steps,
+        save_total_limit=config.save_total_limit,
+        load_best_model_at_end=config.load_best_model_at_end,
+        metric_for_best_model="eval_loss" if config.eval_strategy != "no" else None,
+        greater_is_better=False if config.eval_strategy != "no" else None,
+        report_to=[tracker for tracker in config.report_to if tracker != "none"],
+        run_name=config.run_name,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        **options,
+    )

@@ -1,0 +1,201 @@
+"""The training loop: transformers.Trainer with steps that are sets of rows and losses that are token sums.
+
+Trainer sees one batch of rows per optimizer step and rank. ``training_step`` cuts it into micro-batches by
+the token budget and runs them with the step-wide normalisation
+
+    loss = (sum of the local losses) x processes / (units of the whole step on all ranks),
+
+so that the gradient, averaged over ranks, is the gradient of the mean loss per unit (per target token, for
+language modelling) of the step, however it was cut. What this module leaves out: mathematics (objectives
+and losses hold it) and files (callbacks write them).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import Trainer
+
+from hf_align.data.batching import StepSampler, split_by_tokens
+from hf_align.data.packing import to_device
+from hf_align.losses import perplexity
+from hf_align.training.memory import peak_memory_bytes
+from hf_align.types import Batch, LossOutput, TokenizedRow
+
+Rows = Sequence[TokenizedRow]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a stage trains: how rows become a batch, what is computed on it, and what it is divided by.
+
+    ``collate``: rows to one micro-batch. ``objective``: (model, batch) to summed losses. ``units``: how
+    many units (target tokens, pairs) a row has. ``padded``: whether a micro-batch costs its padding.
+    """
+
+    collate: Callable[[Rows], Batch]
+    objective: Callable[[torch.nn.Module, Batch], LossOutput]
+    units: Callable[[TokenizedRow], int]
+    padded: bool = False
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One rank's micro-batches of a step, and the sums over all ranks."""
+
+    micro_batches: list[list[TokenizedRow]]
+    units: int
+    tokens: int
+
+
+class EpochDataLoader(DataLoader[Any]):
+    """A DataLoader whose sampler is told the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+class AlignTrainer(Trainer):
+    """Overrides ``get_train_dataloader``, ``training_step``, ``evaluate``, ``log`` and nothing else."""
+
+    def __init__(self, *, task: Task, max_tokens_per_batch: int, **kwargs: Any) -> None:
+        super().__init__(data_collator=list, **kwargs)
+        self.task = task
+        self.max_tokens_per_batch = max_tokens_per_batch
+        self._interval = {"tokens": 0.0, "units": 0.0, "seconds": 0.0}
+        self.totals = {"tokens": 0.0, "seconds": 0.0}
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        rows = self.train_dataset
+        if isinstance(rows, IterableDataset):
+            return DataLoader(rows, batch_size=self.args.per_device_train_batch_size, collate_fn=list)
+        sampler = StepSampler(
+            len(rows),
+            self.args.per_device_train_batch_size * self.args.world_size,
+            seed=self.args.seed,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+        )
+        # Not prepared by Accelerate: its sharding repeats or drops rows to even out the ranks.
+        return EpochDataLoader(rows, batch_sampler=sampler, collate_fn=list)
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        started = time.perf_counter()
+        model.train()
+        if callable(getattr(self.optimizer, "train", None)):
+            self.optimizer.train()
+        plan = self._plan(inputs, self.max_tokens_per_batch)
+        loss = torch.zeros((), device=self.args.device)
+        for i, rows in enumerate(plan.micro_batches):
+            last = i == len(plan.micro_batches) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                output = self.task.objective(model, self._batch(rows))
+                scaled = output.loss_sum * (self.args.world_size / plan.units)
+                self.accelerator.backward(scaled)
+            loss += scaled.detach()
+        self._count(plan, time.perf_counter() - started)
+        return loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Mean loss per unit over all rows (not the mean of batch means), perplexity and token accuracy."""
+        rows = list(self.eval_dataset if eval_dataset is None else eval_dataset)
+        mine = rows[self.args.process_index :: self.args.world_size]
+        plan = self._plan(mine, self.max_tokens_per_batch)
+        model = self.model
+        was_training = model.training
+        model.eval()
+        sums = torch.zeros(2, dtype=torch.float64)
+        with torch.no_grad(), self.accelerator.autocast():
+            for micro_batch in plan.micro_batches:
+                output = self.task.objective(model, self._batch(micro_batch))
+                correct = output.metrics.get("correct", torch.zeros(()))
+                sums += torch.tensor([output.loss_sum.item(), correct.item()], dtype=torch.float64)
+        model.train(was_training)
+        loss_sum, correct_sum = self._sum_over_ranks(sums)
+        loss = loss_sum / plan.units
+        metrics = {
+            f"{metric_key_prefix}_loss": loss,
+            f"{metric_key_prefix}_perplexity": perplexity(loss),
+            f"{metric_key_prefix}_token_accuracy": correct_sum / plan.units,
+            f"{metric_key_prefix}_target_tokens": plan.units,
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            seconds = self._interval["seconds"]
+            logs["target_tokens"] = self._interval["units"]
+            logs["tokens_per_second"] = self._interval["tokens"] / seconds if seconds else 0.0
+            logs["peak_memory_bytes"] = peak_memory_bytes(self.args.device)
+            self._interval = dict.fromkeys(self._interval, 0.0)
+        super().log(logs, start_time)
+
+    def peak_memory_bytes(self) -> int:
+        """Peak of this process so far."""
+        return peak_memory_bytes(self.args.device)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """6 per parameter and token (arXiv 2001.08361, table 1), on this rank."""
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return 6 * parameters * sum(len(row) for row in inputs)
+
+    def _batch(self, rows: Rows) -> Batch:
+        return to_device(self.task.collate(rows), self.args.device)
+
+    def _plan(self, rows: Rows, max_tokens: int) -> StepPlan:
+        micro_batches = split_by_tokens(rows, max_tokens, padded=self.task.padded)
+        mine = [
+            sum(self.task.units(row) for row in rows),
+            sum(len(row) for row in rows),
+            len(micro_batches),
+        ]
+        everyone = np.array([mine])
+        if self.args.world_size > 1:
+            gathered = self.accelerator.gather(torch.tensor([mine], device=self.args.device))
+            everyone = gathered.cpu().numpy()
+        # Every rank runs the same number of forward passes: sharded models meet in each of them.
+        while len(micro_batches) < everyone[:, 2].max():
+            micro_batches.append([_without_targets()])
+        return StepPlan(micro_batches, units=int(everyone[:, 0].sum()), tokens=int(everyone[:, 1].sum()))
+
+    def _sum_over_ranks(self, values: torch.Tensor) -> list[float]:
+        if self.args.world_size > 1:
+            values = self.accelerator.gather(values.unsqueeze(0).to(self.args.device)).sum(dim=0)
+        result: list[float] = values.tolist()
+        return result
+
+    def _count(self, plan: StepPlan, seconds: float) -> None:
+        if self.args.device.type == "cuda":
+            torch.cuda.synchronize()
+        for name, value in (("tokens", plan.tokens), ("units", plan.units), ("seconds", seconds)):
+            self._interval[name] += value
+            if name in self.totals:
+                self.totals[name] += value
+
+
+def target_units(row: TokenizedRow) -> int:
+    """The unit of language modelling: target tokens."""
+    return row.target_tokens
+
+
+def steps_per_epoch(rows: int, rows_per_step: int) -> int:
+    return math.ceil(rows / rows_per_step)
+
+
+def _without_targets() -> TokenizedRow:
+    """A row that costs two tokens and adds nothing to the loss."""
+    return TokenizedRow(np.zeros(2, dtype=np.int32), np.zeros(2, dtype=bool))
