@@ -56,4 +56,6 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 def _linear_names(model: torch.nn.Module) -> list[str]:
     import torch
 
-    return sorted({name.split(".")[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
+    return sorted(
+        {name.split(".")[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    )

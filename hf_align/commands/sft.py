@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import SftConfig, load_config
@@ -102,7 +103,9 @@ def _build(
         install_neftune(base, training.neftune_noise_alpha)
     model = apply_adapter(base, config.adapter)
     total, trainable = count_parameters(model)
-    logger.info("%s: %s parameters, %s trained", config.model.model_name_or_path, f"{total:,}", f"{trainable:,}")
+    logger.info(
+        "%s: %s parameters, %s trained", config.model.model_name_or_path, f"{total:,}", f"{trainable:,}"
+    )
 
     rows: Any = data.train
     steps = None
@@ -170,10 +173,13 @@ def _train(
     metrics["train_loss"] = result.training_loss
     metrics["steps"] = trainer.state.global_step
     if data.eval:
-        metrics |= trainer.evaluate()
+        metrics |= trainer.last_evaluation() or trainer.evaluate()
     samples.generate("after", seed=config.training.seed, main=record.main)
     samples.set_stop_tokens()
     trainer.save_model()
+    if record.main:
+        # A pickle, and nothing in it that run.json does not say.
+        Path(config.training.output_dir, "training_args.bin").unlink(missing_ok=True)
     record.update(
         status="completed",
         final_metrics=metrics,

@@ -1,1 +1,6 @@
 """Rows in, tokenised rows and micro-batches out."""
+
+from hf_align.data.chat import prompt_ids, render_prompt
+from hf_align.data.prepare import PreparedData, prepare_datasets
+
+__all__ = ["PreparedData", "prepare_datasets", "prompt_ids", "render_prompt"]

@@ -21,7 +21,9 @@ class StepSampler:
     ``seed`` and the epoch (set by ``set_epoch``) only, so every rank draws the same permutation.
     """
 
-    def __init__(self, rows: int, rows_per_step: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, rows: int, rows_per_step: int, *, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
         if rows < 1 or rows_per_step < 1:
             raise ValueError(f"need at least one row and one row a step, got {rows} and {rows_per_step}")
         self.rows = rows

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import ModelConfig
-from hf_align.data.chat import resolve_chat_template
+from hf_align.data.chat_format import resolve_chat_template
 from hf_align.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,12 +44,16 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer.chat_template = resolve_chat_template(config.chat_template_path)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
-            raise UserError(f"{key}: the tokenizer of '{name}' has neither a pad nor an end-of-sequence token")
+            raise UserError(
+                f"{key}: the tokenizer of '{name}' has neither a pad nor an end-of-sequence token"
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_model(config: ModelConfig, *, trainable_base: bool, precision: Precision, use_cpu: bool) -> PreTrainedModel:
+def load_model(
+    config: ModelConfig, *, trainable_base: bool, precision: Precision, use_cpu: bool
+) -> PreTrainedModel:
     """A causal language model for training.
 
     ``dtype: auto`` keeps float32 weights where the base itself is trained, since an optimizer step is

@@ -20,6 +20,7 @@ from hf_align.modeling.attention import (
     register_segment_attention,
 )
 from hf_align.modeling.inputs import model_inputs
+from hf_align.modeling.quantization import independent_rows
 from hf_align.types import TokenizedRow
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def _run(model: PreTrainedModel, rows: list[TokenizedRow], *, packed: bool) -> t
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), independent_rows(model):
             return model.base_model(**inputs, use_cache=False).last_hidden_state[0].float()
     finally:
         model.train(training)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import ModelConfig
@@ -30,13 +33,55 @@ def quantization_config(config: ModelConfig, precision: Precision) -> Any | None
 
 
 def prepare_quantized(model: torch.nn.Module) -> None:
-    """Keep 4-bit layers trainable through on processors with AVX512-BF16.
+    """Keep 4-bit layers trainable through on processors with AVX512-BF16, and 8-bit layers quiet.
 
-    There, bitsandbytes 0.50 repacks the weights in the first forward pass in evaluation mode, and
-    training afterwards bypasses autograd: gradients are wrong and nothing says so.
+    There, bitsandbytes 0.50 repacks 4-bit weights in the first forward pass in evaluation mode, and
+    training afterwards bypasses autograd: gradients are wrong and nothing says so. Its int8 layers log the
+    same warning in every call.
     """
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+    bitsandbytes_log = logging.getLogger("bitsandbytes.autograd._functions")
+    if not any(isinstance(known, _Once) for known in bitsandbytes_log.filters):
+        bitsandbytes_log.addFilter(_Once())
+
+
+@contextlib.contextmanager
+def independent_rows(model: torch.nn.Module) -> Iterator[None]:
+    """Quantise int8 activations row by row only, so that one token's activations cannot touch another's.
+
+    LLM.int8() computes the columns that hold an outlier in any row of the batch in higher precision
+    (arXiv 2208.07339, section 3.2): the rounding of a sequence depends on its neighbours, packed or padded.
+    A test of whether sequences influence each other otherwise has to leave that out.
+    """
+    if not getattr(model, "is_loaded_in_8bit", False):
+        yield
+        return
+    from bitsandbytes.nn import Linear8bitLt
+
+    states = [module.state for module in model.modules() if isinstance(module, Linear8bitLt)]
+    thresholds = [state.threshold for state in states]
+    for state in states:
+        state.threshold = 0.0
+    try:
+        yield
+    finally:
+        for state, threshold in zip(states, thresholds, strict=True):
+            state.threshold = threshold
+
+
+class _Once(logging.Filter):
+    """Lets every message through once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        new = message not in self.seen
+        self.seen.add(message)
+        return new

@@ -26,7 +26,9 @@ class ProgressBar(TrainerCallback):
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         if self.bar is None or not logs:
             return
         if "loss" in logs:
@@ -50,7 +52,9 @@ class MetricsWriter(TrainerCallback):
         self.path = Path(output_dir) / METRICS_FILE
         self.started = time.perf_counter()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         if state.is_world_process_zero and logs and ("loss" in logs or "eval_loss" in logs):
             seconds = round(time.perf_counter() - self.started, 3)
             append_metrics(self.path, {"step": state.global_step, "time_seconds": seconds, **logs})

@@ -118,7 +118,11 @@ def _missing(folder: Path) -> str:
         json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"{STATE_FILE} is missing or broken"
-    weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model_fsdp*"), *folder.glob("global_step*")]
+    weights = [
+        *folder.glob("*.safetensors"),
+        *folder.glob("pytorch_model_fsdp*"),
+        *folder.glob("global_step*"),
+    ]
     if not weights:
         return "no weights"
     if not list(folder.glob("rng_state*.pth")):

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 BATCH = 16
 
 
-def stop_token_ids(
-    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TokenizedRow]
-) -> list[int]:
+def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TokenizedRow]) -> list[int]:
     """Ids that end an answer: the model's own, the tokenizer's, and what the trained rows end on."""
     own = model.generation_config.eos_token_id
     ids = set(own if isinstance(own, list) else [own])

@@ -72,6 +72,7 @@ class AlignTrainer(Trainer):
         self.max_tokens_per_batch = max_tokens_per_batch
         self._interval = {"tokens": 0.0, "units": 0.0, "seconds": 0.0}
         self.totals = {"tokens": 0.0, "seconds": 0.0}
+        self._evaluated: tuple[int, dict[str, float] | None] = (-1, None)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         rows = self.train_dataset
@@ -131,9 +132,16 @@ class AlignTrainer(Trainer):
             f"{metric_key_prefix}_token_accuracy": correct_sum / plan.units,
             f"{metric_key_prefix}_target_tokens": plan.units,
         }
+        self._evaluated = (self.state.global_step, dict(metrics))
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def last_evaluation(self) -> dict[str, float] | None:
+        """The figures of an evaluation of the weights as they are after training, if there was one."""
+        step, metrics = self._evaluated
+        # The best checkpoint's weights are not those of the last step.
+        return None if self.args.load_best_model_at_end or step != self.state.global_step else metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

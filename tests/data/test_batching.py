@@ -21,7 +21,8 @@ def test_every_row_is_seen_once_an_epoch_on_every_rank_count(
     rows: int, rows_per_step: int, world_size: int, epoch: int
 ) -> None:
     samplers = [
-        StepSampler(rows, rows_per_step, seed=7, rank=rank, world_size=world_size) for rank in range(world_size)
+        StepSampler(rows, rows_per_step, seed=7, rank=rank, world_size=world_size)
+        for rank in range(world_size)
     ]
     for sampler in samplers:
         sampler.set_epoch(epoch)

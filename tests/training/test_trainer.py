@@ -20,7 +20,9 @@ from hf_align.training import arguments, trainer
 ROWS = random_rows([12, 5, 21, 8, 3, 17, 9, 4, 14, 6], seed=3)
 
 
-def build(tmp_path: Path, *, padded: bool = False, budget: int = 4096, **options: Any) -> trainer.AlignTrainer:
+def build(
+    tmp_path: Path, *, padded: bool = False, budget: int = 4096, **options: Any
+) -> trainer.AlignTrainer:
     model = tiny_model("llama")
     assert padded or enable_segment_attention(model)
     install_target_head(model)
@@ -65,7 +67,9 @@ def trained(tmp_path: Path, **options: Any) -> tuple[list[float], torch.Tensor]:
     ],
     ids=str,
 )
-def test_batch_accumulation_and_budget_give_the_same_training(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_batch_accumulation_and_budget_give_the_same_training(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
     # 10 rows in steps of 4: the last step of the epoch is ragged.
     losses, weights = trained(tmp_path / "a", per_device_train_batch_size=4, num_train_epochs=2)
     other_losses, other_weights = trained(tmp_path / "b", num_train_epochs=2, **options)
@@ -87,7 +91,9 @@ def test_a_step_is_the_mean_over_its_target_tokens(tmp_path: Path) -> None:
     expected = [p - 0.5 * p.grad for p in model.parameters()]
     losses, weights = trained(tmp_path, per_device_train_batch_size=10, num_train_epochs=1)
     assert losses == [pytest.approx(by_hand.item(), rel=1e-5)]
-    torch.testing.assert_close(weights, torch.cat([p.detach().flatten() for p in expected]), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        weights, torch.cat([p.detach().flatten() for p in expected]), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_evaluation_is_averaged_over_tokens_whatever_the_batches(tmp_path: Path) -> None:

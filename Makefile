@@ -1,0 +1,145 @@
+# One command from a fresh clone to a trained model: make sft. "make help" lists the targets.
+#
+# Variables, given after the target (make sft RECIPE=recipes/sft/full.yaml ARGS="--max_steps 20"):
+#   RECIPE      recipe file to run
+#   ARGS        more arguments for the command, such as "--learning_rate 1e-4"
+#   NPROC       processes to train with, on CPU or GPUs (torchrun)
+#   ACCELERATE  an accelerate configuration file: start through "accelerate launch" instead
+#   RUN         run folder for "make report"; without it, the newest under runs/
+#   VENV        environment to use; an existing one that has what is needed is used as it is.
+#               For the Python you are in, as on Colab: VENV=$(python3 -c 'import sys; print(sys.prefix)')
+#   PYTHON      interpreter that makes a new environment (3.11 or newer)
+#   TORCH       what pip installs as PyTorch, before the rest; TORCH=torch takes the newest release
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+RECIPE ?= recipes/sft/quickstart.yaml
+ARGS ?=
+NPROC ?= 1
+ACCELERATE ?=
+RUN ?=
+VENV ?= .venv
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TEST_WORKERS ?= 2
+
+PY := $(VENV)/bin/python3
+MODEL := models/SmolLM2-135M-Instruct
+# A stamp says that the environment was complete when setup.cfg last changed.
+READY := $(VENV)/.hf_align-ready
+READY_DEV := $(VENV)/.hf_align-ready-dev
+SOURCES := hf_align tests scripts data
+TYPED := hf_align/types.py hf_align/errors.py hf_align/losses hf_align/config
+
+# The default model is built only where the recipe, or an override of its model, names it.
+MODEL_SOURCE = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(RECIPE)" 2>/dev/null))
+NEEDED_MODEL = $(if $(findstring $(MODEL),$(MODEL_SOURCE)),$(MODEL)/model.safetensors)
+
+# Several processes: torchrun, which works on CPU as well ("accelerate launch --cpu" starts one process).
+# The command itself compares the number of processes it finds with NPROC.
+export NPROC
+ifneq ($(ACCELERATE),)
+LAUNCH = $(PY) -m accelerate.commands.launch --config_file "$(ACCELERATE)" \
+	$(if $(filter-out 1,$(NPROC)),--num_processes $(NPROC)) -m hf_align
+else ifneq ($(NPROC),1)
+LAUNCH = export OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(THREADS_EACH)}; \
+	$(PY) -m torch.distributed.run --standalone --nproc_per_node $(NPROC) -m hf_align
+ON_CPU = $(shell $(PY) -c 'import torch; print("" if torch.cuda.is_available() else "--use_cpu true")')
+THREADS_EACH = $(shell $(PY) -c 'import os; print(max(1, (os.cpu_count() or 1) // $(NPROC)))')
+else
+LAUNCH = $(PY) -m hf_align
+endif
+
+##@ Train and look
+.PHONY: sft
+sft: $(READY) model-of-recipe ## fine-tune with RECIPE (default: the quickstart) and write a report
+	@$(LAUNCH) sft --config "$(RECIPE)" $(ON_CPU) $(ARGS)
+
+.PHONY: inspect
+inspect: $(READY) model-of-recipe ## show RECIPE's rows as trained: every token, and which ones count
+	@$(PY) -m hf_align inspect --config "$(RECIPE)" $(ARGS)
+
+.PHONY: report
+report: $(READY) ## write report.html again for RUN (default: the newest run)
+	@run="$(RUN)"; run="$${run:-$$(ls -td runs/*/ 2>/dev/null | head -n 1)}"; \
+	if [ -z "$$run" ]; then echo "error: there is no run folder under runs/; name one with RUN=" >&2; exit 2; fi; \
+	$(PY) -m hf_align report "$$run"
+
+##@ Set up
+.PHONY: install
+install: $(READY) ## make the environment VENV and install the package into it
+
+.PHONY: model
+model: $(MODEL)/model.safetensors ## build the default model under models/
+
+##@ Work on the code
+.PHONY: test
+test: $(READY_DEV) ## run the tests but the slow ones
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) -m "not slow" $(ARGS)
+
+.PHONY: test-all
+test-all: $(READY_DEV) ## run every test
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) $(ARGS)
+
+.PHONY: lint
+lint: $(READY_DEV) ## check style (ruff) and types (mypy)
+	$(PY) -m ruff check $(SOURCES)
+	$(PY) -m ruff format --check $(SOURCES)
+	$(PY) -m mypy $(TYPED)
+
+.PHONY: format
+format: $(READY_DEV) ## put the code into the house style (ruff)
+	$(PY) -m ruff check --fix $(SOURCES)
+	$(PY) -m ruff format $(SOURCES)
+
+.PHONY: clean
+clean: ## remove caches and build products; environment, models and runs stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage models/.building-*
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## list the targets
+	@echo "make TARGET [VARIABLE=value ...]      (the variables are explained at the top of the Makefile)"
+	@awk -F ':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
+
+# What the targets above build on.
+.SECONDEXPANSION:
+.PHONY: model-of-recipe
+model-of-recipe: $$(NEEDED_MODEL)
+
+$(MODEL)/model.safetensors: | $(READY)
+	@$(PY) scripts/build_default_model.py --output $(MODEL)
+
+$(PY):
+	@if [ -e "$(VENV)" ]; then \
+		echo "error: VENV=$(VENV) exists but is no Python environment (it has no bin/python3)" >&2; exit 2; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: hf_align needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1)." \
+		"Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@echo "Making the environment $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv "$(VENV)" || { rm -rf "$(VENV)"; exit 2; }
+
+$(READY): setup.cfg pyproject.toml scripts/check_environment.py | $(PY)
+	@$(call complete,demo)
+	@touch $@ 2>/dev/null || true
+
+$(READY_DEV): setup.cfg pyproject.toml scripts/check_environment.py | $(READY)
+	@$(call complete,dev)
+	@touch $@ 2>/dev/null || true
+
+# $(call complete,EXTRA): install what the environment lacks, PyTorch first, since asking for the package alone
+# would take PyTorch's newest build. Prints large downloads only. An environment that lacks nothing is left alone.
+PIP = $(PY) -m pip --disable-pip-version-check install --progress-bar off
+define complete
+echo "Checking $(VENV)"; $(PY) scripts/check_environment.py --extra $(1) && exit 0; set -o pipefail; \
+$(PY) -m pip --version > /dev/null 2>&1 || $(PY) -m ensurepip > /dev/null || exit 2; \
+show() { awk '/Downloading .*\.whl.*MB\)/ {print "  " $$2, $$3, $$4; fflush()} \
+	/^Installing collected/ {print "  installing " NF - 3 " packages"; fflush()}'; }; \
+if ! $(PY) scripts/check_environment.py --only torch; then \
+	echo "Installing $(TORCH)"; $(PIP) $(TORCH) | show || exit 2; fi; \
+echo "Installing hf_align and what it needs (a few minutes the first time)"; \
+$(PIP) --editable ".[$(1)]" | show || exit 2; $(PY) scripts/check_environment.py --extra $(1)
+endef

@@ -1,0 +1,124 @@
+"""``hf-align COMMAND …``: find the command, import only that one, report user errors in one line.
+
+A command is a file ``hf_align/commands/<name>.py`` with ``main(argv=None)``; a dash in the name on the
+command line stands for an underscore in the file. The list of commands and their descriptions is read from
+the files without importing them, so that ``--help`` loads no heavy library.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import select
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from hf_align import __version__
+from hf_align.errors import UserError, did_you_mean
+
+COMMANDS = Path(__file__).parent / "commands"
+
+WIDTH = 100
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_CLOSED_OUTPUT = 141
+"""The last two are what a shell reports after SIGINT (Ctrl-C) and SIGPIPE: 128 + the signal."""
+
+
+def find_commands(folder: Path = COMMANDS) -> dict[str, str]:
+    """The commands in ``folder`` with their descriptions: the first line of each module docstring."""
+    commands = {}
+    for path in sorted(folder.glob("[!_]*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        summary = docstring.partition("\n")[0].replace("``", "")
+        commands[path.stem.replace("_", "-")] = summary
+    return commands
+
+
+def usage() -> str:
+    """The text of ``hf-align --help``."""
+    commands = find_commands()
+    width = max(map(len, commands), default=0)
+    listed = [
+        textwrap.fill(
+            summary,
+            WIDTH,
+            initial_indent=f"  {name.ljust(width)}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+        for name, summary in commands.items()
+    ]
+    return "\n".join(
+        [
+            "usage: hf-align COMMAND [--config RECIPE.yaml] [--key value ...]",
+            "",
+            "Fine-tuning and alignment of Hugging Face models.",
+            "",
+            "commands:",
+            *listed,
+            "",
+            "hf-align COMMAND --help lists the options of a command; hf-align --version prints the version.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        return EXIT_CLOSED_OUTPUT
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"hf-align {__version__}")
+        return 0
+    name, *rest = arguments
+    commands = find_commands()
+    if name not in commands:
+        raise UserError(
+            f"{name!r}: unknown command; there are: {', '.join(commands)}.{did_you_mean(name, commands)}"
+        )
+    command = importlib.import_module(f"hf_align.commands.{name.replace('-', '_')}")
+    status = command.main(rest)
+    # A command called from Python returns what it found out; only a number is an exit status.
+    return status if isinstance(status, int) else 0
+
+
+def _output_is_closed() -> bool:
+    """Whether the reader of standard output has gone, as with ``| head``; if so, discard what is left.
+
+    Asks the pipe itself, since other pipes and sockets, between training processes for example, break too.
+    """
+    if not hasattr(select, "poll"):
+        return False
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    # Python flushes once more at exit and would complain there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

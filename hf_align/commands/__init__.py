@@ -1,0 +1,1 @@
+"""Commands, one file a stage. Each wires the layers below and holds no mathematics."""

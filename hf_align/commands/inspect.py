@@ -1,0 +1,116 @@
+"""Show which tokens a recipe trains, in the terminal and as an HTML page; needs no model weights.
+
+Everything but the display is what training does: the same recipe, tokenizer, template, masking and data
+report. Nothing is trained and no model is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_align.config import SftConfig, load_config
+from hf_align.config.help import help_text
+from hf_align.errors import UserError
+
+DEFAULT_ROWS = 5
+OWN_HELP = f"""
+inspect:
+  --rows N                        how many rows to show, spread evenly over the data [default {DEFAULT_ROWS}]
+  --html FILE                     where the page goes [default inspect.html in output_dir]
+  --color                         colour the terminal text even where it goes to a file or a pipe"""
+
+
+@dataclass(frozen=True)
+class Display:
+    """The options of this command itself."""
+
+    rows: int = DEFAULT_ROWS
+    html: str | None = None
+    color: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print rows with their masks and write the page. Raises UserError for a wrong recipe or wrong data."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "-h" in arguments or "--help" in arguments:
+        print(help_text(SftConfig, command="inspect", description=str(__doc__).partition("\n")[0]))
+        print(OWN_HELP)
+        return 0
+    display, rest = split_arguments(arguments)
+    config = load_config(SftConfig, rest, command="inspect")
+
+    from hf_align.data.prepare import prepare_datasets
+    from hf_align.modeling.loading import load_tokenizer
+    from hf_align.reporting.mask_view import choose_rows, render_html, render_terminal
+    from hf_align.reporting.run_record import write_atomic
+
+    tokenizer = load_tokenizer(config.model)
+    prepared = prepare_datasets(config.data, tokenizer, seed=config.training.seed)
+    rows = choose_rows(prepared.train, display.rows)
+    color = display.color or sys.stdout.isatty()
+    for position, row in enumerate(rows, start=1):
+        share = f"{row.target_tokens:,} of {len(row):,} tokens trained"
+        print(f"{_heading(f'Row {position}: {row.source}', color)} ({share})")
+        print(render_terminal(row, tokenizer, color=color).rstrip("\n"), end="\n\n")
+    legend = "in colour" if color else "between ⟦ and ⟧"
+    print(f"Trained tokens are {legend}; · is a space, ↵ a line end.\n")
+    print(prepared.report.summary())
+    path = Path(display.html or Path(config.training.output_dir) / "inspect.html")
+    write_atomic(path, render_html(rows, tokenizer, prepared.report).encode("utf-8", "replace"))
+    print(f"\n{path}")
+    return 0
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[Display, list[str]]:
+    """This command's own options, and the rest, which belongs to the recipe.
+
+    Raises UserError for a missing or wrong value and for an option given twice.
+    """
+    own: dict[str, Any] = {}
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, value = argument.partition("=")
+        if name not in ("--rows", "--html", "--color"):
+            rest.append(argument)
+            # The value of another option is never one of ours, even where it looks like one.
+            if argument.startswith("--") and not equals and waiting and not waiting[0].startswith("--"):
+                rest.append(waiting.pop(0))
+            continue
+        key = name[2:]
+        if key in own:
+            raise UserError(f"{name}: this option is given twice.")
+        if key == "color":
+            if equals:
+                raise UserError(f"--color: found a value ({value!r}), expected none.")
+            own[key] = True
+            continue
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                expected = "a number of rows" if key == "rows" else "a file name"
+                raise UserError(f"{name}: a value is missing, expected {expected}.")
+            value = waiting.pop(0)
+        own[key] = _row_count(value) if key == "rows" else _page_name(value)
+    return Display(**own), rest
+
+
+def _row_count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise UserError(f"--rows: found {text!r}, expected a whole number of at least 1.")
+    return int(text)
+
+
+def _page_name(text: str) -> str:
+    if not text or Path(text).is_dir():
+        found = f"the folder {text!r}" if text else "an empty value"
+        raise UserError(f"--html: found {found}, expected the name of a file to write.")
+    return text
+
+
+def _heading(text: str, color: bool) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if color else text

@@ -1,0 +1,100 @@
+"""Options of the data: which sets, in which proportions, and how a row becomes tokens and targets."""
+
+# option() is dataclasses.field() under another name, which the linter cannot know.
+# ruff: noqa: RUF009
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from hf_align.config.fields import option
+from hf_align.config.group import Group, KeyProblem
+
+
+@dataclass(frozen=True)
+class DatasetConfig(Group):
+    """One data set; an entry of ``datasets`` or ``eval_datasets``. A bare path stands for an entry."""
+
+    title: ClassVar[str] = "Entries of datasets and eval_datasets"
+
+    path: str = option(
+        help="json, jsonl, csv, parquet or txt file, a folder of such files, or a name on the hub",
+        non_empty=True,
+    )
+    format: Literal["auto", "alpaca", "sharegpt", "baize", "messages", "prompt_completion", "text"] = option(
+        "auto", help="form of the rows; auto: recognised from the columns"
+    )
+    split: str = option("train", help="split of a data set on the hub", non_empty=True)
+    name: str | None = option(None, help="configuration of a data set on the hub", non_empty=True)
+    columns: dict[str, str] = option(
+        factory=dict, help="own column names, as {canonical name: column in the file}"
+    )
+    weight: float = option(
+        1.0, gt=0, help="how much its rows count in the mixture: 2 shows them twice as often"
+    )
+    max_rows: int | None = option(None, ge=1, help="use the first rows only")
+
+
+@dataclass(frozen=True)
+class DataConfig(Group):
+    """Training and evaluation data. Relative paths start at the working directory, not at the recipe."""
+
+    title: ClassVar[str] = "Data"
+
+    datasets: list[DatasetConfig] = option(
+        help="training data: paths, or mappings as described at the end", non_empty=True, one_or_list=True
+    )
+    eval_datasets: list[DatasetConfig] = option(
+        factory=list, help="evaluation data, in the same form", one_or_list=True
+    )
+    eval_split_size: float = option(
+        0.0, ge=0, help="rows held out of the training data for evaluation; below 1: a share of them"
+    )
+    mixture_exponent: float = option(
+        1.0, gt=0, le=1, help="below 1: small data sets are over-sampled (share ~ size^exponent)"
+    )
+    streaming: bool = option(False, help="read the data while training instead of before; needs max_steps")
+    shuffle_buffer_size: int = option(
+        1000, ge=1, help="rows among which a stream is shuffled", needs=("streaming", (True,))
+    )
+    max_length: int = option(1024, ge=2, help="longest sequence in tokens")
+    overlong: Literal["error", "drop", "truncate"] = option(
+        "error", help="what happens to rows that are longer than max_length"
+    )
+    train_on: Literal["assistant", "last", "all"] = option(
+        "assistant", help="targets: all answers, the last answer, or every token"
+    )
+    packing: bool = option(True, help="concatenate sequences instead of padding them, where the model can")
+    system_prompt: str | None = option(
+        None, help="system message for conversations that have none", non_empty=True
+    )
+    add_eos: bool = option(True, help="end plain completions and texts with the end-of-sequence token")
+    require_end_of_turn: bool = option(
+        True, help="an error if the chat template ends answers with no token that can be trained"
+    )
+    max_malformed_share: float = option(
+        0.01, ge=0, le=1, help="share of malformed rows above which the data are refused"
+    )
+    max_untrained_share: float = option(
+        0.01, ge=0, le=1, help="share of rows without any target above which the data are refused"
+    )
+
+    def check(self) -> None:
+        if self.eval_split_size > 1 and not self.eval_split_size.is_integer():
+            raise KeyProblem(
+                ("eval_split_size",),
+                f"found {self.eval_split_size:g}, expected a share below 1 or a whole number of rows.",
+            )
+        if not self.streaming:
+            return
+        if 0 < self.eval_split_size < 1:
+            raise KeyProblem(
+                ("eval_split_size", "streaming"),
+                "the share of a stream is unknown before its end; give a whole number of rows.",
+            )
+        if self.mixture_exponent != 1:
+            raise KeyProblem(
+                ("mixture_exponent", "streaming"),
+                "the sizes of streamed data sets are unknown; set each 'weight' instead.",
+            )

@@ -1,0 +1,171 @@
+"""A recipe from a YAML file and command-line options, each error with its place.
+
+``--config RECIPE.yaml`` names the file; every key of it is an option too and takes precedence. Relative
+paths inside a recipe start at the working directory. Printing the help is in :mod:`hf_align.config.help`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from hf_align.config.coerce import coerce
+from hf_align.config.command_line import read_arguments, read_option_text
+from hf_align.config.fields import Mismatch, Spec, describe_found
+from hf_align.config.group import KeyProblem, Recipe
+from hf_align.config.help import help_text
+from hf_align.config.known_keys import unknown_key
+from hf_align.config.yaml_nodes import Source, compose, mapping_items, read_option
+from hf_align.errors import UserError
+
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value that the user gave, and its place: ``recipe.yaml:7: key`` or ``--key``."""
+
+    value: Any
+    place: str
+    override: bool
+
+
+def load_config(
+    recipe: type[R], argv: Sequence[str] | None = None, *, command: str = "", description: str = ""
+) -> R:
+    """The recipe that the command line asks for; ``argv`` defaults to the process's own.
+
+    ``--help`` prints the options by group and raises ``SystemExit(0)``. Raises ``UserError`` for every
+    unknown, repeated, missing or wrong value and for wrong combinations.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in arguments or "-h" in arguments:
+        print(help_text(recipe, command=command, description=description or (recipe.__doc__ or "")))
+        raise SystemExit(0)
+    keys = recipe.keys()
+    config, options = read_arguments(arguments)
+    given = {} if config is None else read_recipe_file(config, keys)
+    for name, text in options.items():
+        if name not in keys:
+            raise UserError(f"--{name}: unknown option.{unknown_key(name, keys)}")
+        given[name] = Given(read_option_text(name, text, keys[name]), f"--{name}", override=True)
+    return _build(recipe, given, config)
+
+
+def load_recipe(recipe: type[R], path: str | Path, overrides: Mapping[str, Any] | None = None) -> R:
+    """The recipe in a file, with Python values in place of some of its keys; for notebooks and tests."""
+    keys = recipe.keys()
+    given = read_recipe_file(str(path), keys)
+    for name, value in (overrides or {}).items():
+        place = f"override '{name}'"
+        if name not in keys:
+            raise UserError(f"{place}: unknown key.{unknown_key(name, keys)}")
+        try:
+            given[name] = Given(coerce(value, keys[name]), place, override=True)
+        except Mismatch as problem:
+            raise UserError(f"{place}: {problem}") from None
+    return _build(recipe, given, str(path))
+
+
+def read_recipe_file(path: str, keys: Mapping[str, Spec]) -> dict[str, Given]:
+    """The checked values of a recipe file by key; defaults are not filled in."""
+    root = compose(_read_text(path), path)
+    if root is None:
+        raise UserError(f"{path}: this recipe is empty; expected 'key: value' lines.")
+    if not isinstance(root, yaml.MappingNode):
+        found = "a list" if isinstance(root, yaml.SequenceNode) else describe_found(root.value)
+        raise UserError(f"{path}:{root.start_mark.line + 1}: found {found}, expected 'key: value' lines.")
+    source = Source(path)
+    given = {}
+    for key, key_node, value_node in mapping_items(root, source):
+        place = source.place(key_node, key)
+        if key not in keys:
+            raise UserError(f"{place}: unknown key.{unknown_key(key, keys)}")
+        given[key] = Given(read_option(value_node, keys[key], source, place), place, override=False)
+    return given
+
+
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: this recipe is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such recipe file.{_neighbours(path)}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"{path}: the recipe cannot be read: {reason}.") from None
+
+
+def _neighbours(path: str) -> str:
+    folder = Path(path).parent
+    names = sorted(item.name for item in folder.glob("*.yaml")) if folder.is_dir() else []
+    return f" In {folder} there are: {', '.join(names)}." if names else ""
+
+
+def _build(recipe: type[R], given: Mapping[str, Given], path: str | None) -> R:
+    keys = recipe.keys()
+    for name, spec in keys.items():
+        if spec.required and name not in given:
+            if path is None:
+                raise UserError(f"--{name} is missing; give it, or a recipe with --config RECIPE.yaml.")
+            raise UserError(f"{path}: the required key '{name}' is missing ({spec.option.help}).")
+    _check_needs(keys, given)
+    try:
+        built = recipe.from_flat({name: item.value for name, item in given.items()}, recipe_path=path or "")
+    except KeyProblem as problem:
+        raise UserError(_place(problem, keys, given)) from None
+    # JSON-able, as everything that ends up in run.json: entries of data sets become mappings.
+    flat = built.to_flat()
+    return dataclasses.replace(
+        built, overrides={name: flat[name] for name, item in given.items() if item.override}
+    )
+
+
+def _check_needs(keys: Mapping[str, Spec], given: Mapping[str, Given]) -> None:
+    """Refuse a key that would have no effect, such as lora_r without an adapter.
+
+    An option on the command line may switch off what the file describes: ``--adapter none`` is allowed
+    with a recipe that gives lora_r.
+    """
+    for name, item in given.items():
+        needs = keys[name].option.needs
+        if needs is None or item.value is None:
+            continue
+        switch, values = needs
+        state = given.get(switch)
+        value = keys[switch].default if state is None else state.value
+        if value in values or (state is not None and state.override and not item.override):
+            continue
+        wanted = " or ".join(_yaml(option) for option in values)
+        where = f"{switch} is {_yaml(value)}" + (" by default" if state is None else f" ({state.place})")
+        raise UserError(
+            f"{item.place}: this has no effect, because {where}; remove it or set {switch}: {wanted}."
+        )
+
+
+def _place(problem: KeyProblem, keys: Mapping[str, Spec], given: Mapping[str, Given]) -> str:
+    """The problem with the place of its first given key in front, and of its other keys behind."""
+    ordered = sorted(problem.keys, key=lambda name: name not in given)
+    first, *others = ordered
+    front = given[first].place if first in given else first
+    behind = [
+        given[name].place if name in given else f"{name}: {_yaml(keys[name].default)} by default"
+        for name in others
+        if name in keys
+    ]
+    return f"{front}: {problem.reason}" + (f" (See {'; '.join(behind)}.)" if behind else "")
+
+
+def _yaml(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

@@ -1,0 +1,45 @@
+"""Options of the base model: which one, in which number format, with which chat template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from hf_align.config.fields import option
+from hf_align.config.group import Group, KeyProblem
+
+_ONLY_4BIT = ("load_in_4bit", (True,))
+
+
+@dataclass(frozen=True)
+class ModelConfig(Group):
+    """The base model and its tokenizer."""
+
+    title: ClassVar[str] = "Model"
+
+    model_name_or_path: str = option(help="a folder with the model, or its name on the hub", non_empty=True)
+    model_revision: str | None = option(
+        None, help="branch, tag or commit of the model on the hub", non_empty=True
+    )
+    tokenizer_name_or_path: str | None = option(
+        None, help="folder or hub name of the tokenizer, where it is not the model's own", non_empty=True
+    )
+    trust_remote_code: bool = option(
+        False, help="run the Python code that comes with the model; it can do anything that you can"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", help="number format of the loaded weights; auto: what suits the hardware and the method"
+    )
+    load_in_4bit: bool = option(False, help="hold the frozen weights in 4 bits (QLoRA, bitsandbytes)")
+    load_in_8bit: bool = option(False, help="hold the frozen weights in 8 bits (LLM.int8, bitsandbytes)")
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = option("nf4", help="4-bit data type", needs=_ONLY_4BIT)
+    use_bnb_nested_quant: bool = option(
+        True, help="quantise the scales of the 4-bit blocks as well (double quantisation)", needs=_ONLY_4BIT
+    )
+    chat_template_path: str | None = option(
+        None, help="a .jinja file, or a template shipped here: chatml, alpaca", non_empty=True
+    )
+
+    def check(self) -> None:
+        if self.load_in_4bit and self.load_in_8bit:
+            raise KeyProblem(("load_in_4bit", "load_in_8bit"), "only one of the two can be true.")

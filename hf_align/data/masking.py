@@ -1,0 +1,86 @@
+"""From character spans to target tokens, by position and never by the id of a token.
+
+A token is a target when it covers at least one character of a span. Offsets come from the tokenizer; two of
+their habits are undone here: white space that is cut off a token's offsets, and special tokens that swallow
+the white space around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_align.data.spans import Span
+
+Offsets = npt.NDArray[np.int64]
+"""(L, 2): start and end in characters of each of L tokens."""
+
+
+def token_starts(offsets: Offsets) -> npt.NDArray[np.int64]:
+    """(L,) where each token starts when it also owns the characters between it and the token before.
+
+    Byte-level tokenizers may report `` word`` as ``word``; its space belongs to no token otherwise.
+    """
+    ends = np.maximum.accumulate(offsets[:, 1])
+    before = np.concatenate((np.zeros(min(1, len(ends)), dtype=np.int64), ends[:-1]))
+    starts: npt.NDArray[np.int64] = np.minimum(offsets[:, 0], before)
+    return starts
+
+
+def mask_of_spans(
+    offsets: Offsets, is_special: npt.NDArray[np.bool_], spans: Sequence[Span]
+) -> npt.NDArray[np.bool_]:
+    """(L,) True for each token that covers a character of a span.
+
+    ``is_special`` (L,): a special token that begins before a span is a header that swallows white space on
+    its right, so it does not count. A token without characters (the word-start mark that SentencePiece sets
+    alone before a character it does not know) belongs to the span in which it stands.
+    """
+    starts, ends = token_starts(offsets), offsets[:, 1]
+    mask = np.zeros(len(offsets), dtype=bool)
+    for start, end in spans:
+        covers = (starts < end) & (ends > start)
+        covers |= (starts == ends) & (starts >= start) & (starts < end)
+        mask |= covers & ~(is_special & (offsets[:, 0] < start))
+    return mask
+
+
+def end_of_turn(
+    text: str,
+    offsets: Offsets,
+    ends_turn: npt.NDArray[np.bool_],
+    is_eos: npt.NDArray[np.bool_],
+    span_end: int,
+) -> range | None:
+    """The tokens from the end of an answer through its end-of-turn token, or None where there is none.
+
+    The end-of-turn token is the first special token (``ends_turn``, (L,)) after the answer with nothing but
+    white space between. White space before it is in the range: the model has to write it to get there. Where
+    more special tokens lead on from it to the tokenizer's EOS (``is_eos``, (L,)) with nothing between, they
+    are in the range too, since generation stops only there.
+    """
+    first = int(np.searchsorted(np.maximum.accumulate(offsets[:, 1]), span_end, side="right"))
+    for index in range(first, len(offsets)):
+        start, end = int(offsets[index, 0]), int(offsets[index, 1])
+        if ends_turn[index]:
+            return range(first, _through_eos(offsets, ends_turn, is_eos, index) + 1)
+        if text[max(start, span_end) : end].strip():
+            return None
+    return None
+
+
+def _through_eos(
+    offsets: Offsets, ends_turn: npt.NDArray[np.bool_], is_eos: npt.NDArray[np.bool_], index: int
+) -> int:
+    """The last token of a turn whose first end-of-turn token is at ``index``."""
+    last = index
+    while not is_eos[last]:
+        following = last + 1
+        if following == len(offsets) or not ends_turn[following]:
+            return index
+        if offsets[following, 0] != offsets[last, 1]:
+            return index
+        last = following
+    return last

@@ -1,0 +1,168 @@
+"""One source as a stream of kept rows: read, convert, tokenise, judge, count.
+
+Shared by the prepared and the streaming path. Limits on shares of bad rows are checked by the functions at
+the end; when they are called is up to the caller.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from hf_align.data.chat import Encoder
+from hf_align.data.conversion import with_system_prompt
+from hf_align.data.formats import resolve_format
+from hf_align.data.raw import MalformedRow, RawRow
+from hf_align.data.report import SHOWN_PROBLEMS, SourceReport
+from hf_align.data.sources import read_rows
+from hf_align.errors import UserError
+from hf_align.types import Example, TokenizedRow
+
+if TYPE_CHECKING:
+    from hf_align.config import DataConfig, DatasetConfig
+
+KeptRow = tuple[TokenizedRow, Example]
+
+_ROWS_SEEN_FOR_DETECTION = 50
+_ROWS_TOKENIZED_TOGETHER = 256
+_ROWS_BEFORE_PROGRESS_SHOWS = 4000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of a recipe's data sets with all that reading it takes; reading fills ``report``."""
+
+    dataset: DatasetConfig
+    data: DataConfig
+    encoder: Encoder
+    report: SourceReport
+
+
+def kept_rows(source: Source, *, streaming: bool = False) -> Iterator[KeptRow]:
+    """The usable rows of a source in order, each with its example; every row read is counted.
+
+    With ``overlong: error`` the overlong rows are counted and not yielded: the caller raises
+    ``check_overlong`` when it has seen as many as it wants to report. Duplicates are not looked for.
+
+    Errors: ``UserError`` from the reader, the detection of the format, and the tokenizer.
+    """
+    report = source.report
+    raw = read_rows(source.dataset, streaming=streaming)
+    first = list(islice(raw, _ROWS_SEEN_FOR_DETECTION))
+    report.format, convert = resolve_format(
+        source.dataset.format, source.dataset.columns, first, where=source.dataset.path
+    )
+    rows: Iterator[RawRow] = chain(first, raw)
+    if not streaming:
+        rows = with_progress(rows, source.dataset.path)
+    while chunk := list(islice(rows, _ROWS_TOKENIZED_TOGETHER)):
+        examples = _converted(chunk, partial(_convert, convert, source.data.system_prompt), report)
+        for example, row in zip(examples, source.encoder.encode(examples), strict=True):
+            if isinstance(row, MalformedRow):
+                report.add_malformed(example.source, str(row))
+                continue
+            fitted = _fitted(row, source.data, report)
+            if fitted is not None:
+                yield fitted, example
+
+
+def _convert(convert: Callable[[RawRow], Example], system_prompt: str | None, row: RawRow) -> Example:
+    return with_system_prompt(convert(row), system_prompt)
+
+
+def _converted(
+    chunk: Iterable[RawRow], convert: Callable[[RawRow], Example], report: SourceReport
+) -> list[Example]:
+    examples = []
+    for row in chunk:
+        report.read += 1
+        try:
+            examples.append(convert(row))
+        except MalformedRow as problem:
+            report.add_malformed(row.place, str(problem))
+    return examples
+
+
+def _fitted(row: TokenizedRow, data: DataConfig, report: SourceReport) -> TokenizedRow | None:
+    """The row cut or refused by length and targets, counted; None where it is not kept."""
+    report.add_length(len(row), row.source)
+    cut = len(row) > data.max_length
+    if cut:
+        report.overlong += 1
+        if data.overlong != "truncate":
+            report.dropped += 1
+            return None
+        # Copies, so that the long arrays are freed.
+        row = replace(
+            row,
+            input_ids=row.input_ids[: data.max_length].copy(),
+            target_mask=row.target_mask[: data.max_length].copy(),
+        )
+    if not row.target_tokens:
+        report.no_target += 1
+        if len(report.unanswered) < SHOWN_PROBLEMS:
+            why = f"its targets begin after token {data.max_length}" if cut else "no token is a target"
+            report.unanswered.append(f"{row.source}: {why}")
+        return None
+    report.kept += 1
+    report.truncated += cut
+    report.tokens += len(row)
+    report.target_tokens += row.target_tokens
+    return row
+
+
+def check_shares(report: SourceReport, data: DataConfig) -> None:
+    """Raise ``UserError`` where too many rows of a source are malformed or have no target."""
+    if report.malformed > data.max_malformed_share * report.read:
+        raise UserError(
+            f"{report.name}: {report.malformed} of {report.read} rows are malformed, more than "
+            f"max_malformed_share = {data.max_malformed_share:g} allows. The first:\n"
+            + "\n".join(f"  {problem}" for problem in report.problems)
+            + "\nMend or remove them, or raise `max_malformed_share`."
+        )
+    if report.no_target > data.max_untrained_share * report.read:
+        raise UserError(
+            f"{report.name}: {report.no_target} of {report.read} rows have no token to train on, more than "
+            f"max_untrained_share = {data.max_untrained_share:g} allows. The first:\n"
+            + "\n".join(f"  {place}" for place in report.unanswered)
+            + "\nRaise `max_length` where rows were truncated, or raise `max_untrained_share`."
+        )
+
+
+def check_overlong(reports: Iterable[SourceReport], data: DataConfig) -> None:
+    """Raise ``UserError`` where ``overlong: error`` and a row is longer than ``max_length``."""
+    affected = [report for report in reports if report.overlong]
+    if data.overlong != "error" or not affected:
+        return
+    longest = max(affected, key=lambda report: report.longest)
+    counts = "; ".join(f"{report.name}: {report.overlong} of {report.read} rows" for report in affected)
+    suggested = -(-longest.longest // 64) * 64
+    raise UserError(
+        f"overlong: rows are longer than max_length = {data.max_length} tokens ({counts}). The longest has "
+        f"{longest.longest} tokens, at {longest.longest_place}. Set `max_length: {suggested}` to keep them "
+        "all, `overlong: drop` to leave them out, or `overlong: truncate` to cut them."
+    )
+
+
+def with_progress(rows: Iterable[RawRow], name: str) -> Iterator[RawRow]:
+    """The rows, with a progress bar on the main process once there are several thousand."""
+    from tqdm.auto import tqdm
+
+    iterator = iter(rows)
+    yield from islice(iterator, _ROWS_BEFORE_PROGRESS_SHOWS)
+    following = next(iterator, None)
+    if following is None:
+        return
+    main = os.environ.get("RANK", "0") == "0"
+    yield from tqdm(
+        chain([following], iterator),
+        desc=f"tokenising {name}",
+        initial=_ROWS_BEFORE_PROGRESS_SHOWS,
+        unit=" rows",
+        disable=not main,
+        leave=False,
+    )

@@ -1,0 +1,60 @@
+"""Plain rows, which no template touches: a prompt with its completion, or a text.
+
+The tokens are those of the text as it stands, with the BOS that the tokenizer adds by itself (once, even
+where the text already begins with it). Whatever the tokenizer would add at the end is left out: whether the
+row ends with EOS is the recipe's decision (``add_eos``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_align.data.masking import mask_of_spans
+from hf_align.data.tokenizing import Tokens
+from hf_align.types import Example
+
+
+def plain_text(example: Example) -> str:
+    """The whole text of a plain example."""
+    return example.text if example.text is not None else (example.prompt or "") + (example.completion or "")
+
+
+def opening(tokens: Tokens, bos: int | None) -> tuple[npt.NDArray[np.int32], int, int]:
+    """(ids that the tokenizer puts first, index of the text's first token, index after its last)."""
+    own = np.flatnonzero(~tokens.added)
+    if not len(own):
+        return tokens.ids[:0], 0, 0
+    start, stop = int(own[0]), int(own[-1]) + 1
+    head = tokens.ids[:start]
+    if len(head) and head[-1] == bos == tokens.ids[start]:
+        head = head[:-1]
+    return head, start, stop
+
+
+def plain_row(
+    example: Example,
+    tokens: Tokens,
+    is_special: npt.NDArray[np.bool_],
+    *,
+    bos: int | None,
+    eos: int | None,
+    all_targets: bool,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """(ids, target mask) of a plain row; ``eos`` is appended unless it is None or already there.
+
+    Targets: the completion, or with ``all_targets`` and for a text everything; the closing EOS always.
+    """
+    head, start, stop = opening(tokens, bos)
+    ids = tokens.ids[start:stop]
+    if all_targets or example.text is not None:
+        head_mask, mask = np.ones(len(head), dtype=bool), np.ones(len(ids), dtype=bool)
+    else:
+        span = (len(example.prompt or ""), len(plain_text(example)))
+        head_mask = np.zeros(len(head), dtype=bool)
+        mask = mask_of_spans(tokens.offsets[start:stop], is_special[start:stop], [span])
+    if eos is not None:
+        if not len(ids) or ids[-1] != eos:
+            ids, mask = np.append(ids, np.int32(eos)), np.append(mask, True)
+        mask[-1] = True
+    return np.concatenate((head, ids)).astype(np.int32), np.concatenate((head_mask, mask))

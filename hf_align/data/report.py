@@ -1,0 +1,176 @@
+"""The data report: what became of every row of every source, and how long the rows are.
+
+For each source: read = kept + malformed + dropped as overlong + without a target. Nothing leaves a data set
+without being counted here. How rows are judged is in ``pipeline``.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+SHOWN_PROBLEMS = 5
+PERCENTILES = (50, 90, 99)
+_COUNTS = (
+    "read",
+    "kept",
+    "malformed",
+    "overlong",
+    "dropped",
+    "truncated",
+    "no_target",
+    "duplicates",
+    "tokens",
+    "target_tokens",
+)
+
+
+@dataclass
+class SourceReport:
+    """Counts of one source, in rows unless a name says tokens. ``role`` is ``train`` or ``eval``.
+
+    ``overlong``: rows longer than ``max_length``, of which ``dropped`` were left out and ``truncated`` were
+    cut (a row that was cut and has no target left counts under ``no_target`` only). ``tokens`` and
+    ``target_tokens`` are those of kept rows. ``lengths``: tokens of every well-formed row, before any cut.
+    ``problems`` and ``unanswered`` keep the first malformed rows and the first rows without a target.
+    """
+
+    name: str
+    role: str = "train"
+    format: str = ""
+    read: int = 0
+    kept: int = 0
+    malformed: int = 0
+    overlong: int = 0
+    dropped: int = 0
+    truncated: int = 0
+    no_target: int = 0
+    tokens: int = 0
+    target_tokens: int = 0
+    duplicates: int = 0
+    longest: int = 0
+    longest_place: str = ""
+    problems: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
+    lengths: array[int] = field(default_factory=lambda: array("L"))
+
+    def add_malformed(self, place: str, reason: str) -> None:
+        """Count a malformed row and keep it if it is among the first."""
+        self.malformed += 1
+        if len(self.problems) < SHOWN_PROBLEMS:
+            self.problems.append(f"{place}: {reason}")
+
+    def add_length(self, length: int, place: str) -> None:
+        """Note the length in tokens of a well-formed row."""
+        self.lengths.append(length)
+        if length > self.longest:
+            self.longest, self.longest_place = length, place
+
+    def clear(self) -> None:
+        """Set every count back, for another pass over the source."""
+        vars(self).update(vars(SourceReport(self.name, self.role, self.format)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts with length percentiles, JSON-able."""
+        return {
+            "name": self.name,
+            "role": self.role,
+            "format": self.format,
+            **_counts([self]),
+            "problems": list(self.problems),
+            "unanswered": list(self.unanswered),
+        }
+
+
+@dataclass
+class DataReport:
+    """The reports of all sources and what was made of their rows.
+
+    ``train_rows``: rows of an epoch after held-out rows left and small sources were repeated (None for a
+    stream, whose end is unknown). ``mixture``: rows of an epoch by training source. ``leaked``: held-out or
+    evaluation rows whose tokens are also those of a training row. ``fingerprint`` changes when any training
+    or evaluation row, its mask or its place in the order does (empty for a stream).
+    """
+
+    sources: list[SourceReport] = field(default_factory=list)
+    train_rows: int | None = None
+    eval_rows: int = 0
+    held_out: int = 0
+    leaked: int = 0
+    mixture: list[int] = field(default_factory=list)
+    fingerprint: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in the report as JSON-able values."""
+        return {
+            "sources": [source.to_dict() for source in self.sources],
+            "total": _counts(self.sources),
+            "train_rows": self.train_rows,
+            "eval_rows": self.eval_rows,
+            "held_out": self.held_out,
+            "leaked": self.leaked,
+            "mixture": list(self.mixture),
+            "fingerprint": self.fingerprint,
+        }
+
+    def summary(self) -> str:
+        """A table for the terminal: a line a source, a total, then what needs attention."""
+        header = "source|use|format|read|kept|malformed|dropped|truncated|no target|duplicate|tokens|targets"
+        table = [(*header.split("|"), "p50", "p90", "p99", "max")]
+        for source in self.sources:
+            table.append((source.name, source.role, source.format, *_cells(_counts([source]))))
+        if len(self.sources) > 1:
+            table.append(("total", "", "", *_cells(_counts(self.sources))))
+        lines = [*_aligned(table, text_columns=3), "", self._rows_line()]
+        for source in self.sources:
+            if source.malformed:
+                lines.append(f"{source.name}: {source.malformed} malformed, the first:")
+                lines += [f"  {problem}" for problem in source.problems]
+            if source.no_target:
+                lines.append(f"{source.name}: {source.no_target} without a target, the first:")
+                lines += [f"  {place}" for place in source.unanswered]
+        if self.leaked:
+            lines.append(f"{self.leaked} evaluation rows are exact copies of training rows.")
+        return "\n".join(lines)
+
+    def _rows_line(self) -> str:
+        training = "a stream of" if self.train_rows is None else f"{self.train_rows:,}"
+        training += " training rows"
+        if len(self.mixture) > 1:
+            training += f" an epoch ({' + '.join(f'{rows:,}' for rows in self.mixture)})"
+        held_out = f" ({self.held_out:,} held out of the training data)" if self.held_out else ""
+        return f"{training}, {self.eval_rows:,} evaluation rows{held_out}"
+
+
+def _counts(sources: Sequence[SourceReport]) -> dict[str, Any]:
+    counts: dict[str, Any] = {name: sum(getattr(source, name) for source in sources) for name in _COUNTS}
+    lengths = np.array([length for source in sources for length in source.lengths], dtype=np.int64)
+    if not len(lengths):
+        return counts | {"lengths": {}}
+    values = np.percentile(lengths, PERCENTILES, method="higher")
+    percentiles = {f"p{p}": int(value) for p, value in zip(PERCENTILES, values, strict=True)}
+    return counts | {"lengths": percentiles | {"max": int(lengths.max())}}
+
+
+def _cells(counts: dict[str, Any]) -> Iterable[str]:
+    for name in ("read", "kept", "malformed", "dropped", "truncated", "no_target", "duplicates", "tokens"):
+        yield f"{counts[name]:,}"
+    yield f"{counts['target_tokens']:,}"
+    for name in ("p50", "p90", "p99", "max"):
+        yield f"{counts['lengths'][name]:,}" if counts["lengths"] else "-"
+
+
+def _aligned(table: Sequence[Sequence[str]], *, text_columns: int) -> list[str]:
+    """Lines with columns of equal width, the first ``text_columns`` to the left and the rest to the right."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]

@@ -1,0 +1,146 @@
+"""Opens the source that a recipe names and yields its rows, each with its place.
+
+A source is a file (json, jsonl, csv, parquet, txt), a folder of such files (taken in the order of their
+names, with those in sub-folders), or a data set on a hub. Reading is lazy: no reader but the one for
+.json, which needs the file's text, holds more than a small batch of rows. What the columns mean is the
+business of ``formats``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_align.data.raw import RawRow
+from hf_align.data.read_json import read_json, read_jsonl
+from hf_align.data.read_tables import read_csv, read_parquet, read_txt
+from hf_align.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from hf_align.config import DatasetConfig
+
+READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
+    ".json": read_json,
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+    ".txt": read_txt,
+}
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def read_rows(dataset: DatasetConfig, *, streaming: bool = False) -> Iterator[RawRow]:
+    """The first ``max_rows`` rows of a source (all where that is None), unreadable ones included.
+
+    ``streaming`` matters for a hub id only: rows are fetched while they are used, and nothing is stored.
+
+    Errors: ``UserError`` at once where the path leads nowhere or has an unknown extension; while iterating
+    where a file is empty or unreadable, or the hub fails.
+    """
+    path = Path(dataset.path).expanduser()
+    if path.is_dir():
+        rows = _folder_rows(path, _folder_files(path))
+    elif path.exists():
+        rows = _file_rows(path, _reader(path))
+    elif _may_be_hub_id(dataset.path):
+        rows = _hub_rows(dataset, streaming)
+    else:
+        raise _missing(path)
+    return islice(rows, dataset.max_rows)
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[RawRow]]:
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(
+            f"{path}: unknown file type '{path.suffix}'; expected one of {', '.join(READERS)}."
+            + did_you_mean(path.suffix.lower(), READERS)
+        )
+    return reader
+
+
+def _file_rows(path: Path, reader: Callable[[Path], Iterator[RawRow]]) -> Iterator[RawRow]:
+    empty = True
+    try:
+        for row in reader(path):
+            empty = False
+            yield row
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    if empty:
+        raise UserError(f"{path}: the file has no rows.")
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    if (folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists():
+        raise UserError(
+            f"{folder}: the folder was written by `save_to_disk` of the datasets library; expected a folder "
+            f"of {', '.join(READERS)} files. Export it with `to_parquet` or `to_json`."
+        )
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in READERS and path.is_file() and not path.name.startswith(".")
+    )
+    if not files:
+        raise UserError(f"{folder}: the folder has no file of a known type ({', '.join(READERS)}).")
+    return files
+
+
+def _folder_rows(folder: Path, files: list[Path]) -> Iterator[RawRow]:
+    for path in files:
+        yield from _file_rows(path, _reader(path))
+
+
+def _may_be_hub_id(name: str) -> bool:
+    """``owner/name`` or ``name``, without the extension of a file and with no folder of that name here."""
+    if Path(name).suffix.lower() in READERS or not _HUB_ID.fullmatch(name) or set(name) <= set("./"):
+        return False
+    return not ("/" in name and Path(name).parent.is_dir())
+
+
+def _missing(path: Path) -> UserError:
+    folder = path.parent
+    if not folder.is_dir():
+        return UserError(f"{path}: no such file or folder; the folder {folder} does not exist either.")
+    nearest = did_you_mean(path.name, (entry.name for entry in folder.iterdir()))
+    return UserError(f"{path}: no such file or folder.{nearest}")
+
+
+def _hub_rows(dataset: DatasetConfig, streaming: bool) -> Iterator[RawRow]:
+    import datasets
+
+    tried = f"the data set '{dataset.path}'" + (f", configuration '{dataset.name}'" if dataset.name else "")
+    tried += f", split '{dataset.split}'"
+    # The hub's client raises many unrelated types (network, authorisation, names, formats): all of them
+    # mean that the recipe names something which cannot be had here.
+    try:
+        loaded = datasets.load_dataset(dataset.path, dataset.name, split=dataset.split, streaming=streaming)
+    except Exception as error:
+        raise UserError(
+            f"{dataset.path}: no such file or folder here, and {tried} could not be loaded from the hub: "
+            f"{_first_line(error)}"
+        ) from error
+    rows = iter(loaded)
+    number = 0
+    while True:
+        try:
+            values = next(rows, None)
+        except Exception as error:
+            raise UserError(
+                f"{dataset.path}: reading {tried} failed after {number} rows: {_first_line(error)}"
+            ) from error
+        if values is None:
+            break
+        number += 1
+        yield RawRow(f"{dataset.path}[{dataset.split}]:row {number}", dict(values))
+    if number == 0:
+        raise UserError(f"{dataset.path}: {tried} has no rows.")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

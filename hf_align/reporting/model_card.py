@@ -1,0 +1,198 @@
+"""``README.md`` of a run folder: a model card in the form that the Hugging Face hub reads.
+
+It states what the run record knows and nothing more: no licence (that is the base model's and the data's
+matter), no claim about quality beyond the measured numbers. The same record gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_align.reporting import formatting
+from hf_align.reporting.data_view import data_view, totals
+from hf_align.reporting.metrics import METRICS_FILE, read_metrics
+from hf_align.reporting.run_record import read_run, redact, write_atomic
+from hf_align.reporting.run_view import facts, listing, mapping, method, model_name
+
+CARD_FILE = "README.md"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
+
+
+def write_model_card(run_dir: str | os.PathLike[str]) -> Path:
+    """(Re)write the model card of ``run_dir`` and return its path.
+
+    Raises UserError if the folder holds no readable ``run.json``.
+    """
+    folder = Path(run_dir)
+    record = read_run(folder)
+    path = folder / CARD_FILE
+    card = model_card(record, read_metrics(folder / METRICS_FILE).rows)
+    write_atomic(path, card.encode("utf-8", "replace"))
+    return path
+
+
+def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The card as Markdown with YAML front matter."""
+    recipe = mapping(redact(record.get("recipe")))
+    parts = [
+        _front_matter(record, recipe),
+        f"# {_title(record, recipe)}",
+        _introduction(record, recipe),
+        "## Results\n\n" + _table(["", "", ""], [[f.label, f.value, f.detail] for f in facts(record, rows)]),
+        _loading(recipe),
+        _data(record),
+        _limits(record),
+        "## Reproduce\n\n" + _reproduce(record, recipe),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _title(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    return _inline(str(recipe.get("run_name") or f"{model_name(record)}, {method(record)}"))
+
+
+def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    import yaml
+
+    base = str(recipe.get("model_name_or_path") or "")
+    adapter = _adapter(recipe)
+    tags = ["hf_align", str(record.get("command") or "sft")] + ([adapter] if adapter else [])
+    values: dict[str, Any] = {"base_model": base} if base else {}
+    values |= {
+        "library_name": "peft" if adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": tags,
+    }
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    if base and _is_local(base):
+        note = "# A local folder: put its hub id here before you publish this card.\n"
+        text = note + text
+    return f"---\n{text}---"
+
+
+def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    base = str(recipe.get("model_name_or_path") or "")
+    made_with = f"hf_align {mapping(record.get('versions')).get('hf_align', '')}".strip()
+    of = f" of {_code(base)}" if base else ""
+    sources = [str(mapping(item).get("path") or item) for item in listing(recipe.get("datasets"))]
+    on = f" on {_and([_code(source) for source in sources])}" if sources else ""
+    sentences = [f"The result of supervised fine-tuning{of}{on}, made with {made_with}."]
+    if record.get("command") not in (None, "sft"):
+        sentences = [
+            f"The result of the stage {_code(str(record['command']))}{of}{on}, made with {made_with}."
+        ]
+    learned = {
+        "assistant": "the assistant's turns",
+        "last": "the last answer of each conversation",
+        "all": "all tokens",
+    }
+    if recipe.get("train_on") in learned:
+        sentences.append(f"The loss counts {learned[str(recipe['train_on'])]}.")
+    status = record.get("status")
+    if status != "completed":
+        sentences.append(f"**This run is not complete (status: {_inline(str(status or 'unknown'))}).**")
+    return " ".join(sentences)
+
+
+def _loading(recipe: Mapping[str, Any]) -> str:
+    folder = repr(str(recipe.get("output_dir") or "."))
+    loader, package = (
+        ("AutoPeftModelForCausalLM", "peft") if _adapter(recipe) else ("AutoModelForCausalLM", "transformers")
+    )
+    trust = ", trust_remote_code=True" if recipe.get("trust_remote_code") else ""
+    if package == "transformers":
+        imports = f"from transformers import {loader}, AutoTokenizer"
+        lines = [
+            imports,
+            f"model = {loader}.from_pretrained({folder}{trust})",
+            f"tokenizer = AutoTokenizer.from_pretrained({folder}{trust})",
+        ]
+    else:
+        lines = [
+            f"import {package}, transformers",
+            f"model = {package}.{loader}.from_pretrained({folder}{trust})",
+            f"tokenizer = transformers.AutoTokenizer.from_pretrained({folder}{trust})",
+        ]
+    code = "\n".join(lines)
+    note = ""
+    if package == "peft" and _is_local(str(recipe.get("model_name_or_path") or "")):
+        base = _code(str(recipe["model_name_or_path"]))
+        note = f"\n\nThis folder holds an adapter; its base model is read from {base} and has to exist."
+    return f"## Use\n\n```python\n{code}\n```{note}"
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    view = data_view(record.get("data_report"))
+    if view is None:
+        return ""
+    rows = [[row["name"], *row["cells"]] for row in view["rows"]]
+    return "\n\n".join(
+        ["## Data", _table(view["columns"], rows, numbers=True), *(_inline(note) for note in view["notes"])]
+    )
+
+
+def _limits(record: Mapping[str, Any]) -> str:
+    data = totals(record.get("data_report"))
+    targets = formatting.finite(data.get("target_tokens"))
+    items = ["The limits, biases and licence of the base model and of the data apply to this model too."]
+    if targets:
+        items.append(
+            f"The training data hold {formatting.count(targets)} target tokens; what these do not cover "
+            "was not learned here."
+        )
+    if not mapping(record.get("final_metrics")).get("eval_loss"):
+        items.append("No held-out loss was measured at the end of the run.")
+    else:
+        items.append(
+            "The held-out loss speaks for rows like the held-out ones; other data may give other results."
+        )
+    return "## Limits\n\n" + "\n".join(f"- {item}" for item in items)
+
+
+def _reproduce(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    versions = mapping(record.get("versions"))
+    named = [
+        f"{key} {versions[key]}" for key in ("python", "torch", "transformers", "peft") if key in versions
+    ]
+    seed = f"Seed {recipe['seed']}. " if recipe.get("seed") is not None else ""
+    listed = f"Versions: {_inline(', '.join(named))}. " if named else ""
+    return (
+        f"{seed}{listed}The resolved recipe, all versions and the machine are in `run.json`; curves and "
+        "samples are in `report.html`."
+    )
+
+
+def _adapter(recipe: Mapping[str, Any]) -> str:
+    adapter = str(recipe.get("adapter") or "none")
+    return "" if adapter == "none" else adapter
+
+
+def _is_local(name: str) -> bool:
+    return not _HUB_ID.fullmatch(name) or Path(name).is_dir()
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    rule = ["---"] + ["---:" if numbers else "---"] * (len(columns) - 1)
+    lines = [list(map(_inline, columns)), rule, *([_inline(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _inline(text: str) -> str:
+    """``text`` on one line, with Markdown's and HTML's special characters made plain."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """``text`` as inline code; a fence longer than any run of backticks inside."""
+    flat = " ".join(text.split())
+    fence = "`" * (max((len(run) for run in re.findall("`+", flat)), default=0) + 1)
+    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{fence}{pad}{flat}{pad}{fence}"
+
+
+def _and(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

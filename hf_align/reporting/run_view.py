@@ -1,0 +1,198 @@
+"""The facts of a run in the words that the report and the model card share.
+
+Reads the plain dictionaries of a run record and of the metrics and copes with whatever is missing: a run
+that has just started, was interrupted, had no evaluation or no samples. No HTML and no Markdown here.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from hf_align.reporting import formatting
+from hf_align.reporting.data_view import first_number, totals
+from hf_align.reporting.metrics import evaluation_rows, series, training_rows
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One headline: what it is, its value, and a few words more or an empty string."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class LossChange:
+    """A loss in nats per target token before and after training, where known; ``name`` says on which rows."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """``value`` if it is a dictionary, else an empty one: run records can be old, partial or edited."""
+    return value if isinstance(value, dict) else {}
+
+
+def listing(value: Any) -> list[Any]:
+    """``value`` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def model_name(record: Row) -> str:
+    """The short name of the base model: the last part of its path or hub id."""
+    full = str(
+        mapping(record.get("recipe")).get("model_name_or_path")
+        or mapping(record.get("model")).get("name")
+        or ""
+    )
+    return PurePath(full).name or "unnamed model"
+
+
+def method(record: Row) -> str:
+    """How the weights were trained: ``LoRA (r = 16)``, ``QLoRA (NF4, r = 16)``, ``full fine-tuning``."""
+    recipe = mapping(record.get("recipe"))
+    adapter = str(recipe.get("adapter") or mapping(record.get("model")).get("adapter") or "none")
+    if adapter == "none":
+        return "full fine-tuning" if recipe else formatting.MISSING
+    rank = f"r = {recipe['lora_r']}" if recipe.get("lora_r") is not None else ""
+    name = {"lora": "LoRA"}.get(adapter, adapter)
+    if recipe.get("use_dora"):
+        name = "DoRA"
+    base = ""
+    if recipe.get("load_in_4bit"):
+        name, base = f"Q{name}", str(recipe.get("bnb_4bit_quant_type") or "4-bit").upper()
+    elif recipe.get("load_in_8bit"):
+        base = "int8 base"
+    notes = ", ".join(note for note in (base, rank) if note)
+    return f"{name} ({notes})" if notes else name
+
+
+def loss_change(record: Row, rows: Sequence[Row]) -> LossChange:
+    """Held-out loss where there was an evaluation, otherwise the first and last logged training loss."""
+    final = mapping(record.get("final_metrics"))
+    evaluations = evaluation_rows(rows)
+    held_out = [(row.get("step"), formatting.number(row.get("eval_loss"))) for row in evaluations]
+    before = formatting.number(final.get("eval_loss_before"))
+    if before is None and held_out and formatting.finite(held_out[0][0]) == 0:
+        before = held_out[0][1]
+    after = formatting.number(final.get("eval_loss"))
+    if after is None and held_out and formatting.finite(held_out[-1][0]) != 0:
+        after = held_out[-1][1]
+    if before is not None or after is not None:
+        return LossChange("Held-out loss", before, after)
+    training = [formatting.number(row.get("loss")) for row in training_rows(rows)]
+    known = [value for value in training if value is not None]
+    if known:
+        return LossChange("Training loss", known[0] if len(known) > 1 else None, known[-1])
+    return LossChange("Training loss", None, formatting.number(final.get("train_loss")))
+
+
+def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
+    """The headline facts, in reading order; what is unknown is left out."""
+    model, recipe = mapping(record.get("model")), mapping(record.get("recipe"))
+    final = mapping(record.get("final_metrics"))
+    found = [_change_fact(loss_change(record, rows), final), _match_fact(record)]
+    found.append(Fact("Method", method(record), _attention_note(model)))
+    found.append(_parameters_fact(model))
+    if model.get("precision"):
+        found.append(Fact("Precision", str(model["precision"]), _weights_note(recipe)))
+    data = totals(record.get("data_report"))
+    found.append(_number_fact("Training rows", data.get("rows"), formatting.count))
+    found.append(
+        _number_fact(
+            "Target tokens in the data", data.get("target_tokens"), formatting.count, _token_share(data)
+        )
+    )
+    train = training_rows(rows)
+    last_step = train[-1]["step"] if train else None
+    steps = f"{formatting.count(last_step)} {'step' if last_step == 1 else 'steps'}" if train else ""
+    seconds = first_number(record, "wall_time_seconds") or _last(series(train, "time_seconds").values)
+    found.append(_number_fact("Wall time", seconds, formatting.duration, steps))
+    speeds = series(train, "tokens_per_second").values
+    speed = first_number(record, "tokens_per_second") or (statistics.median(speeds) if speeds else None)
+    found.append(_number_fact("Throughput", speed, lambda value: f"{formatting.rate(value)} tokens/s"))
+    memory = first_number(record, "peak_memory_bytes") or max(
+        series(train, "peak_memory_bytes").values, default=None
+    )
+    found.append(_number_fact("Peak memory", memory, formatting.size))
+    return [fact for fact in found if fact is not None]
+
+
+def _change_fact(change: LossChange, final: Row) -> Fact | None:
+    if change.before is None and change.after is None:
+        return None
+    value = formatting.loss(change.after if change.before is None else change.before)
+    if change.before is not None and change.after is not None:
+        value = f"{value} → {formatting.loss(change.after)}"
+    perplexity = formatting.finite(final.get("eval_perplexity"))
+    if (
+        perplexity is None
+        and change.name == "Held-out loss"
+        and change.after is not None
+        and change.after < 50
+    ):
+        perplexity = math.exp(change.after)
+    if perplexity is not None and change.name == "Held-out loss":
+        return Fact(change.name, value, f"perplexity {formatting.loss(perplexity)}")
+    return Fact(change.name, value, "before training" if change.after is None else "")
+
+
+def _match_fact(record: Row) -> Fact | None:
+    match = mapping(record.get("sample_exact_match"))
+    shares = [
+        formatting.share(match[key])
+        for key in ("before", "after")
+        if formatting.finite(match.get(key)) is not None
+    ]
+    if not shares:
+        return None
+    asked = len(listing(record.get("generations")))
+    return Fact("Samples answered exactly", " → ".join(shares), f"{asked} shown below" if asked else "")
+
+
+def _parameters_fact(model: Row) -> Fact | None:
+    trained, every = first_number(model, "trainable_parameters"), first_number(model, "parameters")
+    if trained is None:
+        return None
+    detail = f"of {formatting.short_count(every)} ({formatting.share(trained / every)})" if every else ""
+    return Fact("Trained parameters", formatting.short_count(trained), detail)
+
+
+def _number_fact(label: str, value: Any, form: Any, detail: str = "") -> Fact | None:
+    return None if formatting.finite(value) is None else Fact(label, form(value), detail)
+
+
+def _token_share(data: Row) -> str:
+    tokens, targets = formatting.finite(data.get("tokens")), formatting.finite(data.get("target_tokens"))
+    return (
+        f"{formatting.share(targets / tokens)} of {formatting.short_count(tokens)} tokens"
+        if tokens and targets
+        else ""
+    )
+
+
+def _attention_note(model: Row) -> str:
+    return {"segments": "packed without padding", "padded": "padded batches"}.get(
+        str(model.get("attention")), ""
+    )
+
+
+def _weights_note(recipe: Row) -> str:
+    for key, note in (("load_in_4bit", "base weights in 4 bits"), ("load_in_8bit", "base weights in 8 bits")):
+        if recipe.get(key):
+            return note
+    return ""
+
+
+def _last(values: Sequence[float]) -> float | None:
+    return values[-1] if values else None

@@ -1,0 +1,119 @@
+"""The curves: whole, unique, silent about nothing, and drawn without the network or a display."""
+
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from hf_align.reporting.plots import MAX_POINTS, _thinned, run_plots
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def train(step, **values):
+    return {"step": step, "loss": 1.0 / step, "learning_rate": 1e-3, **values}
+
+
+def elements(plot):
+    return [ElementTree.fromstring(str(form)) for form in plot.forms.values()]
+
+
+def test_nothing_logged_draws_nothing():
+    assert run_plots([]) == []
+    assert run_plots([{"step": 1, "epoch": 1.0}, {"loss": 1.0}]) == []
+
+
+def test_every_quantity_that_was_logged_has_a_plot():
+    rows = [
+        train(step, grad_norm=1.0, tokens_per_second=1800.0, peak_memory_bytes=2**30, epoch=0.1) for step in (1, 2, 3)
+    ]
+    plots = run_plots(rows)
+    assert [plot.title for plot in plots] == ["Loss", "Learning rate", "Gradient norm", "Throughput", "Peak memory"]
+    assert set(plots[0].forms) == {"wide", "narrow"}
+
+
+def test_summaries_state_the_numbers():
+    rows = [train(1, grad_norm=2.0), {"step": 1, "eval_loss": 0.9}, train(4, grad_norm=8.0), train(5, grad_norm=3.0)]
+    loss, _rate, norm = run_plots(rows)
+    assert loss.summary == "Training loss from 1 to 0.2, steps 1 to 5; held-out loss 0.9 at step 1."
+    assert norm.summary == "From 2 to 3 (highest 8), steps 1 to 5."
+
+
+def test_drawings_are_valid_described_and_do_not_share_ids():
+    rows = [train(step, grad_norm=float(step)) for step in range(1, 30)] + [{"step": 29, "eval_loss": 0.5}]
+    found: list[str] = []
+    for plot in run_plots(rows):
+        for element in elements(plot):
+            assert element.tag == f"{SVG}svg"
+            assert element.get("role") == "img"
+            assert element.find(f"{SVG}title").text == plot.title
+            assert element.find(f"{SVG}desc").text == plot.summary
+            ids = [node.get("id") for node in element.iter() if node.get("id")]
+            assert set(element.get("aria-labelledby").split()) <= set(ids)
+            text = ElementTree.tostring(element, encoding="unicode")
+            assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(ids)
+            found += ids
+    assert len(found) == len(set(found))
+
+
+def test_all_colours_come_from_the_page():
+    rows = [train(step) for step in range(1, 30)] + [{"step": 3, "eval_loss": 0.5}]
+    for plot in run_plots(rows):
+        for form in plot.forms.values():
+            assert not re.search(r"(?:stroke|fill): #", str(form))
+            assert "var(--series-1)" in form
+
+
+def test_the_three_loss_series_are_drawn_and_named():
+    rows = [train(step) for step in range(1, 30)] + [{"step": 3, "eval_loss": 0.5}]
+    wide = elements(run_plots(rows)[0])[0]
+    words = {node.text for node in wide.iter(f"{SVG}text")}
+    assert {"training", "training, smoothed", "held-out", "optimizer step"} <= words
+
+
+def test_one_step_is_a_point():
+    plot = run_plots([train(1)])[0]
+    assert plot.summary == "Training loss 1 at step 1."
+    assert all("1.5" not in {node.text for node in element.iter(f"{SVG}text")} for element in elements(plot))
+
+
+def test_values_that_are_not_finite_are_named_not_drawn():
+    rows = [train(1), train(2, loss="NaN", grad_norm=math.inf), train(3, loss=math.nan)]
+    loss = run_plots(rows)[0]
+    assert loss.note == "Not drawn: at steps 2, 3 the values were not finite (NaN or infinite)."
+    assert "nan" not in str(loss.forms["wide"]).lower()
+
+
+def test_nothing_but_nan_gives_no_plot_of_it():
+    assert [plot.title for plot in run_plots([train(1, loss="NaN")])] == ["Learning rate"]
+
+
+def test_a_spike_turns_the_axis_logarithmic():
+    rows = [train(step, grad_norm=1.0) for step in range(1, 20)] + [train(20, grad_norm=1e4)]
+    norm = run_plots(rows)[2]
+    assert norm.summary == "From 1 to 1e+04, steps 1 to 20."
+    assert "mathdefault" in str(norm.forms["small"]) or "10" in str(norm.forms["small"])
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_constant_and_negative_values(value):
+    assert run_plots([train(step, loss=value, learning_rate=value) for step in (1, 2, 3)])[1].title == "Learning rate"
+
+
+def test_long_runs_are_thinned_and_keep_their_spikes():
+    values = [0.0] * 10_000
+    values[4321], values[77] = 9.0, -3.0
+    steps, kept = _thinned([float(step) for step in range(10_000)], values)
+    assert len(kept) <= MAX_POINTS + 2
+    assert dict(zip(steps, kept, strict=True))[4321.0] == 9.0
+    assert dict(zip(steps, kept, strict=True))[77.0] == -3.0
+    assert (steps[0], steps[-1]) == (0.0, 9999.0)
+    assert steps == sorted(steps)
+
+
+def test_the_same_metrics_give_the_same_drawing():
+    rows = [train(step) for step in range(1, 9)]
+    assert run_plots(rows) == run_plots(rows)

@@ -1,0 +1,131 @@
+"""Dispatch: finding commands without importing them, exit statuses, one-line errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hf_align
+import hf_align.__main__ as cli
+import hf_align.commands
+
+MODULE = '''"""Say what it was given.
+
+More text that the list leaves out.
+"""
+
+import json
+from pathlib import Path
+
+from hf_align.errors import UserError
+
+def main(argv=None):
+    Path(__file__).with_suffix(".json").write_text(json.dumps(list(argv)))
+    if "mistake" in argv:
+        raise UserError("r.yaml:3: beta: found the text 'x', expected a number.")
+    if "interrupt" in argv:
+        raise KeyboardInterrupt
+    if "bug" in argv:
+        raise ZeroDivisionError("a bug")
+    return 7 if "seven" in argv else None
+'''
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch) -> Path:
+    (tmp_path / "say_it.py").write_text(MODULE)
+    (tmp_path / "broken_when_imported.py").write_text('"""``raises`` when imported."""\nraise OSError')
+    (tmp_path / "_private.py").write_text('"""Not a command."""')
+    monkeypatch.setattr(cli, "COMMANDS", tmp_path)
+    monkeypatch.setattr(cli.find_commands, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(hf_align.commands, "__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "hf_align.commands.say_it", raising=False)
+    return tmp_path
+
+
+def test_commands_are_found_without_importing_them(commands):
+    assert cli.find_commands() == {
+        "broken-when-imported": "raises when imported.",
+        "say-it": "Say what it was given.",
+    }
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_the_commands(commands, capsys, arguments):
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "say-it                Say what it was given." in text
+    assert "More text" not in text
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hf-align {hf_align.__version__}\n"
+
+
+def test_a_command_gets_its_arguments(commands):
+    assert cli.main(["say-it", "--config", "r.yaml"]) == 0
+    assert (commands / "say_it.json").read_text() == '["--config", "r.yaml"]'
+    assert cli.main(["say-it", "seven"]) == 7
+
+
+def test_unknown_command(commands, capsys):
+    assert cli.main(["say-at"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: 'say-at': unknown command") and "Did you mean 'say-it'?" in error
+    for name in ("../say_it", "say_it", "", "_private"):
+        assert cli.main([name]) == 2
+
+
+def test_a_user_error_is_one_line_and_status_2(commands, capsys):
+    assert cli.main(["say-it", "mistake"]) == 2
+    assert capsys.readouterr().err == "error: r.yaml:3: beta: found the text 'x', expected a number.\n"
+
+
+def test_an_interrupt_is_status_130(commands):
+    assert cli.main(["say-it", "interrupt"]) == 130
+
+
+def test_a_bug_keeps_its_traceback(commands):
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["say-it", "bug"])
+
+
+def test_as_a_module():
+    process = subprocess.run(
+        [sys.executable, "-m", "hf_align", "no-such-command"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: 'no-such-command': unknown command")
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_reader_that_has_gone_is_no_error(size):
+    # What `| head` does to a long output; a short one fails only when it is flushed.
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = f"import sys, hf_align.__main__ as c; c.usage = lambda: 'x' * {size}; sys.exit(c.main([]))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, cwd=Path(__file__).parent.parent
+    )
+    os.close(writer)
+    assert process.stderr == b""
+    assert process.returncode == 141
+
+
+def test_another_broken_pipe_is_a_bug(commands, monkeypatch):
+    def broken(arguments):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli, "_run", broken)
+    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+    with pytest.raises(BrokenPipeError):
+        cli.main(["say-it"])

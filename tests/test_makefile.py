@@ -1,0 +1,136 @@
+"""What ``make`` starts, seen through an environment whose interpreter only writes its arguments down."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = "models/SmolLM2-135M-Instruct"
+VARIABLES = ("RECIPE", "ARGS", "NPROC", "ACCELERATE", "RUN", "VENV", "PYTHON", "TORCH", "MAKEFLAGS")
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+class Checkout:
+    """A copy of the files that make reads, and an environment with a recording interpreter."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "scripts").mkdir()
+        shutil.copy(ROOT / "scripts" / "check_environment.py", folder / "scripts")
+        (folder / "env" / "bin").mkdir(parents=True)
+        self.log = folder / "log"
+        python = folder / "env" / "bin" / "python3"
+        # The check passes, "-c" code really runs, everything else is only written down.
+        python.write_text(
+            "#!/bin/bash\n"
+            f'if [ "$1" = -c ]; then exec {sys.executable} "$@"; fi\n'
+            f'echo "NPROC=$NPROC $*" >> "{self.log}"\n'
+        )
+        python.chmod(0o755)
+
+    def make(self, *arguments: str) -> list[str]:
+        """Run make with the recording environment and return what it started, in order."""
+        result = self.run("VENV=env", *arguments)
+        assert result.returncode == 0, result.stderr
+        return self.started()
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        self.log.unlink(missing_ok=True)
+        return subprocess.run(
+            ["make", *arguments], cwd=self.folder, env=environment, capture_output=True, text=True
+        )
+
+    def started(self) -> list[str]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in lines if "check_environment" not in line]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    made = Checkout(tmp_path)
+    (tmp_path / "other.yaml").write_text("model_name_or_path: somewhere/else\n")
+    (tmp_path / "default.yaml").write_text(f"model_name_or_path: {MODEL}\n")
+    return made
+
+
+def test_sft_passes_recipe_and_arguments(checkout: Checkout) -> None:
+    started = checkout.make("sft", "RECIPE=other.yaml", "ARGS=--max_steps 3 --run_name 'two words'")
+    assert started == ["NPROC=1 -m hf_align sft --config other.yaml --max_steps 3 --run_name two words"]
+
+
+def test_default_model_is_built_only_where_the_recipe_names_it(checkout: Checkout) -> None:
+    built = checkout.make("sft", "RECIPE=default.yaml")
+    assert "scripts/build_default_model.py" in built[0] and "sft --config default.yaml" in built[1]
+    assert len(checkout.make("sft", "RECIPE=other.yaml")) == 1
+    assert len(checkout.make("sft", "RECIPE=default.yaml", "ARGS=--model_name_or_path other")) == 1
+    assert len(checkout.make("sft", "RECIPE=other.yaml", f"ARGS=--model_name_or_path {MODEL}")) == 2
+    (checkout.folder / MODEL).mkdir(parents=True)
+    (checkout.folder / MODEL / "model.safetensors").touch()
+    assert len(checkout.make("sft", "RECIPE=default.yaml")) == 1
+
+
+def test_several_processes_start_through_torchrun(checkout: Checkout) -> None:
+    (started,) = checkout.make("sft", "RECIPE=other.yaml", "NPROC=2")
+    assert started.startswith("NPROC=2 -m torch.distributed.run --standalone --nproc_per_node 2 ")
+    assert " -m hf_align sft --config other.yaml" in started
+
+
+def test_accelerate_file_starts_through_accelerate_launch(checkout: Checkout) -> None:
+    (started,) = checkout.make("sft", "RECIPE=other.yaml", "ACCELERATE=fsdp2.yaml")
+    assert "accelerate.commands.launch --config_file fsdp2.yaml" in started
+    assert "--num_processes" not in started
+    (started,) = checkout.make("sft", "RECIPE=other.yaml", "ACCELERATE=fsdp2.yaml", "NPROC=8")
+    assert "--config_file fsdp2.yaml --num_processes 8 -m hf_align sft" in started
+
+
+def test_environment_is_checked_once(checkout: Checkout) -> None:
+    checkout.make("sft", "RECIPE=other.yaml")
+    assert "check_environment" in checkout.log.read_text()
+    checkout.make("sft", "RECIPE=other.yaml")
+    assert "check_environment" not in checkout.log.read_text()
+
+
+def test_report_takes_the_newest_run(checkout: Checkout) -> None:
+    assert checkout.run("report", "VENV=env").returncode == 2
+    for age, name in enumerate(("new", "old")):
+        run = checkout.folder / "runs" / name
+        run.mkdir(parents=True)
+        os.utime(run, (1_000_000 - age, 1_000_000 - age))
+    assert checkout.make("report") == ["NPROC=1 -m hf_align report runs/new/"]
+    assert checkout.make("report", "RUN=runs/old") == ["NPROC=1 -m hf_align report runs/old"]
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(checkout: Checkout) -> None:
+    (checkout.folder / "precious").mkdir()
+    (checkout.folder / "precious" / "file").write_text("mine")
+    result = checkout.run("install", "VENV=precious")
+    assert result.returncode == 2 and "VENV=precious exists but is no Python environment" in result.stderr
+    assert (checkout.folder / "precious" / "file").read_text() == "mine"
+
+
+def test_old_python_is_refused_by_name(checkout: Checkout) -> None:
+    old = checkout.folder / "python3.9"
+    old.write_text('#!/bin/bash\nif [ "$1" = --version ]; then echo Python 3.9.18; else exit 1; fi\n')
+    old.chmod(0o755)
+    result = checkout.run("install", "VENV=new", f"PYTHON={old}")
+    assert result.returncode == 2
+    assert "needs Python 3.11 or newer" in result.stderr and "is Python 3.9.18" in result.stderr
+    assert not (checkout.folder / "new").exists()
+
+
+def test_help_lists_every_public_target(checkout: Checkout) -> None:
+    targets = set(re.findall(r"^\.PHONY: ([a-z-]+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    listed = checkout.run().stdout
+    for target in targets - {"model-of-recipe"}:
+        assert re.search(rf"^  {target} +\S", listed, flags=re.MULTILINE), target

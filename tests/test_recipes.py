@@ -1,0 +1,68 @@
+"""Every YAML file under recipes/ is read by the parser of what it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hf_align.config import parse_sft
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted(
+    path.relative_to(ROOT) for pattern in ("*.yaml", "*.yml") for path in ROOT.glob(f"recipes/**/{pattern}")
+)
+PARSERS = {"sft": parse_sft}
+
+
+def _named(path: Path) -> str:
+    return str(path)
+
+
+def test_every_recipe_is_of_a_known_kind():
+    assert len(RECIPES) >= 7
+    assert {path.parent.name for path in RECIPES} <= {*PARSERS, "accelerate"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=_named)
+def test_a_recipe_begins_by_saying_what_it_is_for(path):
+    comment = []
+    for line in (ROOT / path).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line)
+    assert len(comment) >= 2
+
+
+@pytest.mark.parametrize("path", [p for p in RECIPES if p.parent.name in PARSERS], ids=_named)
+def test_stage_recipes(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = PARSERS[path.parent.name](["--config", str(path)])
+    assert config.recipe_path == str(path)
+    for entry in [*config.data.datasets, *config.data.eval_datasets]:
+        assert Path(entry.path).is_file(), entry.path
+    assert config.data.eval_datasets
+
+
+def test_no_two_recipes_write_into_one_folder():
+    folders = [
+        parse_sft(["--config", str(ROOT / path)]).training.output_dir
+        for path in RECIPES
+        if path.parent.name == "sft"
+    ]
+    assert len(folders) == len(set(folders))
+
+
+@pytest.mark.parametrize("path", [p for p in RECIPES if p.parent.name == "accelerate"], ids=_named)
+def test_accelerate_files(path):
+    # Accelerate's own reader refuses unknown keys at the top; those inside fsdp_config become environment
+    # variables unchecked, so they are compared with the options of its launcher.
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    config = load_config_from_file(str(ROOT / path))
+    options = {action.dest for action in launch_command_parser()._actions}
+    assert config.fsdp_config
+    assert set(config.fsdp_config) <= options
+    assert config.fsdp_config["fsdp_version"] == 2
+    assert config.num_processes == 8
