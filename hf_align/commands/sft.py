@@ -11,6 +11,7 @@ from hf_align.config import SftConfig, load_config
 
 if TYPE_CHECKING:
     from hf_align.data.prepare import PreparedData
+    from hf_align.modeling.precision import Precision
     from hf_align.training.trainer import AlignTrainer
 
 logger = logging.getLogger("hf_align.sft")
@@ -32,13 +33,14 @@ def run(config: SftConfig) -> dict[str, Any]:
     """
     from hf_align.data.prepare import prepare_datasets
     from hf_align.modeling.loading import load_tokenizer
-    from hf_align.modeling.precision import resolve_precision
-    from hf_align.reporting.mask_view import mask_sample
+    from hf_align.modeling.precision import resolve_precision, runs_on_cpu
+    from hf_align.reporting.mask_view import choose_rows, mask_sample
     from hf_align.training import launch, resume, run_folder
 
     training = config.training
-    is_main = launch.start(use_cpu=training.use_cpu)
-    precision = resolve_precision(training.precision, use_cpu=training.use_cpu)
+    use_cpu = runs_on_cpu(training.use_cpu)
+    is_main = launch.start(use_cpu=use_cpu)
+    precision = resolve_precision(training.precision, use_cpu=use_cpu)
     tokenizer = load_tokenizer(config.model)
     data = prepare_datasets(config.data, tokenizer, seed=training.seed)
     if is_main:
@@ -55,12 +57,12 @@ def run(config: SftConfig) -> dict[str, Any]:
     record = run_folder.RunRecord(
         "sft", config, training.output_dir, resuming=checkpoint is not None, main=is_main
     )
-    shown = [] if config.data.streaming else list(data.train[:MASK_SAMPLES])
+    shown = choose_rows(data.train, MASK_SAMPLES)
     record.update(
         data_report=data.report.to_dict(), mask_samples=[mask_sample(row, tokenizer) for row in shown]
     )
     try:
-        trainer, facts = _build(config, tokenizer, data, precision, identity)
+        trainer, facts = _build(config, tokenizer, data, precision, use_cpu, identity)
         record.update(model=facts)
         _train(config, trainer, tokenizer, data, record, checkpoint)
     except BaseException:
@@ -72,7 +74,12 @@ def run(config: SftConfig) -> dict[str, Any]:
 
 
 def _build(
-    config: SftConfig, tokenizer: Any, data: PreparedData, precision: Any, identity: dict[str, Any]
+    config: SftConfig,
+    tokenizer: Any,
+    data: PreparedData,
+    precision: Precision,
+    use_cpu: bool,
+    identity: dict[str, Any],
 ) -> tuple[AlignTrainer, dict[str, Any]]:
     """The trainer, and what run.json says of the model."""
     from functools import partial
@@ -95,7 +102,7 @@ def _build(
         config.model,
         trainable_base=config.adapter.adapter == "none",
         precision=precision,
-        use_cpu=training.use_cpu,
+        use_cpu=use_cpu,
     )
     packed = config.data.packing and enable_segment_attention(base)
     install_target_head(base)
@@ -107,17 +114,14 @@ def _build(
         "%s: %s parameters, %s trained", config.model.model_name_or_path, f"{total:,}", f"{trainable:,}"
     )
 
-    rows: Any = data.train
     steps = None
-    args = None
+    if not config.data.streaming:
+        rows_per_step = arguments.rows_per_rank(training) * arguments.world_size()
+        steps = trainer.steps_per_epoch(len(data.train), rows_per_step)
+    args = arguments.training_arguments(training, precision=precision, use_cpu=use_cpu, steps_per_epoch=steps)
+    rows: Any = data.train
     if config.data.streaming:
-        args = arguments.training_arguments(training, precision=precision, steps_per_epoch=None)
         rows = streaming.RankStream(data.train, rank=args.process_index, world_size=args.world_size)
-    else:
-        per_step = arguments.rows_per_rank(training)
-        world = arguments.world_size()
-        steps = trainer.steps_per_epoch(len(data.train), per_step * world)
-        args = arguments.training_arguments(training, precision=precision, steps_per_epoch=steps)
     watchers: list[Any] = [
         resume.RunIdentity(identity),
         callbacks.ProgressBar(),

@@ -1,8 +1,5 @@
 """Options of the adapter: small trained weights on a frozen model."""
 
-# option() is dataclasses.field() under another name, which the linter cannot know.
-# ruff: noqa: RUF009
-
 from __future__ import annotations
 
 from dataclasses import dataclass

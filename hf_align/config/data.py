@@ -1,8 +1,5 @@
 """Options of the data: which sets, in which proportions, and how a row becomes tokens and targets."""
 
-# option() is dataclasses.field() under another name, which the linter cannot know.
-# ruff: noqa: RUF009
-
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ from hf_align.data.masking import end_of_turn, mask_of_spans
 from hf_align.data.plain import opening, plain_row, plain_text
 from hf_align.data.raw import MalformedRow
 from hf_align.data.spans import Span, render_with_answers
-from hf_align.data.tokenizing import Tokens, tokenize
+from hf_align.data.tokenizing import Tokens, tokenize, with_whole_offsets
 from hf_align.errors import UserError
 from hf_align.types import Example, Message, TokenizedRow
 
@@ -39,10 +39,12 @@ _PROBES = (
 class Encoder:
     """Turns examples into token rows. Made by ``make_encoder``, which explains the options.
 
+    ``whole``: the tokenizer with offsets that leave no character out, see ``with_whole_offsets``.
     ``special``: ids of all special tokens; ``ends_turn``: ids of those that may end a turn.
     """
 
     tokenizer: PreTrainedTokenizerBase
+    whole: PreTrainedTokenizerBase
     train_on: TrainOn
     add_eos: bool
     require_end_of_turn: bool
@@ -73,7 +75,7 @@ class Encoder:
             except MalformedRow as problem:
                 rendered.append(problem)
         texts = [item[0] for item in rendered if not isinstance(item, MalformedRow)]
-        encoded = iter(tokenize(self.tokenizer, texts, add_special_tokens=False) if texts else ())
+        encoded = iter(tokenize(self.whole, texts, add_special_tokens=False) if texts else ())
         rows: list[TokenizedRow | MalformedRow] = []
         for example, item in zip(examples, rendered, strict=True):
             if isinstance(item, MalformedRow):
@@ -111,7 +113,7 @@ class Encoder:
         texts = [plain_text(example) for example in examples]
         rows: list[TokenizedRow | MalformedRow] = []
         for example, tokens in zip(
-            examples, tokenize(self.tokenizer, texts, add_special_tokens=True), strict=True
+            examples, tokenize(self.whole, texts, add_special_tokens=True), strict=True
         ):
             ids, mask = plain_row(
                 example,
@@ -140,7 +142,7 @@ class Encoder:
                 text, spans = render_with_answers(chat, messages)
             except MalformedRow:
                 continue  # the template has another idea of a conversation; each row is checked anyway
-            tokens = tokenize(self.tokenizer, [text], add_special_tokens=False)[0]
+            tokens = tokenize(self.whole, [text], add_special_tokens=False)[0]
             if not any(self._closings(text, spans, tokens)):
                 raise UserError(
                     "require_end_of_turn: the chat template writes no end-of-turn token after an answer, so "
@@ -175,6 +177,7 @@ def make_encoder(
     opens_turn = {tokenizer.bos_token_id} - {tokenizer.eos_token_id}
     return Encoder(
         tokenizer=tokenizer,
+        whole=with_whole_offsets(tokenizer),
         train_on=train_on,
         add_eos=add_eos,
         require_end_of_turn=require_end_of_turn,

@@ -1,8 +1,8 @@
 """From character spans to target tokens, by position and never by the id of a token.
 
-A token is a target when it covers at least one character of a span. Offsets come from the tokenizer; two of
-their habits are undone here: white space that is cut off a token's offsets, and special tokens that swallow
-the white space around them.
+A token is a target when it covers at least one character of a span. Offsets come from the tokenizer, whole
+(see ``tokenizing``); what is left to undo here are characters that belong to no token because normalisation
+removed them, tokens without a character, and special tokens that swallow the white space around them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ Offsets = npt.NDArray[np.int64]
 
 
 def token_starts(offsets: Offsets) -> npt.NDArray[np.int64]:
-    """(L,) where each token starts when it also owns the characters between it and the token before.
-
-    Byte-level tokenizers may report `` word`` as ``word``; its space belongs to no token otherwise.
-    """
+    """(L,) where each token starts when it also owns the characters between it and the token before."""
     ends = np.maximum.accumulate(offsets[:, 1])
     before = np.concatenate((np.zeros(min(1, len(ends)), dtype=np.int64), ends[:-1]))
     starts: npt.NDArray[np.int64] = np.minimum(offsets[:, 0], before)

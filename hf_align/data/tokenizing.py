@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,36 @@ class Tokens(NamedTuple):
     ids: npt.NDArray[np.int32]
     offsets: Offsets
     added: npt.NDArray[np.bool_]
+
+
+def with_whole_offsets(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The fast tokenizer itself, or a copy that gives the same ids and offsets which include white space.
+
+    Byte-level tokenizers may report the token `` word`` with the offsets of ``word``. Which token the space
+    belongs to cannot be told from such offsets, so the setting is switched off in a copy.
+    """
+    processor = tokenizer.backend_tokenizer.post_processor
+    if processor is None:
+        return tokenizer
+    state = json.loads(processor.__getstate__())
+    if not _switch_off_trimming(state):
+        return tokenizer
+    processor = copy.copy(processor)
+    processor.__setstate__(json.dumps(state).encode())
+    whole = copy.deepcopy(tokenizer)
+    whole.backend_tokenizer.post_processor = processor
+    return whole
+
+
+def _switch_off_trimming(state: Any) -> bool:
+    """Set every ``trim_offsets`` in a serialised post-processor to false; whether one was true."""
+    found = False
+    for part in state.values() if isinstance(state, dict) else state if isinstance(state, list) else ():
+        found |= _switch_off_trimming(part)
+    if isinstance(state, dict) and state.get("trim_offsets"):
+        state["trim_offsets"] = False
+        found = True
+    return found
 
 
 def tokenize(

@@ -84,7 +84,8 @@ def load_model(
         )
     except (OSError, ValueError) as error:
         raise UserError(
-            f"model_name_or_path: no causal language model could be loaded from '{name}': {_first_line(error)}"
+            f"model_name_or_path: no causal language model could be loaded from '{name}': "
+            f"{_first_line(error)}"
         ) from error
     if quantization is not None:
         prepare_quantized(model)
@@ -119,7 +120,7 @@ def _check_local(key: str, name: str) -> None:
     path = Path(name)
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
     missing = not path.exists() and (looks_local or path.parent.is_dir())
-    if missing and ("/" in name or looks_local and "\\" in name):
+    if missing and ("/" in name or (looks_local and "\\" in name)):
         hint = " `make model` builds the default model." if path.parent.name == "models" else ""
         raise UserError(f"{key}: the folder '{name}' does not exist.{hint}")
 

@@ -40,22 +40,23 @@ def enable_segment_attention(model: PreTrainedModel) -> bool:
     if "chunked_attention" in (getattr(model.config.get_text_config(), "layer_types", None) or []):
         logger.warning("%s: chunked attention is not packed; batches are padded", type(model).__name__)
         return False
-    alone = _second_alone(model)
-    reason = ""
-    for implementation in (SEGMENT_ATTENTION, SEGMENT_ATTENTION_LOOP):
-        model.set_attn_implementation(implementation)
-        reason = _why_not(model, alone)
-        if not reason:
-            return True
-    model.set_attn_implementation(before)
+    reason = "it does not call a registered attention function"
+    if model._can_set_attn_implementation():
+        # "eager" is each model's own reference: some releases of transformers drop soft-capping in others.
+        model.set_attn_implementation("eager")
+        alone = _second_alone(model)
+        for implementation in (SEGMENT_ATTENTION, SEGMENT_ATTENTION_LOOP):
+            model.set_attn_implementation(implementation)
+            reason = _why_not(model, alone)
+            if not reason:
+                return True
+        model.set_attn_implementation(before)
     logger.warning("%s is not packed (%s); batches are padded", type(model).__name__, reason)
     return False
 
 
 def _why_not(model: PreTrainedModel, alone: torch.Tensor) -> str:
     """Why the model cannot be packed, or an empty string where it can."""
-    if not model._can_set_attn_implementation():
-        return "it does not call a registered attention function"
     try:
         packed = _second_packed(model, shift=0)
         other = _second_packed(model, shift=1)

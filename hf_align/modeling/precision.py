@@ -11,6 +11,15 @@ from hf_align.errors import UserError
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
+def runs_on_cpu(use_cpu: bool) -> bool:
+    """Whether a run computes on the CPU: because the recipe says so, or because there is nothing else.
+
+    transformers and Accelerate have to be told: without it they refuse bf16, and processes started by
+    torchrun do not synchronise.
+    """
+    return use_cpu or not torch.accelerator.is_available()
+
+
 def resolve_precision(wanted: str, *, use_cpu: bool = False) -> Precision:
     """``auto`` becomes bf16 where the hardware is fast at it, else fp32.
 

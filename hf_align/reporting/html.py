@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 REPORT_FILE = "report.html"
+SHOWN_GENERATIONS = 6
+"""Generations that are open on the page; the rest are folded."""
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -78,6 +81,7 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
         "facts": facts(record, log.rows),
         "plots": run_plots(log.rows),
         "generations": [_generation(item) for item in listing(record.get("generations"))],
+        "shown_generations": SHOWN_GENERATIONS,
         "data": data_view(record.get("data_report")),
         "samples": [sample_view(item) for item in listing(record.get("mask_samples"))],
         "recipe": _settings(recipe, overrides),
@@ -142,7 +146,7 @@ def _generation(item: Any) -> dict[str, Any]:
             stopped = record.get(f"{key}_stopped")
             same = isinstance(reference, str) and str(text).strip() == reference.strip()
             # Whether it stopped comes last: an answer that never ends is the defect to look for.
-            note = ["as the reference"] if same else []
+            note = ["equals the reference"] if same else []
             note += ["stopped by itself" if stopped else "cut off"] if isinstance(stopped, bool) else []
             answer["note"] = ", ".join(note)
             answer["kind"] = "cut" if stopped is False else "same" if same else ""

@@ -46,12 +46,14 @@ def token_texts(input_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) ->
         while text.endswith(REPLACEMENT) and stop < min(len(ids), start + _LONGEST_JOIN):
             stop += 1
             text = _decode_after(ids, context, start, stop, tokenizer)
-        if REPLACEMENT in text:  # bytes that no later token completes, or U+FFFD itself
+        broken = REPLACEMENT in text  # bytes that no later token completes, or U+FFFD itself
+        if broken:
             stop, text = start + 1, alone
         if not text and stop == start + 1:
             text = str(tokenizer.convert_ids_to_tokens(ids[start]))
         pieces.append((stop - start, text))
-        context, start = start, stop
+        # Decoders merge broken bytes with what follows: such a piece is no context for the next.
+        context, start = (stop if broken else start), stop
     return pieces
 
 

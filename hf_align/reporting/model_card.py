@@ -16,7 +16,7 @@ from hf_align.reporting import formatting
 from hf_align.reporting.data_view import data_view, totals
 from hf_align.reporting.metrics import METRICS_FILE, read_metrics
 from hf_align.reporting.run_record import read_run, redact, write_atomic
-from hf_align.reporting.run_view import facts, listing, mapping, method, model_name
+from hf_align.reporting.run_view import facts, listing, loss_change, mapping, method, model_name
 
 CARD_FILE = "README.md"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
@@ -45,7 +45,7 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         "## Results\n\n" + _table(["", "", ""], [[f.label, f.value, f.detail] for f in facts(record, rows)]),
         _loading(recipe),
         _data(record),
-        _limits(record),
+        _limits(record, rows),
         "## Reproduce\n\n" + _reproduce(record, recipe),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -135,7 +135,7 @@ def _data(record: Mapping[str, Any]) -> str:
     )
 
 
-def _limits(record: Mapping[str, Any]) -> str:
+def _limits(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     data = totals(record.get("data_report"))
     targets = formatting.finite(data.get("target_tokens"))
     items = ["The limits, biases and licence of the base model and of the data apply to this model too."]
@@ -144,8 +144,9 @@ def _limits(record: Mapping[str, Any]) -> str:
             f"The training data hold {formatting.count(targets)} target tokens; what these do not cover "
             "was not learned here."
         )
-    if not mapping(record.get("final_metrics")).get("eval_loss"):
-        items.append("No held-out loss was measured at the end of the run.")
+    change = loss_change(record, rows)
+    if change.name != "Held-out loss" or change.after is None:
+        items.append("No held-out loss was measured after training.")
     else:
         items.append(
             "The held-out loss speaks for rows like the held-out ones; other data may give other results."

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_POINTS = 600
 """Points drawn per curve; more would be invisible and would make the page heavy."""
 
+LARGEST = 1e30
+"""Values beyond this are as good as infinite, and more than a drawing can scale."""
+
 # Colours that appear nowhere else in a drawing, and the CSS variables that replace them.
 _INK, _FAINT, _FIRST, _FIRST_SOFT, _SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
 _VARIABLES = {
@@ -55,7 +58,7 @@ def run_plots(rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
     ``rows``: the lines of ``metrics.jsonl`` in order (see ``metrics.read_metrics``).
     """
     train, evaluation = training_rows(rows), evaluation_rows(rows)
-    losses, eval_losses = series(train, "loss"), series(evaluation, "eval_loss")
+    losses, eval_losses = _drawable(train, "loss"), _drawable(evaluation, "eval_loss")
     plots = []
     if losses.values or eval_losses.values:
         plots.append(_loss_plot(losses, eval_losses))
@@ -65,10 +68,18 @@ def run_plots(rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
         ("tokens_per_second", "Throughput", "tokens/s", formatting.rate),
         ("peak_memory_bytes", "Peak memory", "", formatting.size),
     ):
-        values = series(train, key)
+        values = _drawable(train, key)
         if values.values:
             plots.append(_single_plot(key, title, unit, values, form))
     return plots
+
+
+def _drawable(rows: Sequence[Mapping[str, Any]], key: str) -> Series:
+    """``series`` with values that no axis can hold counted among the bad ones."""
+    steps, values, bad_steps = series(rows, key)
+    kept = [(step, value) for step, value in zip(steps, values, strict=True) if abs(value) <= LARGEST]
+    bad_steps += [step for step, value in zip(steps, values, strict=True) if abs(value) > LARGEST]
+    return Series([step for step, _ in kept], [value for _, value in kept], bad_steps)
 
 
 def _loss_plot(train: Series, evaluation: Series) -> Plot:
@@ -76,7 +87,7 @@ def _loss_plot(train: Series, evaluation: Series) -> Plot:
         if train.values:
             many = len(train.values) > 5
             steps, values = _thinned(train.steps, train.values)
-            marker = {} if len(train.values) > 1 else {"marker": "o", "markersize": 4}
+            marker: dict[str, Any] = {} if len(train.values) > 1 else {"marker": "o", "markersize": 4}
             color = _FIRST_SOFT if many else _FIRST
             axes.plot(steps, values, color=color, linewidth=1, label="training", **marker)
             if many:
@@ -84,7 +95,14 @@ def _loss_plot(train: Series, evaluation: Series) -> Plot:
                 axes.plot(steps, values, color=_FIRST, linewidth=1.9, label="training, smoothed")
         if evaluation.values:
             steps, values = _thinned(evaluation.steps, evaluation.values)
-            style = {"linestyle": (0, (4, 2)), "marker": "D", "markersize": 4.5, "linewidth": 1.3}
+            style: dict[str, Any] = {
+                "linestyle": (0, (4, 2)),
+                "marker": "D",
+                "markersize": 4.5,
+                "linewidth": 1.3,
+            }
+            if len(steps) < 3:  # a line between two points would claim a course that nobody measured
+                style["linestyle"] = "none"
             axes.plot(steps, values, color=_SECOND, label="held-out", **style)
         axes.set_ylabel("loss, nats per target token")
         _limit_spikes(axes, train.values + evaluation.values)
@@ -106,7 +124,7 @@ def _single_plot(key: str, title: str, unit: str, values: Series, form: Any) -> 
         steps, points = _thinned(values.steps, values.values)
         scale = _binary_unit(points) if form is formatting.size else (1.0, unit)
         points = [point / scale[0] for point in points]
-        marker = {} if len(points) > 1 else {"marker": "o", "markersize": 4}
+        marker: dict[str, Any] = {} if len(points) > 1 else {"marker": "o", "markersize": 4}
         axes.plot(steps, points, color=_FIRST, linewidth=1.5, **marker)
         axes.set_ylabel(scale[1])
         _limit_spikes(axes, points)
@@ -124,7 +142,7 @@ def _svg(draw: Any, name: str, size: str, title: str, summary: str) -> Markup:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,  # the same run gives the same file
         "font.size": 9,
@@ -177,7 +195,7 @@ def _inline(document: str, name: str, title: str, summary: str) -> Markup:
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(summary)}</desc>'
     )
     body = re.sub(r"^<svg.*?>", lambda _: label, body, count=1, flags=re.DOTALL)
-    return Markup(re.sub(r"\s*\n\s*", "\n", body).replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', ""))
+    return Markup(re.sub(r"\s*\n\s*", "\n", body).replace("xlink:href", "href"))
 
 
 def _thinned(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
@@ -194,10 +212,10 @@ def _thinned(steps: list[float], values: list[float]) -> tuple[list[float], list
 
 
 def _limit_spikes(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis where a few points are so high that the rest would be a flat line."""
+    """A logarithmic axis where one point in twenty is so high that the rest would be a flat line."""
     ordered = sorted(values)
-    middle = ordered[len(ordered) // 2]
-    if len(ordered) > 2 and ordered[0] > 0 and ordered[-1] > 30 * middle:
+    usual = ordered[int(0.95 * (len(ordered) - 1))]
+    if len(ordered) > 2 and ordered[0] > 0 and ordered[-1] > 30 * usual:
         axes.set_yscale("log")
 
 
@@ -244,4 +262,4 @@ def _bad_note(*all_series: Series) -> str:
         return ""
     listed = ", ".join(f"{step:,.0f}" for step in bad[:8]) + (" …" if len(bad) > 8 else "")
     steps, values = ("step", "value was") if len(bad) == 1 else ("steps", "values were")
-    return f"Not drawn: at {steps} {listed} the {values} not finite (NaN or infinite)."
+    return f"Not drawn: at {steps} {listed} the {values} not finite (NaN, infinite or beyond {LARGEST:g})."

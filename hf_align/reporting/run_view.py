@@ -116,7 +116,9 @@ def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
     train = training_rows(rows)
     last_step = train[-1]["step"] if train else None
     steps = f"{formatting.count(last_step)} {'step' if last_step == 1 else 'steps'}" if train else ""
-    seconds = first_number(record, "wall_time_seconds") or _last(series(train, "time_seconds").values)
+    # A record that was written before the run ended knows less than the log.
+    clocks = [first_number(record, "wall_time_seconds"), *series(train, "time_seconds").values[-1:]]
+    seconds = max((clock for clock in clocks if clock is not None), default=None)
     found.append(_number_fact("Wall time", seconds, formatting.duration, steps))
     speeds = series(train, "tokens_per_second").values
     speed = first_number(record, "tokens_per_second") or (statistics.median(speeds) if speeds else None)
@@ -149,15 +151,14 @@ def _change_fact(change: LossChange, final: Row) -> Fact | None:
 
 def _match_fact(record: Row) -> Fact | None:
     match = mapping(record.get("sample_exact_match"))
-    shares = [
-        formatting.share(match[key])
-        for key in ("before", "after")
-        if formatting.finite(match.get(key)) is not None
-    ]
-    if not shares:
+    known = [key for key in ("before", "after") if formatting.finite(match.get(key)) is not None]
+    if not known:
         return None
     asked = len(listing(record.get("generations")))
-    return Fact("Samples answered exactly", " → ".join(shares), f"{asked} shown below" if asked else "")
+    details = [f"of {asked} held-out {'prompt' if asked == 1 else 'prompts'}"] if asked else []
+    details += [f"{known[0]} training"] if len(known) == 1 else []
+    value = " → ".join(formatting.share(match[key]) for key in known)
+    return Fact("Samples answered exactly", value, ", ".join(details))
 
 
 def _parameters_fact(model: Row) -> Fact | None:
@@ -192,7 +193,3 @@ def _weights_note(recipe: Row) -> str:
         if recipe.get(key):
             return note
     return ""
-
-
-def _last(values: Sequence[float]) -> float | None:
-    return values[-1] if values else None

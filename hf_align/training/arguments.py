@@ -26,7 +26,7 @@ def world_size() -> int:
 
 
 def training_arguments(
-    config: TrainingConfig, *, precision: Precision, steps_per_epoch: int | None
+    config: TrainingConfig, *, precision: Precision, use_cpu: bool, steps_per_epoch: int | None
 ) -> TrainingArguments:
     """``steps_per_epoch``: optimizer steps of one epoch, or None for a stream, whose ``max_steps`` is set.
 
@@ -67,7 +67,7 @@ def training_arguments(
         neftune_noise_alpha=config.neftune_noise_alpha,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        use_cpu=config.use_cpu,
+        use_cpu=use_cpu,
         logging_strategy="steps",
         logging_steps=config.logging_steps,
         logging_first_step=True,

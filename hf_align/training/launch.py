@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 from hf_align.errors import UserError
 
@@ -17,6 +18,7 @@ def start(*, use_cpu: bool) -> bool:
     from accelerate import PartialState
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    _silence_what_does_not_concern_training()
     state = PartialState(cpu=use_cpu)
     logging.getLogger("hf_align").setLevel(logging.INFO if state.is_main_process else logging.ERROR)
     expected = os.environ.get("NPROC", "1") or "1"
@@ -28,6 +30,13 @@ def start(*, use_cpu: bool) -> bool:
             "`torchrun --nproc-per-node N -m hf_align …` and `--use_cpu true`."
         )
     return bool(state.is_main_process)
+
+
+def _silence_what_does_not_concern_training() -> None:
+    # bitsandbytes on a CPU looks for a kernel that only inference uses.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    # PEFT asks transformers for a property by its older name.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 
 def wait_for_everyone() -> None:

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from hf_align.errors import UserError
+from hf_align.reporting.run_record import redact
 from hf_align.types import TokenizedRow
 
 logger = logging.getLogger(__name__)
@@ -24,9 +25,10 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "trainer_state.json"
 # Keys that change neither the order of what is trained nor, beyond rounding, the weights.
 FREE_KEYS = frozenset(
-    "output_dir resume_from_checkpoint force_resume report_to run_name logging_steps save_strategy save_steps "
-    "save_total_limit num_samples sample_max_new_tokens sample_temperature per_device_eval_batch_size "
-    "max_malformed_share max_untrained_share max_tokens_per_batch gradient_checkpointing".split()
+    "output_dir resume_from_checkpoint force_resume report_to run_name logging_steps "
+    "save_strategy save_steps save_total_limit num_samples sample_max_new_tokens sample_temperature "
+    "per_device_eval_batch_size max_malformed_share max_untrained_share max_tokens_per_batch "
+    "gradient_checkpointing".split()
 )
 
 
@@ -52,7 +54,8 @@ def rows_digest(rows: Iterable[TokenizedRow]) -> str:
 
 def run_identity(recipe: dict[str, Any], data_digest: str | None) -> dict[str, Any]:
     """``data_digest`` is None for a stream, whose rows are not known beforehand."""
-    kept = {key: value for key, value in recipe.items() if key not in FREE_KEYS}
+    # Redacted, since it is written to disk; the same recipe always comes out the same.
+    kept = redact({key: value for key, value in recipe.items() if key not in FREE_KEYS})
     identity: dict[str, Any] = json.loads(json.dumps({"recipe": kept, "data": data_digest}))
     return identity
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from tqdm.auto import tqdm
 
 from hf_align.data.chat import render_prompt
 
@@ -52,7 +53,7 @@ def generate_answers(
         torch.manual_seed(seed)
         answers = [
             answer
-            for start in range(0, len(examples), BATCH)
+            for start in tqdm(range(0, len(examples), BATCH), desc="answering held-out prompts", leave=False)
             for answer in _batch(model, tokenizer, examples[start : start + BATCH], config, stop_ids)
         ]
     model.train(was_training)

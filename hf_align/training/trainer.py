@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
+from tqdm.auto import tqdm
 from transformers import Trainer
 
 from hf_align.data.batching import StepSampler, split_by_tokens
@@ -119,7 +120,7 @@ class AlignTrainer(Trainer):
         model.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.no_grad(), self.accelerator.autocast():
-            for micro_batch in plan.micro_batches:
+            for micro_batch in self._watched(plan.micro_batches, "evaluating"):
                 output = self.task.objective(model, self._batch(micro_batch))
                 correct = output.metrics.get("correct", torch.zeros(()))
                 sums += torch.tensor([output.loss_sum.item(), correct.item()], dtype=torch.float64)
@@ -179,6 +180,9 @@ class AlignTrainer(Trainer):
         while len(micro_batches) < everyone[:, 2].max():
             micro_batches.append([_without_targets()])
         return StepPlan(micro_batches, units=int(everyone[:, 0].sum()), tokens=int(everyone[:, 1].sum()))
+
+    def _watched(self, micro_batches: list[list[TokenizedRow]], what: str) -> Iterable[list[TokenizedRow]]:
+        return tqdm(micro_batches, desc=what, leave=False, disable=not self.is_world_process_zero())
 
     def _sum_over_ranks(self, values: torch.Tensor) -> list[float]:
         if self.args.world_size > 1:

@@ -57,7 +57,9 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("adapter", [{}, {"adapter": "lora", "lora_r": 4}], ids=["full", "lora"])
 def test_a_run_learns_and_leaves_a_whole_run_folder(inputs, tmp_path: Path, adapter: dict) -> None:
-    result = run(inputs, tmp_path / "run", eval_strategy="epoch", num_train_epochs=3, learning_rate=0.01, **adapter)
+    result = run(
+        inputs, tmp_path / "run", eval_strategy="epoch", num_train_epochs=3, learning_rate=0.01, **adapter
+    )
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "completed"
     assert record["final_metrics"] == result["final_metrics"]
@@ -129,7 +131,12 @@ def test_resuming_another_run_is_refused_unless_forced(inputs, tmp_path: Path) -
     with pytest.raises(UserError, match="training rows have changed"):
         run(other, tmp_path / "run", **common, resume_from_checkpoint="auto")
     result = run(
-        inputs, tmp_path / "run", **common, learning_rate=0.1, resume_from_checkpoint="auto", force_resume=True
+        inputs,
+        tmp_path / "run",
+        **common,
+        learning_rate=0.1,
+        resume_from_checkpoint="auto",
+        force_resume=True,
     )
     assert result["status"] == "completed"
 
@@ -167,7 +174,9 @@ def test_best_checkpoint_is_kept_and_early_stopping_stops(inputs, tmp_path: Path
     )
     evaluated = [line for line in metrics(tmp_path / "run") if "eval_loss" in line and line["step"] > 0]
     assert result["final_metrics"]["steps"] < 60
-    assert result["final_metrics"]["eval_loss"] == pytest.approx(min(l["eval_loss"] for l in evaluated), rel=1e-6)
+    assert result["final_metrics"]["eval_loss"] == pytest.approx(
+        min(line["eval_loss"] for line in evaluated), rel=1e-6
+    )
 
 
 def test_a_stream_is_trained_on(inputs, tmp_path: Path) -> None:

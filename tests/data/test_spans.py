@@ -16,9 +16,26 @@ FORMATS: dict[str, ChatFormat] = {
     family: chat_format(byte_level_tokenizer(template)) for family, (template, _) in FAMILIES.items()
 }
 PIECES = (
-    "Hello", "你好", "😀", " ", "\n", "\t", "user", "assistant", "<|im_end|>", "<|im_start|>assistant\n", "[INST]",
-    " [/INST]", "</s>", "<start_of_turn>model\n", "### Response:\n", "answerspan0marker", "{{ 1 }}", "e\u0301", "\x00",
-)  # fmt: skip
+    "Hello",
+    "你好",
+    "😀",
+    " ",
+    "\n",
+    "\t",
+    "user",
+    "assistant",
+    "<|im_end|>",
+    "<|im_start|>assistant\n",
+    "[INST]",
+    " [/INST]",
+    "</s>",
+    "<start_of_turn>model\n",
+    "### Response:\n",
+    "answerspan0marker",
+    "{{ 1 }}",
+    "e\u0301",
+    "\x00",
+)
 any_text = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=6).map("".join)
 texts = any_text.filter(lambda text: text.strip() != "" and "think>" not in text)
 turns = st.lists(texts, min_size=2, max_size=6).map(lambda found: found[: len(found) // 2 * 2])
@@ -76,27 +93,24 @@ def test_a_header_is_no_part_of_the_answer_where_the_template_has_no_generation_
 
 
 @pytest.mark.parametrize(
-    "shown", ["m['content'] | upper", "m['content'] | e", "m['content'] | replace('l', 'L')", "m['content'] | tojson"]
+    ("shown", "answer"),
+    [
+        ("m['content'] | replace('l', 'L')", "a <L> b"),
+        ("m['content'] | replace('<', '(')", "a (l> b"),
+        ("m['content'] | replace('a ', '')", "<l> b"),
+    ],
 )
-def test_answers_that_the_template_rewrites(shown: str) -> None:
-    """Some rewriting is followed through the marker (which has no such characters), the rest is refused."""
+def test_answers_that_the_template_rewrites_are_followed(shown: str, answer: str) -> None:
     chat = _format("{% for m in messages %}{{ '<|im_start|>' + " + shown + " + '<|im_end|>' }}{% endfor %}")
-    messages = conversation("x", "a <l> b")
-    try:
-        text, spans = render_with_answers(chat, messages)
-    except MalformedRow as problem:
-        assert "answer not found" in str(problem)
-        assert "upper" in shown
-    else:
-        start, end = spans[0]
-        inside = text[start:end].strip('"')
-        assert inside in ("a <l> b", "a &lt;l&gt; b", "a <L> b")
-        assert text[end:].strip('"') == "<|im_end|>"
+    text, spans = render_with_answers(chat, conversation("x", "a <l> b"))
+    assert text == f"<|im_start|>x<|im_end|><|im_start|>{answer}<|im_end|>"
+    assert [text[start:end] for start, end in spans] == [answer]
 
 
 @pytest.mark.parametrize(
     "body",
     [
+        "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",  # the marker itself is changed
         "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}",  # never shown
         "{% for m in messages %}{{ m['content'] + m['content'] }}{% endfor %}",  # shown twice
         "{% for m in messages %}{{ m['content'][:2] }}{% endfor %}",  # cut
@@ -109,7 +123,9 @@ def test_answers_that_cannot_be_found_are_reported(body: str) -> None:
 
 def test_the_refusal_of_the_template_is_passed_on() -> None:
     with pytest.raises(MalformedRow, match="Roles must alternate"):
-        render_with_answers(FORMATS["mistral"], [Message("user", "a"), Message("user", "b"), Message("assistant", "c")])
+        render_with_answers(
+            FORMATS["mistral"], [Message("user", "a"), Message("user", "b"), Message("assistant", "c")]
+        )
     with pytest.raises(MalformedRow, match="System role not supported"):
         render_with_answers(FORMATS["gemma"], conversation("a", "b", system="c"))
 

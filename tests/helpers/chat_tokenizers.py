@@ -61,9 +61,7 @@ def _sentencepiece(prefix_every_segment: bool) -> PreTrainedTokenizerFast:
     ]
     tokenizer = Tokenizer.from_str(json.dumps(content))
     if prefix_every_segment:
-        tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-        )
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     else:
         tokenizer.normalizer = None
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
@@ -79,9 +77,19 @@ def _sentencepiece(prefix_every_segment: bool) -> PreTrainedTokenizerFast:
     )
 
 
-def byte_level_tokenizer(template: str | None = None, *, trim_offsets: bool = True) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, as GPT-2's and Qwen's."""
-    return _with_template(_byte_level(trim_offsets), template)
+def byte_level_tokenizer(
+    template: str | None = None, *, trim_offsets: bool = True, bos: bool = False
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE, as GPT-2's and Qwen's; with ``bos`` as Llama 3's, which adds one by itself."""
+    tokenizer = _with_template(_byte_level(trim_offsets), template)
+    if bos:
+        tokenizer.backend_tokenizer.post_processor = processors.Sequence(
+            [
+                processors.ByteLevel(trim_offsets=trim_offsets),
+                processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)]),
+            ]
+        )
+    return tokenizer
 
 
 def sentencepiece_tokenizer(

@@ -8,7 +8,9 @@ from hf_align.data.report import DataReport, SourceReport
 from hf_align.reporting.data_view import data_view, totals
 
 
-def source(name: str, *, role: str = "train", lengths: tuple[int, ...] = (3, 5), **counts: int) -> SourceReport:
+def source(
+    name: str, *, role: str = "train", lengths: tuple[int, ...] = (3, 5), **counts: int
+) -> SourceReport:
     report = SourceReport(name, role, "alpaca", **counts)
     for place, length in enumerate(lengths):
         report.add_length(length, f"{name}:{place}")
@@ -70,7 +72,11 @@ def test_a_stream_has_no_number_of_rows():
 
 def test_totals_count_the_training_sources():
     sources = [source("a", tokens=10, target_tokens=4), source("b", role="eval", tokens=5, target_tokens=5)]
-    assert totals(DataReport(sources, train_rows=3).to_dict()) == {"rows": 3, "tokens": 10, "target_tokens": 4}
+    assert totals(DataReport(sources, train_rows=3).to_dict()) == {
+        "rows": 3,
+        "tokens": 10,
+        "target_tokens": 4,
+    }
     assert totals(None) == {"rows": None, "tokens": None, "target_tokens": None}
 
 

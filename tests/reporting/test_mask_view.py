@@ -176,7 +176,9 @@ def test_terminal_colours_say_the_same_as_brackets():
     colored = render_terminal(row, BYTES, color=True)
     trained = "".join(re.findall(r"\x1b\[1;36m(.*?)\x1b\[0m", colored))
     assert trained == "an↵swer"
-    assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == render_terminal(row, BYTES).replace("⟦", "").replace("⟧", "")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == render_terminal(row, BYTES).replace("⟦", "").replace(
+        "⟧", ""
+    )
 
 
 @pytest.mark.parametrize("control", ["\x1b[31m", "\x00", "\x07", "\r", "\u202e", "\u200b", "\ud800"])

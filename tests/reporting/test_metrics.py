@@ -77,7 +77,13 @@ def test_an_evaluation_that_is_repeated_at_a_step_counts_once():
 
 
 def test_series_separates_what_is_not_finite():
-    rows = [{"step": 1, "loss": 2}, {"step": 2, "loss": "NaN"}, {"step": 3}, {"loss": 1}, {"step": 4, "loss": None}]
+    rows = [
+        {"step": 1, "loss": 2},
+        {"step": 2, "loss": "NaN"},
+        {"step": 3},
+        {"loss": 1},
+        {"step": 4, "loss": None},
+    ]
     assert series(rows, "loss") == ([1.0], [2.0], [2.0])
 
 

@@ -168,7 +168,9 @@ def test_machine_facts():
     assert machine["cpu"]
     assert 1 <= machine["cores"] <= (os.cpu_count() or 1)
     assert machine["memory_bytes"] > 2**20
-    assert (machine["accelerator"] is None) == (not torch.cuda.is_available() and not torch.backends.mps.is_available())
+    assert (machine["accelerator"] is None) == (
+        not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    )
 
 
 @pytest.mark.parametrize(

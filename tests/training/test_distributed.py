@@ -15,8 +15,21 @@ from safetensors.torch import load_file
 
 
 def launch(recipe: Path, processes: int, nproc: int) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*(launcher if processes > 1 else [sys.executable]), "-m", "hf_align", "sft", "--config", str(recipe)]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+    ]
+    command = [
+        *(launcher if processes > 1 else [sys.executable]),
+        "-m",
+        "hf_align",
+        "sft",
+        "--config",
+        str(recipe),
+    ]
     environment = {**os.environ, "NPROC": str(nproc), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 

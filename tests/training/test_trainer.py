@@ -33,7 +33,7 @@ def build(
     steps = trainer.steps_per_epoch(len(ROWS), arguments.rows_per_rank(config))
     return trainer.AlignTrainer(
         model=model,
-        args=arguments.training_arguments(config, precision="fp32", steps_per_epoch=steps),
+        args=arguments.training_arguments(config, precision="fp32", use_cpu=True, steps_per_epoch=steps),
         train_dataset=ROWS,
         eval_dataset=ROWS[:7],
         max_tokens_per_batch=budget,

@@ -1,0 +1,122 @@
+"""``hf-align inspect``: the mask of a recipe's rows, without any model weights."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from hf_align.commands.inspect import Display, main, split_arguments
+from hf_align.errors import UserError
+
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] "
+    "+ '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+ROWS = [{"instruction": f"Add 1 to {n}.", "input": "", "output": f"{n + 1} 好🙂"} for n in range(8)]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe, its data and a folder with nothing but tokenizer files."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>")
+    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(tmp_path / "model")
+    assert not list((tmp_path / "model").glob("*.safetensors"))
+    assert not (tmp_path / "model" / "config.json").exists()
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS), encoding="utf-8")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"model_name_or_path: {tmp_path}/model\ndatasets:\n  - path: {tmp_path}/rows.jsonl\n"
+        f"output_dir: {tmp_path}/run\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_rows_are_printed_and_the_page_is_written(recipe, capsys):
+    assert main(["--config", str(recipe), "--rows", "2"]) == 0
+    printed = capsys.readouterr().out
+    # Rows 3 and 7 of 8 are the middles of the two halves. The answer and its end are trained.
+    # (The last brackets are those of the legend.)
+    assert re.findall(r"⟦(.*?)⟧", printed)[:-1] == ["3·好🙂<|im_end|>", "7·好🙂<|im_end|>"]
+    assert "rows.jsonl:3 (10 of" in printed
+    assert "\x1b" not in printed
+    page = (recipe.parent / "run" / "inspect.html").read_text(encoding="utf-8")
+    assert str(recipe.parent / "run" / "inspect.html") in printed
+    marks = re.findall(r"<mark[^>]*>(.*?)</mark>", page.partition("<h3>")[2])
+    assert re.sub(r"<[^>]*>", "", "".join(marks)) == "3·好🙂&lt;|im_end|&gt;7·好🙂&lt;|im_end|&gt;"
+    assert "20 of their" in page
+
+
+def test_recipe_keys_and_own_options_mix_in_any_order(recipe, tmp_path, capsys):
+    page = tmp_path / "pages" / "x.html"
+    main(["--html", str(page), "--train_on=all", "--config", str(recipe), "--rows=1", "--color"])
+    assert page.exists()
+    assert "\x1b[1;36m" in capsys.readouterr().out
+    assert not (recipe.parent / "run").exists()
+
+
+def test_more_rows_than_there_are(recipe, capsys):
+    main(["--config", str(recipe), "--rows", "99"])
+    assert capsys.readouterr().out.count("⟦") == 8 + 1  # the legend has one
+
+
+def test_streams_show_their_first_rows(recipe, capsys):
+    main(["--config", str(recipe), "--streaming", "--max_steps", "1", "--rows", "3"])
+    assert capsys.readouterr().out.count("⟦") == 3 + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "display", "rest"),
+    [
+        ([], Display(), []),
+        (["--rows", "3", "--seed", "1"], Display(rows=3), ["--seed", "1"]),
+        (["--seed=1", "--html=a.html"], Display(html="a.html"), ["--seed=1"]),
+        (["--streaming", "--color"], Display(color=True), ["--streaming"]),
+        (["--config", "r.yaml", "--rows=2"], Display(rows=2), ["--config", "r.yaml"]),
+    ],
+)
+def test_own_options_are_separated(arguments, display, rest):
+    assert split_arguments(arguments) == (display, rest)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rows", "0"], "--rows: found '0', expected a whole number of at least 1"),
+        (["--rows", "two"], "--rows: found 'two'"),
+        (["--rows", "²"], "--rows: found '²'"),
+        (["--rows"], "--rows: a value is missing"),
+        (["--html", "--rows", "1"], "--html: a value is missing"),
+        (["--html", ""], "--html: found an empty value"),
+        (["--html", "."], "--html: found the folder"),
+        (["--rows", "1", "--rows=2"], "--rows: this option is given twice"),
+        (["--color=1"], "--color: found a value"),
+    ],
+)
+def test_wrong_own_options(arguments, message):
+    with pytest.raises(UserError, match=message):
+        split_arguments(arguments)
+
+
+def test_wrong_recipe_keys_are_named(recipe):
+    with pytest.raises(UserError, match="max_length"):
+        main(["--config", str(recipe), "--max_lenght", "3"])
+
+
+def test_help_lists_recipe_keys_and_own_options(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "--max_length" in printed
+    assert "--rows N" in printed
+    assert all(len(line) <= 100 for line in printed.splitlines())
