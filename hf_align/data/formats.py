@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_align.data import conversion
-from hf_align.data.raw import MalformedRow, RawRow
+from hf_align.data.raw import MalformedRow, RawRow, printable
 from hf_align.errors import UserError, did_you_mean
 from hf_align.types import Example
 
@@ -57,7 +57,7 @@ def resolve_format(
     if not samples:
         shown = "; ".join(f"{row.place}: {row.problem}" for row in first_rows[:3])
         raise UserError(f"{where}: none of the first {len(first_rows)} rows is readable. {shown}")
-    found = list(dict.fromkeys(str(key) for values in samples for key in values))
+    found = list(dict.fromkeys(printable(str(key)) for values in samples for key in values))
     if name == "auto":
         name = _detect(samples, columns, found, where)
     row_format = FORMATS[name]

@@ -27,6 +27,11 @@ class MalformedRow(ValueError):
     """A row that cannot be used; the message is the reason that the data report shows."""
 
 
+def printable(text: str) -> str:
+    """The text with lone surrogates written as escapes, so that any terminal and file takes it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 _KINDS = {
     dict: "an object",
     list: "a list",

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from hf_align.data.raw import RawRow
+from hf_align.data.raw import RawRow, printable
 from hf_align.data.read_json import read_lines, refuse_wide_encodings, utf8_problem
 from hf_align.errors import UserError
 
@@ -70,9 +70,10 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise UserError(f"{path}:1: the first line must name the columns; it is blank.")
     for name in header:
         if not name.strip():
-            raise UserError(f"{path}:1: the header has a column without a name: {', '.join(header)}.")
+            names = printable(", ".join(header))
+            raise UserError(f"{path}:1: the header has a column without a name: {names}.")
         if header.count(name) > 1:
-            raise UserError(f"{path}:1: the header names the column '{name}' twice.")
+            raise UserError(f"{path}:1: the header names the column '{printable(name)}' twice.")
 
 
 def read_parquet(path: Path) -> Iterator[RawRow]:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from hf_align.modeling.cpu_attention import blocked_causal_attention
 from hf_align.types import Segments
 
 logger = logging.getLogger(__name__)
@@ -149,12 +150,17 @@ def _loop(
 ) -> torch.Tensor:
     grouped = query.shape[1] != key.shape[1]
     outputs = []
-    for start, length in zip(segments.starts, segments.lengths, strict=True):
-        q, k, v = (x.narrow(2, start, length) for x in (query, key, value))
+    # One split, not a slice per segment: the gradient of a slice is a row of zeros as long as the batch.
+    pieces = zip(*(x.split(segments.lengths, dim=2) for x in (query, key, value)), strict=True)
+    for length, (q, k, v) in zip(segments.lengths, pieces, strict=True):
         windowed = sliding_window is not None and length > sliding_window
         if softcap is not None:
             mask = _causal_mask(length, sliding_window, query.device)
             outputs.append(_softcapped(q, k, v, mask, scaling, dropout, softcap))
+        elif query.device.type == "cpu" and dropout == 0.0:
+            window = sliding_window if windowed else None
+            output = blocked_causal_attention(q[0], k[0], v[0], scaling=scaling, sliding_window=window)
+            outputs.append(output.unsqueeze(0))
         else:
             outputs.append(
                 functional.scaled_dot_product_attention(

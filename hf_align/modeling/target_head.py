@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from hf_align.modeling.logps import token_logps
 from hf_align.types import IGNORE_INDEX
 
 MAX_LOGITS_PER_CHUNK = 2**27
@@ -33,8 +34,8 @@ MAX_LOGITS_PER_CHUNK = 2**27
 class TargetOutput(ModelOutput):
     """Per target token, in row-major order of ``shift_labels``, N in all.
 
-    ``logps`` (N,) float32: log-probability in nats, differentiable. ``correct`` (N,) bool: whether the
-    target was the most probable token.
+    ``logps`` (N,) float32: log-probability in nats, differentiable. ``correct`` (N,) bool: whether no
+    token was more probable.
     """
 
     logps: torch.Tensor | None = None
@@ -87,10 +88,7 @@ def _target_output(
 def _score(
     head: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = head(states)
-    # float32 whatever the precision of the matrix product: bfloat16 keeps three digits of a logit only.
-    logps = -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
-    return logps, logits.detach().argmax(-1) == labels
+    return token_logps(head(states), labels)
 
 
 def _head(

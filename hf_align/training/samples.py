@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from hf_align.data.chat import render_prompt
+from hf_align.data.chat import prompt_ids, render_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -67,7 +67,7 @@ def _batch(
     config: SamplesConfig,
     stop_ids: list[int],
 ) -> list[tuple[str, bool]]:
-    prompts = [_prompt_ids(tokenizer, example) for example in examples]
+    prompts = [prompt_ids(tokenizer, example) for example in examples]
     width = max(len(ids) for ids in prompts)
     input_ids = torch.full((len(prompts), width), tokenizer.pad_token_id, dtype=torch.long)
     mask = torch.zeros_like(input_ids)
@@ -87,12 +87,6 @@ def _batch(
         **sampling,
     )
     return [_answer(tokenizer, ids, stop_ids) for ids in output[:, width:].tolist()]
-
-
-def _prompt_ids(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[int]:
-    prompt, _ = render_prompt(tokenizer, example)
-    # A rendered conversation holds its special tokens already; a plain prompt gets the tokenizer's own.
-    return list(tokenizer(prompt, add_special_tokens=example.messages is None)["input_ids"])
 
 
 def _answer(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop_ids: list[int]) -> tuple[str, bool]:

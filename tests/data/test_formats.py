@@ -131,7 +131,7 @@ def test_columns_give_other_names() -> None:
             "alpaca",
             {"output": "respons"},
             {"instruction": "a", "response": "b"},
-            r"'respons' \(mapped to 'output' by `columns`\).*Found: instruction, response.*Did you mean 'resp",
+            r"'respons' \(mapped to 'output' by `columns`\).*Found: instruction, response.*Did you mean",
         ),
         ("alpaca", {"system": "sys"}, {"instruction": "a", "output": "b"}, "needs the column 'sys'"),
         (
@@ -147,6 +147,12 @@ def test_columns_that_do_not_fit(
 ) -> None:
     with pytest.raises(UserError, match=message):
         _convert(row, name, columns)
+
+
+def test_broken_column_names_can_be_printed() -> None:
+    with pytest.raises(UserError, match=r"Found: a\\udcff, b") as caught:
+        _convert({"a\udcff": 1, "b": 2})
+    str(caught.value).encode()
 
 
 def test_a_source_without_a_readable_row_is_refused() -> None:

@@ -32,7 +32,7 @@ PACKABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2", _GROUPED),
     "qwen3": ("qwen3", {**_GROUPED, "head_dim": 8}),
     "mistral": ("mistral", {**_GROUPED, "sliding_window": 6}),
-    "gemma2": ("gemma2", {**_GEMMA, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0}),
+    "gemma2": ("gemma2", {**_GEMMA, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 5.0}),
     "gemma3": ("gemma3_text", _GEMMA),
     "gpt2": ("gpt2", _GPT2),
     "gpt_neox": ("gpt_neox", _COMMON),

@@ -1,0 +1,123 @@
+"""Causal attention of one sequence on a CPU, by blocks of queries and matrix products only.
+
+PyTorch's fused CPU kernel multiplies small tiles; here each block of queries meets all the keys it may see in
+one matrix product, and the query heads that share a key head are rows of the same product. The backward pass
+recomputes the weights from the saved normalisers (arXiv 2205.14135, section 3.1), so that memory grows with
+the length and not with its square. What this leaves out: dropout and soft-capping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+BLOCK = 256
+"""Queries per block: large enough for the matrix product, small enough to skip most masked scores."""
+
+
+def blocked_causal_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+) -> torch.Tensor:
+    """``query`` (H, L, D), ``key`` and ``value`` (G, L, D) with H a multiple of G; returns (H, L, D).
+
+    Query head h attends with key head h // (H / G). Scores and weights are computed in float32 from products
+    in the inputs' type. ``sliding_window`` counts the query's own position.
+    """
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    result: torch.Tensor = _BlockedCausal.apply(query, key, value, scale, sliding_window)
+    return result
+
+
+class _BlockedCausal(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        groups, length, _ = key.shape
+        output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        normalisers = torch.empty(query.shape[:2], dtype=torch.float32, device=query.device)
+        for rows, columns in _blocks(length, window):
+            scores = _scores(_group(query, rows, groups), key[:, columns], scale, rows, columns, window)
+            largest = scores.amax(dim=-1, keepdim=True)
+            weights = scores.sub_(largest).exp_()
+            total = weights.sum(dim=-1, keepdim=True)
+            block = torch.bmm(weights.div_(total).to(query.dtype), value[:, columns])
+            output[:, rows] = _ungroup(block, rows)
+            normalisers[:, rows] = _ungroup(largest.add_(total.log_()), rows).squeeze(-1)
+        ctx.save_for_backward(query, key, value, output, normalisers)
+        ctx.scale, ctx.window = scale, window
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, output, normalisers = ctx.saved_tensors
+        groups, length, _ = key.shape
+        dtype = query.dtype
+        # sum_j P_ij dP_ij for every query i, which the gradient of the softmax subtracts.
+        delta = (grad.float() * output.float()).sum(dim=-1, keepdim=True)
+        grad_query = torch.empty(query.shape, dtype=dtype, device=query.device)
+        grad_key = torch.zeros(key.shape, dtype=torch.float32, device=query.device)
+        grad_value = torch.zeros_like(grad_key)
+        for rows, columns in _blocks(length, ctx.window):
+            queries, grads = _group(query, rows, groups), _group(grad, rows, groups).to(dtype)
+            weights = _scores(queries, key[:, columns], ctx.scale, rows, columns, ctx.window)
+            weights.sub_(_group(normalisers.unsqueeze(-1), rows, groups)).exp_()
+            grad_value[:, columns] += torch.bmm(weights.to(dtype).transpose(1, 2), grads)
+            grad_scores = torch.bmm(grads, value[:, columns].transpose(1, 2)).float()
+            grad_scores.sub_(_group(delta, rows, groups)).mul_(weights).mul_(ctx.scale)
+            grad_scores = grad_scores.to(dtype)
+            grad_query[:, rows] = _ungroup(torch.bmm(grad_scores, key[:, columns]), rows)
+            grad_key[:, columns] += torch.bmm(grad_scores.transpose(1, 2), queries)
+        return grad_query, grad_key.to(dtype), grad_value.to(dtype), None, None
+
+
+def _blocks(length: int, window: int | None) -> Iterator[tuple[slice, slice]]:
+    """Slices of the queries, and of the keys that any query of the slice may see."""
+    for start in range(0, length, BLOCK):
+        end = min(length, start + BLOCK)
+        first = 0 if window is None else max(0, start - window + 1)
+        yield slice(start, end), slice(first, end)
+
+
+def _group(tensor: torch.Tensor, rows: slice, groups: int) -> torch.Tensor:
+    """(H, L, X) to (G, (H / G) * rows, X): the query heads of one key head below each other."""
+    return tensor[:, rows].reshape(groups, -1, tensor.shape[-1])
+
+
+def _ungroup(tensor: torch.Tensor, rows: slice) -> torch.Tensor:
+    """(G, (H / G) * rows, X) back to (H, rows, X)."""
+    return tensor.reshape(-1, rows.stop - rows.start, tensor.shape[-1])
+
+
+def _scores(
+    queries: torch.Tensor, keys: torch.Tensor, scale: float, rows: slice, columns: slice, window: int | None
+) -> torch.Tensor:
+    """Scaled scores in float32, -inf where a query may not see a key."""
+    scores = torch.bmm(queries, keys.transpose(1, 2)).float().mul_(scale)
+    heads = scores.view(-1, rows.stop - rows.start, columns.stop - columns.start)
+    # Keys before the block are all in the past; only the square on the diagonal is cut.
+    corner = heads[:, :, rows.start - columns.start :]
+    future = torch.ones(corner.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
+    corner.masked_fill_(future, float("-inf"))
+    if window is not None:
+        query_index = torch.arange(rows.start, rows.stop, device=scores.device)[:, None]
+        key_index = torch.arange(columns.start, columns.stop, device=scores.device)[None, :]
+        heads.masked_fill_(query_index - key_index >= window, float("-inf"))
+    return scores
