@@ -5,7 +5,10 @@
 #   ARGS        more arguments for the command, such as "--learning_rate 1e-4"
 #   NPROC       processes to train with, on CPU or GPUs (torchrun)
 #   ACCELERATE  an accelerate configuration file: start through "accelerate launch" instead
-#   RUN         run folder for "make report"; without it, the newest under runs/
+#   COUNT       kills of "make test-kill"
+#   RUN         run folder for report, chat and merge (chat also takes a model); without it, the newest under
+#               runs/. Several for "make report" compare them: RUN="runs/a runs/b"
+#   OUT         folder for "make merge"; without it, RUN with -merged behind its name
 #   VENV        environment to use; an existing one that has what is needed is used as it is.
 #               For the Python you are in, as on Colab: VENV=$(python3 -c 'import sys; print(sys.prefix)')
 #   PYTHON      interpreter that makes a new environment (3.11 or newer)
@@ -20,10 +23,12 @@ ARGS ?=
 NPROC ?= 1
 ACCELERATE ?=
 RUN ?=
+OUT ?=
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TEST_WORKERS ?= 2
+COUNT ?= 100
 
 PY := $(VENV)/bin/python3
 MODEL := models/SmolLM2-135M-Instruct
@@ -62,10 +67,24 @@ inspect: $(READY) model-of-recipe ## show RECIPE's rows as trained: every token,
 	@$(PY) -m hf_align inspect --config "$(RECIPE)" $(ARGS)
 
 .PHONY: report
-report: $(READY) ## write report.html again for RUN (default: the newest run)
-	@run="$(RUN)"; run="$${run:-$$(ls -td runs/*/ 2>/dev/null | head -n 1)}"; \
-	if [ -z "$$run" ]; then echo "error: there is no run folder under runs/; name one with RUN=" >&2; exit 2; fi; \
-	$(PY) -m hf_align report "$$run"
+report: $(READY) ## write report.html again for RUN (default: the newest run), or compare several
+	@$(find_run); $(PY) -m hf_align report $(if $(word 2,$(RUN)),$(RUN),"$$run") $(ARGS)
+
+.PHONY: chat
+chat: $(READY) ## talk with the result of RUN (default: the newest run), or with a model
+	@$(find_run); $(PY) -m hf_align chat --model_name_or_path "$$run" $(ARGS)
+
+.PHONY: merge
+merge: $(READY) ## merge the adapter of RUN (default: the newest run) into its base, checked, in OUT
+	@$(find_run); out="$(OUT)"; \
+	$(PY) -m hf_align merge --model_name_or_path "$$run" --output_dir "$${out:-$${run%/}-merged}" $(ARGS)
+
+# RUN, or the run under runs/ that wrote its record last.
+define find_run
+run="$(RUN)"; run="$${run:-$$(ls -t runs/*/run.json 2>/dev/null | head -n 1)}"; run="$${run%/run.json}"; \
+if [ -z "$$run" ]; then \
+	echo "error: there is no run folder under runs/; name one with RUN=" >&2; exit 2; fi
+endef
 
 ##@ Set up
 .PHONY: install
@@ -82,6 +101,10 @@ test: $(READY_DEV) ## run the tests but the slow ones
 .PHONY: test-all
 test-all: $(READY_DEV) ## run every test
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) $(ARGS)
+
+.PHONY: test-kill
+test-kill: $(READY_DEV) ## kill training COUNT times (default 100), resume it, compare every bit
+	OMP_NUM_THREADS=1 $(PY) scripts/kill_test.py --count $(COUNT) $(ARGS)
 
 .PHONY: lint
 lint: $(READY_DEV) ## check style (ruff) and types (mypy)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,14 +58,32 @@ def test_no_two_recipes_write_into_one_folder():
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.parent.name == "accelerate"], ids=_named)
 def test_accelerate_files(path):
-    # Accelerate's own reader refuses unknown keys at the top; those inside fsdp_config become environment
-    # variables unchecked, so they are compared with the options of its launcher.
+    # Accelerate's own reader refuses unknown keys at the top; those inside fsdp_config and deepspeed_config
+    # become environment variables unchecked, so they are compared with the options of its launcher.
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
 
     config = load_config_from_file(str(ROOT / path))
     options = {action.dest for action in launch_command_parser()._actions}
-    assert config.fsdp_config
-    assert set(config.fsdp_config) <= options
-    assert config.fsdp_config["fsdp_version"] == 2
-    assert config.num_processes == 8
+    kind = config.distributed_type.value
+    assert kind in ("MULTI_GPU", "FSDP", "DEEPSPEED")
+    assert bool(config.fsdp_config) == (kind == "FSDP")
+    assert bool(config.deepspeed_config) == (kind == "DEEPSPEED")
+    assert {*config.fsdp_config, *config.deepspeed_config} <= options
+    if kind == "FSDP":
+        assert config.fsdp_config["fsdp_version"] == 2
+    if kind == "DEEPSPEED":
+        # A step is cut into micro-batches by the trainer; DeepSpeed must not count steps of its own.
+        assert config.deepspeed_config["gradient_accumulation_steps"] == 1
+        assert config.deepspeed_config["zero_stage"] == int(path.stem[-1])
+    assert config.num_processes == (2 if path.stem == "cpu_2proc" else 8)
+
+
+def test_the_slurm_script_is_bash():
+    script = ROOT / "recipes" / "accelerate" / "slurm_multinode.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    named = re.findall(r"recipes/[\w/]+\.yaml", script.read_text(encoding="utf-8"))
+    assert named
+    assert all((ROOT / name).is_file() for name in named)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", str(script)], check=True)

@@ -35,7 +35,7 @@ def run(config: SftConfig) -> dict[str, Any]:
     from hf_align.modeling.loading import load_tokenizer
     from hf_align.modeling.precision import resolve_precision, runs_on_cpu
     from hf_align.reporting.mask_view import choose_rows, mask_sample
-    from hf_align.training import launch, resume, run_folder
+    from hf_align.training import arguments, launch, resume, run_folder, signals
 
     training = config.training
     use_cpu = runs_on_cpu(training.use_cpu)
@@ -47,13 +47,9 @@ def run(config: SftConfig) -> dict[str, Any]:
         print(data.report.summary(), flush=True)
 
     digest = None if config.data.streaming else resume.rows_digest(data.train)
-    identity = resume.run_identity(config.to_flat(), digest)
-    checkpoint = resume.find_checkpoint(training.output_dir, training.resume_from_checkpoint)
-    if checkpoint is not None:
-        resume.check_identity(checkpoint, identity, force=training.force_resume)
-    if is_main:
-        run_folder.prepare_output_dir(training.output_dir, resuming=checkpoint is not None)
-    launch.wait_for_everyone()
+    identity = resume.run_identity(config.to_flat(), digest, processes=arguments.world_size())
+    checkpoint = launch.on_main(lambda: resume.begin(training, identity))
+    run_folder.check_shared(training.output_dir, main=is_main, wait=launch.wait_for_everyone)
     record = run_folder.RunRecord(
         "sft", config, training.output_dir, resuming=checkpoint is not None, main=is_main
     )
@@ -61,15 +57,15 @@ def run(config: SftConfig) -> dict[str, Any]:
     record.update(
         data_report=data.report.to_dict(), mask_samples=[mask_sample(row, tokenizer) for row in shown]
     )
-    try:
-        trainer, facts = _build(config, tokenizer, data, precision, use_cpu, identity)
+    with (
+        signals.StopRequest(main=is_main) as stop,
+        run_folder.marked_if_cut_short(record, launch.command_to_resume("sft", config)),
+    ):
+        trainer, facts = _build(config, tokenizer, data, precision, use_cpu, identity, record, stop)
         record.update(model=facts)
-        _train(config, trainer, tokenizer, data, record, checkpoint)
-    except BaseException:
-        record.update(status="interrupted")
-        raise
-    if is_main:
-        _finish(training.output_dir, record)
+        _train(config, trainer, tokenizer, data, record, checkpoint, identity, stop)
+        if is_main:
+            _finish(training.output_dir, record)
     return record.content
 
 
@@ -80,6 +76,8 @@ def _build(
     precision: Precision,
     use_cpu: bool,
     identity: dict[str, Any],
+    record: Any,
+    stop: Any,
 ) -> tuple[AlignTrainer, dict[str, Any]]:
     """The trainer, and what run.json says of the model."""
     from functools import partial
@@ -90,10 +88,18 @@ def _build(
     from hf_align.data.packing import pack_rows, pad_rows
     from hf_align.modeling.loading import load_model
     from hf_align.modeling.neftune import install_neftune
-    from hf_align.modeling.packing_probe import enable_segment_attention
     from hf_align.modeling.target_head import install_target_head
     from hf_align.objectives.causal_lm import causal_lm
-    from hf_align.training import arguments, callbacks, resume, streaming, trainer
+    from hf_align.training import (
+        arguments,
+        callbacks,
+        checkpoints,
+        launch,
+        resume,
+        signals,
+        streaming,
+        trainer,
+    )
 
     training = config.training
     # New adapter weights are drawn from the global generator.
@@ -104,7 +110,7 @@ def _build(
         precision=precision,
         use_cpu=use_cpu,
     )
-    packed = config.data.packing and enable_segment_attention(base)
+    packed = config.data.packing and launch.enable_segment_attention(base)
     install_target_head(base)
     if training.neftune_noise_alpha:
         install_neftune(base, training.neftune_noise_alpha)
@@ -125,10 +131,17 @@ def _build(
     watchers: list[Any] = [
         resume.RunIdentity(identity),
         callbacks.ProgressBar(),
-        callbacks.MetricsWriter(training.output_dir),
+        metrics := callbacks.MetricsWriter(training.output_dir, earlier_seconds=record.earlier_seconds),
+        signals.SaveAndStop(stop),
+        checkpoints.CheckpointKeeper(
+            training.save_total_limit,
+            keep_best=training.load_best_model_at_end,
+            also_flush=(metrics.path,),
+            saved=lambda checkpoint: record.update(last_checkpoint=checkpoint.name),
+        ),
     ]
     if training.early_stopping_patience is not None:
-        watchers.append(transformers.EarlyStoppingCallback(training.early_stopping_patience))
+        watchers.append(callbacks.EarlyStopping(training.early_stopping_patience))
     result = trainer.AlignTrainer(
         model=model,
         args=args,
@@ -157,41 +170,71 @@ def _build(
 
 
 def _train(
-    config: SftConfig, trainer: AlignTrainer, tokenizer: Any, data: PreparedData, record: Any, checkpoint: Any
+    config: SftConfig,
+    trainer: AlignTrainer,
+    tokenizer: Any,
+    data: PreparedData,
+    record: Any,
+    checkpoint: Any,
+    identity: dict[str, Any],
+    stop: Any,
 ) -> None:
-    """Evaluate and sample, train, evaluate and sample again, save."""
+    """Evaluate and sample, train, save, evaluate and sample again."""
+    from hf_align.training import callbacks, resume
     from hf_align.training.samples import SampleSet
 
+    training = config.training
     metrics: dict[str, Any] = dict(record.content.get("final_metrics") or {})
     samples = SampleSet(trainer.model, tokenizer, data.eval_examples, data.eval, config.samples)
-    if checkpoint is None:
+    # Every process takes part in each forward pass of a sharded model, also when it generates.
+    answers_here = record.main or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+
+    def before() -> None:
         if data.eval:
-            before = trainer.evaluate()
-            metrics["eval_loss_before"] = before["eval_loss"]
+            metrics["eval_loss_before"] = trainer.evaluate()["eval_loss"]
         record.update(final_metrics=metrics)
-        samples.generate("before", seed=config.training.seed, main=record.main)
+        samples.generate("before", seed=training.seed, main=answers_here)
+        record.update(**samples.record())
+
+    if checkpoint is None:
+        trainer.callback_handler.callbacks.insert(0, callbacks.AtStart(before))
     else:
+        resume.check_randomness(
+            checkpoint,
+            identity,
+            trainer.model,
+            noise=bool(training.neftune_noise_alpha),
+            force=training.force_resume,
+        )
         samples.restore(record.content.get("generations") or [])
-    record.update(**samples.record())
-    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    metrics["train_loss"] = result.training_loss
+        record.update(**samples.record())
+    with stop.training():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    metrics["train_loss"] = trainer.sums.total["loss"] / max(trainer.sums.total["steps"], 1)
     metrics["steps"] = trainer.state.global_step
+    samples.set_stop_tokens()
+    _save(trainer, training.output_dir, record)
     if data.eval:
         metrics |= trainer.last_evaluation() or trainer.evaluate()
-    samples.generate("after", seed=config.training.seed, main=record.main)
-    samples.set_stop_tokens()
-    trainer.save_model()
-    if record.main:
-        # A pickle, and nothing in it that run.json does not say.
-        Path(config.training.output_dir, "training_args.bin").unlink(missing_ok=True)
+    samples.generate("after", seed=training.seed, main=answers_here)
     record.update(
         status="completed",
         final_metrics=metrics,
-        tokens_per_second=trainer.totals["tokens"] / max(trainer.totals["seconds"], 1e-9),
+        tokens_per_second=trainer.sums.total["tokens"] / max(trainer.sums.total["seconds"], 1e-9),
         peak_memory_bytes=trainer.peak_memory_bytes(),
         data_report=data.report.to_dict(),
         **samples.record(),
     )
+
+
+def _save(trainer: AlignTrainer, output_dir: str, record: Any) -> None:
+    """Save the trained model as one whole, also where its checkpoints are sharded."""
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    trainer.save_model()
+    if record.main:
+        # A pickle, and nothing in it that run.json does not say.
+        Path(output_dir, "training_args.bin").unlink(missing_ok=True)
 
 
 def _finish(output_dir: str, record: Any) -> None:

@@ -63,7 +63,7 @@ class TrainingConfig(Group):
         "paged_adamw_32bit",
         "adafactor",
         "sgd",
-    ] = option("adamw_torch", help="optimizer; the 8-bit and paged ones are those of bitsandbytes")
+    ] = option("adamw_torch_fused", help="optimizer; the 8-bit and paged ones are those of bitsandbytes")
     gradient_checkpointing: bool = option(
         False, help="recompute activations in the backward pass: less memory, about a third slower"
     )

@@ -77,7 +77,8 @@ def training_arguments(
         eval_steps=config.eval_steps,
         save_strategy=config.save_strategy,
         save_steps=config.save_steps,
-        save_total_limit=config.save_total_limit,
+        # Older checkpoints are removed by checkpoints.CheckpointKeeper.
+        save_total_limit=None,
         load_best_model_at_end=config.load_best_model_at_end,
         metric_for_best_model="eval_loss" if config.eval_strategy != "no" else None,
         greater_is_better=False if config.eval_strategy != "no" else None,

@@ -1,13 +1,14 @@
-"""What watches training: a progress bar for people and metrics.jsonl for programs."""
+"""What watches training: a progress bar for people, metrics.jsonl for programs, and early stopping."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_align.reporting.metrics import METRICS_FILE, append_metrics
 
@@ -46,11 +47,14 @@ class ProgressBar(TrainerCallback):
 
 
 class MetricsWriter(TrainerCallback):
-    """Appends every logged step to ``metrics.jsonl`` in the run folder, on the main process."""
+    """Appends every logged step to ``metrics.jsonl`` in the run folder, on the main process.
 
-    def __init__(self, output_dir: str) -> None:
+    ``earlier_seconds``: how long the run has taken before it was resumed.
+    """
+
+    def __init__(self, output_dir: str, *, earlier_seconds: float = 0.0) -> None:
         self.path = Path(output_dir) / METRICS_FILE
-        self.started = time.perf_counter()
+        self.started = time.perf_counter() - earlier_seconds
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -58,3 +62,23 @@ class MetricsWriter(TrainerCallback):
         if state.is_world_process_zero and logs and ("loss" in logs or "eval_loss" in logs):
             seconds = round(time.perf_counter() - self.started, 3)
             append_metrics(self.path, {"step": state.global_step, "time_seconds": seconds, **logs})
+
+
+class AtStart(TrainerCallback):
+    """Calls ``action`` once training begins: only then is a sharded model on its devices."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.action()
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """Stops after ``patience`` evaluations without a lower loss; a resumed run goes on counting."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        entry = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        self.early_stopping_patience_counter = entry["attributes"]["early_stopping_patience_counter"]
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True

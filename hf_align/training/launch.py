@@ -1,12 +1,23 @@
-"""How many processes a run has, and that it has as many as it was started for."""
+"""How many processes a run has, that it has as many as it was started for, and what one decides for all."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
+import sys
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
+from hf_align.config import Recipe
 from hf_align.errors import UserError
+
+T = TypeVar("T")
+
+EXIT_USER_ERROR = 2
 
 
 def start(*, use_cpu: bool) -> bool:
@@ -17,8 +28,12 @@ def start(*, use_cpu: bool) -> bool:
     """
     from accelerate import PartialState
 
+    from hf_align.training.memory import keep_freed_memory
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     _silence_what_does_not_concern_training()
+    if use_cpu:
+        keep_freed_memory()
     state = PartialState(cpu=use_cpu)
     logging.getLogger("hf_align").setLevel(logging.INFO if state.is_main_process else logging.ERROR)
     expected = os.environ.get("NPROC", "1") or "1"
@@ -44,3 +59,74 @@ def wait_for_everyone() -> None:
     from accelerate import PartialState
 
     PartialState().wait_for_everyone()
+
+
+def on_main(decide: Callable[[], T]) -> T:
+    """What ``decide()`` returns on the main process, on every process; only the main one calls it.
+
+    For decisions that read and rename files: made by each process for itself, they would race. A UserError
+    is raised on the main process; the others exit with its status, so that it is printed once.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    if PartialState().num_processes == 1:
+        return decide()
+    outcome: list[T | bool | None] = [None, False]
+    if not PartialState().is_main_process:
+        broadcast_object_list(outcome)
+        if outcome[1]:
+            raise SystemExit(EXIT_USER_ERROR)
+        return outcome[0]  # type: ignore[return-value]
+    try:
+        outcome[0] = decide()
+    except BaseException:
+        outcome[1] = True
+        raise
+    finally:
+        broadcast_object_list(outcome)
+    return outcome[0]  # type: ignore[return-value]
+
+
+def enable_segment_attention(model: Any) -> bool:
+    """What the main process's probe of ``model`` finds, on every process; returns whether it can be packed.
+
+    With FSDP's ``cpu_ram_efficient_loading`` only the main process of a machine holds weights at that time.
+    """
+    from hf_align.modeling.attention import register_segment_attention
+    from hf_align.modeling.packing_probe import enable_segment_attention as probe
+
+    packed, attention = on_main(lambda: (probe(model), model.config._attn_implementation))
+    if packed and model.config._attn_implementation != attention:
+        register_segment_attention()
+        model.set_attn_implementation(attention)
+    return packed
+
+
+def command_to_resume(command: str, recipe: Recipe) -> str:
+    """The shell command that continues the run of ``recipe``, as far as a process can know how it began."""
+    overrides: dict[str, Any] = {**recipe.overrides, "resume_from_checkpoint": "auto"}
+    overrides.pop("force_resume", None)
+    arguments = [command, *(["--config", recipe.recipe_path] if recipe.recipe_path else [])]
+    for key, value in overrides.items():
+        # Texts are read as they stand, everything else as YAML, of which JSON is a part.
+        arguments += [f"--{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
+        return shlex.join([*_program(), *arguments])
+    one_machine = os.environ.get("LOCAL_WORLD_SIZE") == size
+    if not one_machine or any(name.startswith("ACCELERATE_") for name in os.environ):
+        return "the command that started it, with --resume_from_checkpoint auto"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", size]
+    return shlex.join([_python(), *launcher, "-m", "hf_align", *arguments])
+
+
+def _program() -> list[str]:
+    return ["hf-align"] if Path(sys.argv[0]).name == "hf-align" else [_python(), "-m", "hf_align"]
+
+
+def _python() -> str:
+    """The interpreter, by the short name that works in this folder."""
+    here = Path.cwd()
+    path = Path(sys.executable)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

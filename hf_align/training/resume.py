@@ -1,7 +1,8 @@
 """Continue an interrupted run from its last checkpoint, and refuse where that would not be the same run.
 
-A checkpoint carries the identity of its run, the resolved recipe and a digest of the training rows, inside
-``trainer_state.json``. What this module leaves out: setting half-written checkpoints aside.
+A checkpoint carries the identity of its run inside ``trainer_state.json``: the resolved recipe, a digest of
+the training rows, the rows of an optimizer step and the number of processes. What this module leaves out:
+what makes a checkpoint complete (``checkpoints``).
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from hf_align.config import TrainingConfig
 from hf_align.errors import UserError
 from hf_align.reporting.run_record import redact
+from hf_align.training import checkpoints, run_folder
 from hf_align.types import TokenizedRow
 
 logger = logging.getLogger(__name__)
 
-STATE_FILE = "trainer_state.json"
 # Keys that change neither the order of what is trained nor, beyond rounding, the weights.
 FREE_KEYS = frozenset(
     "output_dir resume_from_checkpoint force_resume report_to run_name logging_steps "
@@ -30,16 +33,22 @@ FREE_KEYS = frozenset(
     "per_device_eval_batch_size max_malformed_share max_untrained_share max_tokens_per_batch "
     "gradient_checkpointing".split()
 )
+# Only their product with the number of processes matters, which is compared.
+ROWS_OF_A_STEP = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
 
 class RunIdentity(TrainerCallback, ExportableState):
-    """Stores ``{"recipe": …, "data": …}`` in every checkpoint's trainer state."""
+    """Stores :func:`run_identity` in every checkpoint's trainer state."""
 
     def __init__(self, identity: dict[str, Any]) -> None:
         self.identity = identity
 
     def state(self) -> dict[str, Any]:
         return {"args": {}, "attributes": {"identity": self.identity}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Trainer expects an entry for each callback that has a state, also in a checkpoint without one.
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
 
 
 def rows_digest(rows: Iterable[TokenizedRow]) -> str:
@@ -52,82 +61,170 @@ def rows_digest(rows: Iterable[TokenizedRow]) -> str:
     return digest.hexdigest()
 
 
-def run_identity(recipe: dict[str, Any], data_digest: str | None) -> dict[str, Any]:
+def run_identity(recipe: dict[str, Any], data_digest: str | None, *, processes: int = 1) -> dict[str, Any]:
     """``data_digest`` is None for a stream, whose rows are not known beforehand."""
     # Redacted, since it is written to disk; the same recipe always comes out the same.
-    kept = redact({key: value for key, value in recipe.items() if key not in FREE_KEYS})
-    identity: dict[str, Any] = json.loads(json.dumps({"recipe": kept, "data": data_digest}))
+    left_out = FREE_KEYS.union(ROWS_OF_A_STEP)
+    kept = redact({key: value for key, value in recipe.items() if key not in left_out})
+    rows = processes
+    for key in ROWS_OF_A_STEP:
+        rows *= recipe.get(key, 1)
+    identity: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                "recipe": kept,
+                "data": data_digest,
+                "rows_per_step": rows,
+                "processes": processes,
+                "max_tokens_per_batch": recipe.get("max_tokens_per_batch"),
+            }
+        )
+    )
     return identity
+
+
+def begin(training: TrainingConfig, identity: dict[str, Any]) -> Path | None:
+    """The checkpoint to go on from, or None; ``output_dir`` is ready for the run afterwards.
+
+    Raises UserError where the run cannot be continued; nothing in ``output_dir`` has changed then, except
+    that half-written checkpoints are set aside.
+    """
+    checkpoint = find_checkpoint(training.output_dir, training.resume_from_checkpoint)
+    if checkpoint is not None:
+        check_identity(checkpoint, identity, force=training.force_resume)
+    inside = checkpoint is not None and checkpoint.resolve().parent == Path(training.output_dir).resolve()
+    if checkpoint is not None and inside:
+        set_later_aside(checkpoint, training.output_dir)
+    run_folder.prepare_output_dir(training.output_dir, resuming=inside)
+    return checkpoint
 
 
 def find_checkpoint(output_dir: str, wanted: str | None) -> Path | None:
     """The checkpoint folder that ``resume_from_checkpoint`` means.
 
-    ``auto``: the newest complete one in ``output_dir``, or None where there is none yet. A path: that
-    folder. Raises UserError where a named folder is not a complete checkpoint.
+    ``auto``: the newest complete one in ``output_dir``, or None where there is none yet; half-written ones
+    are reported and set aside. A path: that folder. Raises UserError where it is not a complete one.
     """
     if wanted is None:
         return None
-    if wanted != "auto":
-        missing = _missing(Path(wanted))
-        if missing:
-            raise UserError(f"resume_from_checkpoint: '{wanted}' is not a complete checkpoint: {missing}")
-        return Path(wanted)
-    folders = [f for f in Path(output_dir).glob("checkpoint-*") if f.name.split("-")[-1].isdigit()]
-    for folder in sorted(folders, key=lambda f: int(f.name.split("-")[-1]), reverse=True):
-        missing = _missing(folder)
-        if not missing:
-            return folder
-        logger.warning("%s is not a complete checkpoint (%s) and is not used", folder, missing)
-    return None
+    if wanted == "auto":
+        checkpoints.set_aside_incomplete(output_dir)
+        return checkpoints.newest_complete(output_dir)
+    named = Path(wanted)
+    missing = checkpoints.what_is_missing(named)
+    if missing:
+        raise UserError(
+            f"resume_from_checkpoint: '{wanted}' is not a complete checkpoint: {missing}.{_another(named)}"
+        )
+    return named
+
+
+def set_later_aside(checkpoint: Path, output_dir: str) -> None:
+    """Rename what the run would write over when it goes on from ``checkpoint`` of ``output_dir``."""
+    checkpoints.set_aside_incomplete(output_dir)
+    for folder in checkpoints.all_checkpoints(output_dir):
+        if checkpoints.step_of(folder) > checkpoints.step_of(checkpoint):
+            moved = checkpoints.set_aside(folder, checkpoints.LATER)
+            logger.warning("%s lies after %s and is now called %s", folder, checkpoint.name, moved.name)
+
+
+def _another(named: Path) -> str:
+    other = checkpoints.newest_complete(named.parent)
+    return f" The newest complete one beside it is {other}." if other else ""
 
 
 def check_identity(checkpoint: Path, identity: dict[str, Any], *, force: bool) -> None:
     """Raise UserError where data or recipe are not those of the checkpoint; with ``force``, warn."""
-    state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-    saved = state.get("stateful_callbacks", {}).get("RunIdentity", {}).get("attributes", {}).get("identity")
-    if saved is None:
+    saved = checkpoints.saved_identity(checkpoints.read_state(checkpoint))
+    if not saved:
         differences = ["it does not say which recipe and data it was trained on"]
     else:
         differences = _differences(saved, identity)
-    if not differences:
-        return
-    message = f"{checkpoint} belongs to another run: " + "; ".join(differences)
-    if not force:
+    _refuse(
+        checkpoint,
+        "belongs to another run: " + "; ".join(differences) if differences else "",
+        "Continue it with its own recipe and data, start anew without resume_from_checkpoint",
+        force=force,
+    )
+
+
+def check_randomness(
+    checkpoint: Path, identity: dict[str, Any], model: torch.nn.Module, *, noise: bool, force: bool
+) -> None:
+    """Raise UserError where another number of processes, or another token budget, would change the run.
+
+    The rows of a step are the same whatever the number of processes; random numbers in the forward pass are
+    not, and neither are they for another cut into micro-batches. ``noise``: NEFTune is on. With ``force``,
+    warn. A checkpoint whose processes each hold a part of it needs as many again.
+    """
+    saved = checkpoints.saved_identity(checkpoints.read_state(checkpoint))
+    before, now = saved.get("processes"), identity["processes"]
+    if before not in (None, now) and checkpoints.is_sharded(checkpoint):
         raise UserError(
-            message + ". Continue it with its own recipe and data, start anew without "
-            "resume_from_checkpoint, or set force_resume: true to go on all the same."
+            f"{checkpoint} holds the parts of {before} processes and cannot be continued by {now}. "
+            f"Start {before} processes."
         )
+    random_parts = (["neftune_noise_alpha"] if noise else []) + parts_that_draw_random_numbers(model)
+    if not random_parts:
+        return
+    changed = [
+        f"{what} was {saved[key]} and is {identity[key]}"
+        for key, what in (
+            ("processes", "the number of processes"),
+            ("max_tokens_per_batch", "max_tokens_per_batch"),
+        )
+        if saved.get(key) not in (None, identity[key])
+    ]
+    _refuse(
+        checkpoint,
+        f"cannot be continued exactly: {', '.join(changed)}, and {', '.join(random_parts)} would draw other "
+        "random numbers"
+        if changed
+        else "",
+        "Go back to the values it was saved with",
+        force=force,
+    )
+
+
+def parts_that_draw_random_numbers(model: torch.nn.Module) -> list[str]:
+    """Names of what makes a forward pass in training random: dropout modules and settings above zero."""
+    found = {
+        name.rpartition(".")[2] if "lora_dropout" not in name else "lora_dropout"
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0
+    }
+    config = getattr(model, "config", None)
+    settings = config.to_dict() if hasattr(config, "to_dict") else {}
+    for key, value in settings.items():
+        random_key = any(part in key for part in ("drop", "pdrop", "jitter"))
+        if random_key and "classifier" not in key and isinstance(value, int | float) and value > 0:
+            found.add(key)
+    return sorted(found)
+
+
+def _refuse(checkpoint: Path, problem: str, advice: str, *, force: bool) -> None:
+    if not problem:
+        return
+    message = f"{checkpoint} {problem}"
+    if not force:
+        raise UserError(f"{message}. {advice}, or set force_resume: true to go on all the same.")
     logger.warning("%s (force_resume is set)", message)
 
 
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    old, new = saved["recipe"], now["recipe"]
+    old, new = dict(saved["recipe"]), now["recipe"]
+    for key in ROWS_OF_A_STEP:
+        old.pop(key, None)
     differences = [
         f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
+    if saved.get("rows_per_step") not in (None, now["rows_per_step"]):
+        differences.append(
+            f"an optimizer step had {saved['rows_per_step']} rows and has {now['rows_per_step']} "
+            f"({' × '.join(ROWS_OF_A_STEP)} × processes)"
+        )
     if saved["data"] != now["data"]:
         differences.append("the training rows have changed")
     return differences
-
-
-def _missing(folder: Path) -> str:
-    """What a checkpoint folder lacks, or an empty string."""
-    if not folder.is_dir():
-        return "there is no such folder"
-    try:
-        json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{STATE_FILE} is missing or broken"
-    weights = [
-        *folder.glob("*.safetensors"),
-        *folder.glob("pytorch_model_fsdp*"),
-        *folder.glob("global_step*"),
-    ]
-    if not weights:
-        return "no weights"
-    if not list(folder.glob("rng_state*.pth")):
-        return "no random states (rng_state*.pth)"
-    return ""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import platform
+import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,8 @@ from hf_align.reporting.run_record import (
     redact,
     write_json,
 )
+from hf_align.training import disk_full
+from hf_align.training.checkpoints import newest_complete, remove_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +31,14 @@ logger = logging.getLogger(__name__)
 def prepare_output_dir(output_dir: str, *, resuming: bool) -> None:
     """Make ``output_dir`` ready for a run; nothing that is in it gets lost.
 
-    An earlier run there is moved to ``<output_dir>.<time>`` unless it is resumed. Raises UserError for a
-    folder that holds something else.
+    An earlier run there is moved to ``<output_dir>.<time>`` unless it is resumed. What a killed process left
+    half-done is cleaned up. Raises UserError for a folder that holds something else.
     """
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir: '{output_dir}' is a file; expected a folder")
+    if resuming or (folder / RUN_FILE).is_file() or _only_leftovers(folder):
+        remove_leftovers(folder)
     if resuming or not folder.exists() or not any(folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
         return
@@ -39,10 +47,44 @@ def prepare_output_dir(output_dir: str, *, resuming: bool) -> None:
             f"output_dir: '{output_dir}' is not empty and is not a run folder (it has no {RUN_FILE}); "
             "choose another folder"
         )
-    moved = folder.with_name(f"{folder.name}.{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    moved = _free_name(folder.with_name(f"{folder.name}.{datetime.now(UTC):%Y%m%d-%H%M%S}"))
     folder.rename(moved)
     folder.mkdir()
     logger.warning("%s held an earlier run, which is now in %s", folder, moved)
+
+
+def _only_leftovers(folder: Path) -> bool:
+    """Whether nothing is in ``folder`` but temporary files, as after a kill before run.json was written."""
+    return folder.is_dir() and all(path.match(f".{RUN_FILE}.*.part") for path in folder.iterdir())
+
+
+def _free_name(path: Path) -> Path:
+    """``path``, with a number after it where that name is taken."""
+    count, free = 1, path
+    while free.exists():
+        count += 1
+        free = path.with_name(f"{path.name}.{count}")
+    return free
+
+
+def check_shared(output_dir: str, *, main: bool, wait: Callable[[], None]) -> None:
+    """Raise UserError on a process that does not see the main process's ``output_dir``.
+
+    Each process writes its own part of a checkpoint there. ``wait``: returns once all processes called it.
+    """
+    mark = Path(output_dir) / ".processes.part"
+    if main:
+        mark.touch()
+    wait()
+    seen = mark.exists()
+    wait()
+    if main:
+        mark.unlink()
+    if not seen:
+        raise UserError(
+            f"output_dir: the main process's '{output_dir}' is not visible on {platform.node()}; with "
+            "several machines it has to be on a file system that they share."
+        )
 
 
 class RunRecord:
@@ -77,3 +119,38 @@ class RunRecord:
         self.content["wall_time_seconds"] = round(seconds, 1)
         if self.main:
             write_json(self.path, self.content)
+
+
+@contextlib.contextmanager
+def marked_if_cut_short(record: RunRecord, command: str) -> Iterator[None]:
+    """Whatever ends the run in here is noted in run.json, with a word on how to resume.
+
+    ``command``: the shell command that does. Raises UserError in place of the error of a full disk.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if record.main:
+            output_dir = str(record.path.parent)
+            full = disk_full.explain(error, output_dir, command=command)
+            _note_interruption(record)
+            if full is not None:
+                raise full from error
+            if not isinstance(error, UserError):
+                _say_how_to_resume(output_dir, command)
+        raise
+
+
+def _note_interruption(record: RunRecord) -> None:
+    try:
+        record.update(status="interrupted")
+    except OSError as error:
+        logger.warning("%s could not be written: %s", record.path, error)
+
+
+def _say_how_to_resume(output_dir: str, command: str) -> None:
+    checkpoint = newest_complete(output_dir)
+    if checkpoint is None:
+        print(f"\nInterrupted before the first checkpoint; the run folder is {output_dir}.", file=sys.stderr)
+    else:
+        print(f"\nInterrupted; saved up to {checkpoint}. Continue with:\n  {command}", file=sys.stderr)

@@ -15,12 +15,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import DistributedType
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
 from transformers import Trainer
@@ -29,6 +30,7 @@ from hf_align.data.batching import StepSampler, split_by_tokens
 from hf_align.data.packing import to_device
 from hf_align.losses import perplexity
 from hf_align.training.memory import peak_memory_bytes
+from hf_align.training.running_sums import RunningSums
 from hf_align.types import Batch, LossOutput, TokenizedRow
 
 Rows = Sequence[TokenizedRow]
@@ -65,14 +67,15 @@ class EpochDataLoader(DataLoader[Any]):
 
 
 class AlignTrainer(Trainer):
-    """Overrides ``get_train_dataloader``, ``training_step``, ``evaluate``, ``log`` and nothing else."""
+    """Overrides ``get_train_dataloader``, ``get_batch_samples``, ``training_step``, ``evaluate``, ``log`` and
+    ``floating_point_ops``, nothing else."""
 
     def __init__(self, *, task: Task, max_tokens_per_batch: int, **kwargs: Any) -> None:
         super().__init__(data_collator=list, **kwargs)
         self.task = task
         self.max_tokens_per_batch = max_tokens_per_batch
-        self._interval = {"tokens": 0.0, "units": 0.0, "seconds": 0.0}
-        self.totals = {"tokens": 0.0, "seconds": 0.0}
+        self.sums = RunningSums()
+        self.add_callback(self.sums)
         self._evaluated: tuple[int, dict[str, float] | None] = (-1, None)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -89,6 +92,14 @@ class AlignTrainer(Trainer):
         # Not prepared by Accelerate: its sharding repeats or drops rows to even out the ranks.
         return EpochDataLoader(rows, batch_sampler=sampler, collate_fn=list)
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        if self.control.should_training_stop:
+            # A run resumed after its last step. Trainer would do one more where that lies inside an epoch.
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
     def training_step(
         self, model: torch.nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
@@ -100,13 +111,26 @@ class AlignTrainer(Trainer):
         loss = torch.zeros((), device=self.args.device)
         for i, rows in enumerate(plan.micro_batches):
             last = i == len(plan.micro_batches) - 1
+            # DeepSpeed's engine makes its optimizer step in any backward pass that is not told otherwise.
+            self.accelerator.sync_gradients = last
             with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
                 output = self.task.objective(model, self._batch(rows))
                 scaled = output.loss_sum * (self.args.world_size / plan.units)
-                self.accelerator.backward(scaled)
+                self.accelerator.backward(scaled, **self._backward_options)
             loss += scaled.detach()
-        self._count(plan, time.perf_counter() - started)
+        if self.args.world_size > 1:
+            loss = self.accelerator.reduce(loss, reduction="mean")
+        if self.args.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        self.sums.add(loss=loss.item(), steps=1, tokens=plan.tokens, units=plan.units, seconds=seconds)
         return loss
+
+    @property
+    def _backward_options(self) -> dict[str, Any]:
+        # The loss is that of the whole step already; DeepSpeed would divide it by its own accumulation steps.
+        deepspeed = self.accelerator.distributed_type == DistributedType.DEEPSPEED
+        return {"scale_wrt_gas": False} if deepspeed else {}
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -134,7 +158,8 @@ class AlignTrainer(Trainer):
             f"{metric_key_prefix}_target_tokens": plan.units,
         }
         self._evaluated = (self.state.global_step, dict(metrics))
-        self.log(metrics)
+        # A copy: Trainer adds the epoch to what it logs.
+        self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -146,11 +171,13 @@ class AlignTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            seconds = self._interval["seconds"]
-            logs["target_tokens"] = self._interval["units"]
-            logs["tokens_per_second"] = self._interval["tokens"] / seconds if seconds else 0.0
+            interval = self.sums.interval
+            # Trainer's own mean leaves out the steps before a checkpoint that the run was resumed from.
+            logs["loss"] = interval["loss"] / interval["steps"]
+            logs["target_tokens"] = interval["units"]
+            logs["tokens_per_second"] = interval["tokens"] / max(interval["seconds"], 1e-9)
             logs["peak_memory_bytes"] = peak_memory_bytes(self.args.device)
-            self._interval = dict.fromkeys(self._interval, 0.0)
+            self.sums.start_interval()
         super().log(logs, start_time)
 
     def peak_memory_bytes(self) -> int:
@@ -189,14 +216,6 @@ class AlignTrainer(Trainer):
             values = self.accelerator.gather(values.unsqueeze(0).to(self.args.device)).sum(dim=0)
         result: list[float] = values.tolist()
         return result
-
-    def _count(self, plan: StepPlan, seconds: float) -> None:
-        if self.args.device.type == "cuda":
-            torch.cuda.synchronize()
-        for name, value in (("tokens", plan.tokens), ("units", plan.units), ("seconds", seconds)):
-            self._interval[name] += value
-            if name in self.totals:
-                self.totals[name] += value
 
 
 def target_units(row: TokenizedRow) -> int:

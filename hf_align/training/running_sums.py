@@ -1,0 +1,39 @@
+"""Sums over steps that are logged as means; a checkpoint keeps them, so that resuming changes no figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+NAMES = ("loss", "steps", "tokens", "units", "seconds")
+
+
+class RunningSums(TrainerCallback, ExportableState):
+    """``interval``: since the last line of metrics. ``total``: since the run began, over all its parts.
+
+    Losses are means per unit of a step, the same on every process; tokens and units are counted over all
+    processes; seconds are those of this process.
+    """
+
+    def __init__(self) -> None:
+        self.interval = dict.fromkeys(NAMES, 0.0)
+        self.total = dict.fromkeys(NAMES, 0.0)
+
+    def add(self, **values: float) -> None:
+        for name, value in values.items():
+            self.interval[name] += value
+            self.total[name] += value
+
+    def start_interval(self) -> None:
+        self.interval = dict.fromkeys(NAMES, 0.0)
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"interval": dict(self.interval), "total": dict(self.total)}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Trainer expects an entry for each callback that has a state, also in a checkpoint without one.
+        entry = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        for name in ("interval", "total"):
+            getattr(self, name).update(entry["attributes"][name])

@@ -1,0 +1,58 @@
+"""Started by torchrun on two CPU processes: a model under FSDP2 has the gradients of the whole model.
+
+Each process has half of the rows, in two micro-batches; gradients are reduced after the second.
+"""
+
+from __future__ import annotations
+
+import torch
+from helpers.tiny_models import random_rows, tiny_model
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from hf_align.data.packing import pack_rows
+from hf_align.modeling.packing_probe import enable_segment_attention
+from hf_align.modeling.target_head import install_target_head
+from hf_align.objectives.causal_lm import causal_lm
+
+PROCESSES = 2
+
+
+def build() -> torch.nn.Module:
+    model = tiny_model("llama")
+    assert enable_segment_attention(model)
+    install_target_head(model)
+    return model
+
+
+def main() -> None:
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    rows = random_rows([12, 5, 21, 8, 3, 17, 9, 4], seed=3)
+    targets = sum(row.target_tokens for row in rows)
+
+    whole = build()
+    expected = causal_lm(whole, pack_rows(rows)).loss_sum
+    (expected / targets).backward()
+
+    sharded = build()
+    mesh = init_device_mesh("cpu", (PROCESSES,))
+    for layer in sharded.model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(sharded, mesh=mesh)
+    mine = rows[rank::PROCESSES]
+    for part, last in ((mine[:1], False), (mine[1:], True)):
+        sharded.set_requires_gradient_sync(last)
+        (causal_lm(sharded, pack_rows(part)).loss_sum * PROCESSES / targets).backward()
+
+    for ours, theirs in zip(sharded.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad.full_tensor(), theirs.grad, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        evaluated = causal_lm(sharded.eval(), pack_rows(rows)).loss_sum
+    torch.testing.assert_close(evaluated, expected.detach(), rtol=1e-5, atol=1e-4)
+    print(f"process {rank}: equal")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

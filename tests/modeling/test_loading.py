@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny_checkpoint import save_tiny_checkpoint
+from safetensors.torch import load_file, save_file
+
+from hf_align.config import ModelConfig
+from hf_align.errors import UserError
+from hf_align.modeling.loading import load_model, load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("model"))
+
+
+def loaded(name: str, **options):
+    settings = {"trainable_base": True, "precision": "bf16", **options}
+    return load_model(ModelConfig(name), use_cpu=True, **settings)
+
+
+def test_weights_that_are_trained_are_float32_and_a_frozen_base_is_not(folder: str) -> None:
+    assert loaded(folder).dtype == torch.float32
+    assert loaded(folder, trainable_base=False).dtype == torch.bfloat16
+    assert loaded(folder, trainable_base=False, precision="fp32").dtype == torch.float32
+    model = load_model(
+        ModelConfig(folder, dtype="bfloat16"), trainable_base=True, precision="fp32", use_cpu=True
+    )
+    assert model.dtype == torch.bfloat16
+
+
+def test_folders_that_are_not_there_are_named(tmp_path: Path) -> None:
+    for name in (str(tmp_path / "nothing"), "./nothing", "models/nothing/deeper"):
+        with pytest.raises(UserError, match=r"model_name_or_path: the folder '.*nothing.*' does not exist"):
+            load_tokenizer(ModelConfig(name))
+    with pytest.raises(UserError, match="make model"):
+        load_tokenizer(ModelConfig("models/no-such-model"))
+
+
+def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no causal language model could be loaded"):
+        loaded(str(tmp_path))
+    with pytest.raises(UserError, match="no tokenizer could be loaded"):
+        load_tokenizer(ModelConfig(str(tmp_path)))
+
+
+def test_pickled_weights_are_not_read(folder: str, tmp_path: Path) -> None:
+    save_tiny_checkpoint(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="no causal language model could be loaded"):
+        loaded(str(tmp_path))
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    save_tiny_checkpoint(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    next(iter(weights.values())).view(-1)[3] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="not finite"):
+        loaded(str(tmp_path))
+
+
+def test_chat_template_replaces_the_tokenizers_own_and_pad_falls_back_to_eos(tmp_path: Path) -> None:
+    save_tiny_checkpoint(tmp_path)
+    own = load_tokenizer(ModelConfig(str(tmp_path)))
+    (tmp_path / "other.jinja").write_text("{{ messages[0].content }}", encoding="utf-8")
+    other = load_tokenizer(ModelConfig(str(tmp_path), chat_template_path=str(tmp_path / "other.jinja")))
+    assert other.chat_template == "{{ messages[0].content }}" != own.chat_template
+    own.pad_token = None
+    own.save_pretrained(tmp_path)
+    assert load_tokenizer(ModelConfig(str(tmp_path))).pad_token == own.eos_token

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny_checkpoint import save_tiny_checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_align.config import SamplesConfig
+from hf_align.training.samples import SampleSet, exact_match, generate_answers
+from hf_align.types import Example, Message
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory):
+    folder: Path = tmp_path_factory.mktemp("model")
+    save_tiny_checkpoint(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8)
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def example(question: str) -> Example:
+    return Example(
+        source=question, messages=(Message("user", question), Message("assistant", f"re: {question}"))
+    )
+
+
+EXAMPLES = [example(q) for q in ("Hi", "Please send twelve lamps to Oslo.", "你好", "a b c")]
+CONFIG = SamplesConfig(num_samples=3, sample_max_new_tokens=6)
+
+
+def test_a_batch_of_prompts_is_answered_as_each_alone(parts) -> None:
+    together = generate_answers(*parts, EXAMPLES, CONFIG, stop_ids=[2], seed=0)
+    alone = [generate_answers(*parts, [one], CONFIG, stop_ids=[2], seed=0)[0] for one in EXAMPLES]
+    assert together == alone
+    assert len({answer for answer, _ in together}) > 1
+
+
+def test_stopping_is_told_from_being_cut_off(parts) -> None:
+    model, tokenizer = parts
+    (cut, stopped), *_ = generate_answers(model, tokenizer, EXAMPLES[:1], CONFIG, stop_ids=[2], seed=0)
+    first = tokenizer(cut, add_special_tokens=False)["input_ids"]
+    assert not stopped
+    assert first
+    (answer, stopped), *_ = generate_answers(
+        model, tokenizer, EXAMPLES[:1], CONFIG, stop_ids=list(range(len(tokenizer))), seed=0
+    )
+    assert (answer, stopped) == ("", True)
+
+
+def test_sampling_leaves_the_random_state_of_training_alone(parts) -> None:
+    config = SamplesConfig(sample_max_new_tokens=4, sample_temperature=1.0)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = generate_answers(*parts, EXAMPLES, config, stop_ids=[2], seed=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert first == generate_answers(*parts, EXAMPLES, config, stop_ids=[2], seed=1)
+    assert first != generate_answers(*parts, EXAMPLES, config, stop_ids=[2], seed=2)
+
+
+def test_the_record_keeps_answers_from_before_over_a_resume(parts) -> None:
+    examples = [Example(source="t", text="a plain text has no prompt"), *EXAMPLES]
+    samples = SampleSet(*parts, examples, [], CONFIG)
+    assert [entry["source"] for entry in samples.entries] == [e.source for e in EXAMPLES[:3]]
+    samples.generate("before", seed=0, main=True)
+    resumed = SampleSet(*parts, examples, [], CONFIG)
+    resumed.restore(samples.record()["generations"])
+    resumed.generate("after", seed=0, main=True)
+    record = resumed.record()
+    for entry in record["generations"]:
+        assert entry["before"] == entry["after"]
+        assert entry["reference"] == f"re: {entry['source']}"
+    assert record["sample_exact_match"] == {"before": 0.0, "after": 0.0}
+
+
+def test_exact_match_by_hand() -> None:
+    assert exact_match(["a ", "b", "c", " d"], ["a", "b.", "C", "d\n"]) == 0.5
