@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "models/SmolLM2-135M-Instruct"
-VARIABLES = ("RECIPE", "ARGS", "NPROC", "ACCELERATE", "RUN", "VENV", "PYTHON", "TORCH", "MAKEFLAGS")
+VARIABLES = ("RECIPE", "ARGS", "NPROC", "ACCELERATE", "RUN", "OUT", "VENV", "PYTHON", "TORCH", "MAKEFLAGS")
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -101,14 +101,29 @@ def test_environment_is_checked_once(checkout: Checkout) -> None:
     assert "check_environment" not in checkout.log.read_text()
 
 
-def test_report_takes_the_newest_run(checkout: Checkout) -> None:
-    assert checkout.run("report", "VENV=env").returncode == 2
+def test_report_chat_and_merge_take_the_newest_run(checkout: Checkout) -> None:
+    for target in ("report", "chat", "merge"):
+        assert checkout.run(target, "VENV=env").returncode == 2
+    (checkout.folder / "runs" / "no run").mkdir(parents=True)
     for age, name in enumerate(("new", "old")):
-        run = checkout.folder / "runs" / name
-        run.mkdir(parents=True)
-        os.utime(run, (1_000_000 - age, 1_000_000 - age))
-    assert checkout.make("report") == ["NPROC=1 -m hf_align report runs/new/"]
+        record = checkout.folder / "runs" / name / "run.json"
+        record.parent.mkdir()
+        record.touch()
+        os.utime(record, (1_000_000 - age, 1_000_000 - age))
+    assert checkout.make("report") == ["NPROC=1 -m hf_align report runs/new"]
     assert checkout.make("report", "RUN=runs/old") == ["NPROC=1 -m hf_align report runs/old"]
+    chat = "NPROC=1 -m hf_align chat --model_name_or_path"
+    assert checkout.make("chat") == [f"{chat} runs/new"]
+    assert checkout.make("chat", "RUN=a model", "ARGS=--seed 1") == [f"{chat} a model --seed 1"]
+    merge = "NPROC=1 -m hf_align merge --model_name_or_path"
+    assert checkout.make("merge") == [f"{merge} runs/new --output_dir runs/new-merged"]
+    assert checkout.make("merge", "RUN=runs/old/") == [f"{merge} runs/old/ --output_dir runs/old-merged"]
+    assert checkout.make("merge", "RUN=x", "OUT=y") == [f"{merge} x --output_dir y"]
+
+
+def test_report_compares_several_runs(checkout: Checkout) -> None:
+    started = checkout.make("report", "RUN=runs/a runs/b", "ARGS=--output page.html")
+    assert started == ["NPROC=1 -m hf_align report runs/a runs/b --output page.html"]
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(checkout: Checkout) -> None:

@@ -1,24 +1,42 @@
-"""Write report.html and the model card of finished or interrupted runs again.
+"""Write report.html and the model card of a run again, or one page that compares several runs.
 
-``hf-align report RUN [RUN …]`` reads ``run.json`` and ``metrics.jsonl`` of each run folder and changes
-nothing but the two pages.
+``hf-align report RUN`` reads ``run.json`` and ``metrics.jsonl`` of the run folder and changes nothing but the
+two pages. With several folders, the one page that is written lies beside the first, or where ``--output``
+says; ``--rewrite`` writes the pages of each run as well.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from hf_align.errors import UserError
+from hf_align.errors import UserError, did_you_mean
 
-USAGE = """usage: hf-align report RUN [RUN ...]
+FORM = "hf-align report RUN [RUN ...] [--output FILE] [--rewrite]"
+USAGE = f"""usage: {FORM}
 
-Write report.html and README.md (the model card) of each run folder again, from its run.json and
-metrics.jsonl, and print their paths. RUN is the output_dir of a run."""
+RUN is the output_dir of a run.
+
+One RUN: write its report.html and README.md (the model card) again, from its run.json and metrics.jsonl.
+Several: write one page that compares them (curves over each other, recipe differences, figures and
+generations side by side), without changing anything in their folders. They may be of any stage.
+
+  --output FILE   where the comparison goes [default: comparison.html beside the first run folder]
+  --rewrite       write report.html and README.md of each run again as well"""
+_OPTIONS = ("--output", "--rewrite")
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    folders: list[str]
+    output: str | None = None
+    rewrite: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the pages of every folder named in ``argv``.
+    """Write the pages for the folders named in ``argv`` and print their paths.
 
     Raises UserError before anything is written if one of them is not a run folder.
     """
@@ -26,19 +44,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "-h" in arguments or "--help" in arguments:
         print(USAGE)
         return 0
-    for argument in arguments:
-        if argument.startswith("-"):
-            raise UserError(f"{argument}: report takes no options. Expected: hf-align report RUN [RUN ...].")
-    if not arguments:
-        raise UserError("report: no run folder given. Expected: hf-align report RUN [RUN ...].")
+    wanted = read_arguments(arguments)
 
+    from hf_align.reporting.comparison import write_comparison
     from hf_align.reporting.html import write_report
     from hf_align.reporting.model_card import write_model_card
     from hf_align.reporting.run_record import read_run
 
-    for folder in arguments:
+    for folder in wanted.folders:
         read_run(folder)
-    for folder in arguments:
-        print(write_report(folder))
-        print(write_model_card(folder))
+    if len(wanted.folders) > 1:
+        print(write_comparison(wanted.folders, wanted.output))
+    if len(wanted.folders) == 1 or wanted.rewrite:
+        for folder in wanted.folders:
+            print(write_report(folder))
+            print(write_model_card(folder))
     return 0
+
+
+def read_arguments(arguments: Sequence[str]) -> _Arguments:
+    """Folders and options. Raises UserError for an unknown, repeated, wrong or useless option."""
+    folders: list[str] = []
+    output: str | None = None
+    rewrite = False
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name, equals, value = argument.partition("=")
+        if not argument.startswith("-"):
+            folders.append(argument)
+        elif name == "--rewrite":
+            if equals:
+                raise UserError(f"--rewrite: found a value ({value!r}), expected none.")
+            rewrite = True
+        elif name == "--output":
+            if output is not None:
+                raise UserError("--output: this option is given twice.")
+            if not equals and (not waiting or waiting[0].startswith("--")):
+                raise UserError("--output: a value is missing, expected a file name.")
+            output = value if equals else waiting.pop(0)
+            if not output or Path(output).is_dir():
+                found = f"the folder {output!r}" if output else "an empty value"
+                raise UserError(f"--output: found {found}, expected the name of a file to write.")
+        else:
+            raise UserError(f"{name}: unknown option. Expected: {FORM}.{did_you_mean(name, _OPTIONS)}")
+    if not folders:
+        raise UserError(f"report: no run folder given. Expected: {FORM}.")
+    if output is not None and len(folders) == 1:
+        raise UserError(
+            "--output: found one run, whose page goes into its own folder; expected several runs to compare."
+        )
+    return _Arguments(folders, output, rewrite)

@@ -12,9 +12,12 @@ WIDTH = 100
 _COLUMN = 34
 
 
-def help_text(recipe: type[Recipe], *, command: str, description: str) -> str:
-    """Usage, then the groups of ``recipe`` with type, meaning, choices and default of each option."""
-    usage = f"usage: hf-align {command} --config RECIPE.yaml [--key value ...]".replace("  ", " ")
+def help_text(recipe: type[Recipe], *, command: str, description: str, usage: str = "") -> str:
+    """Usage, then the groups of ``recipe`` with type, meaning, choices and default of each option.
+
+    ``usage``: the first line, for a command that is usually called without a recipe.
+    """
+    usage = usage or f"usage: hf-align {command} --config RECIPE.yaml [--key value ...]".replace("  ", " ")
     lines = [usage, "", *_paragraph(description), ""]
     lines += _paragraph(
         "Each option is also a key of the recipe; the command line takes precedence. Lists and mappings are "

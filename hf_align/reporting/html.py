@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_align.reporting import formatting
 from hf_align.reporting.data_view import data_view
+from hf_align.reporting.generation_view import generation_view
 from hf_align.reporting.mask_view import sample_view
 from hf_align.reporting.metrics import METRICS_FILE, MetricsLog, read_metrics, series, training_rows
 from hf_align.reporting.plots import run_plots
@@ -77,10 +78,10 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
         "title": str(name) if name else f"{model_name(record)}, {method(record)}",
         "status": str(record.get("status") or "status unknown"),
         "meta": _meta(record, bool(name)),
-        "notices": _notices(record, log),
+        "notices": run_notices(record, log),
         "facts": facts(record, log.rows),
         "plots": run_plots(log.rows),
-        "generations": [_generation(item) for item in listing(record.get("generations"))],
+        "generations": [generation_view(item) for item in listing(record.get("generations"))],
         "shown_generations": SHOWN_GENERATIONS,
         "data": data_view(record.get("data_report")),
         "samples": [sample_view(item) for item in listing(record.get("mask_samples"))],
@@ -106,7 +107,7 @@ def _meta(record: Mapping[str, Any], named: bool) -> list[str]:
     return items
 
 
-def _notices(record: Mapping[str, Any], log: MetricsLog) -> list[str]:
+def run_notices(record: Mapping[str, Any], log: MetricsLog) -> list[str]:
     """What a reader must know before trusting the numbers."""
     notices = []
     last = training_rows(log.rows)[-1:]
@@ -129,37 +130,6 @@ def _notices(record: Mapping[str, Any], log: MetricsLog) -> list[str]:
             f"{log.unreadable_lines} {lines} of {METRICS_FILE} could not be read and were left out."
         )
     return notices
-
-
-def _generation(item: Any) -> dict[str, Any]:
-    record = mapping(item)
-    reference = record.get("reference")
-    answers = []
-    for key, label in (("before", "Before"), ("after", "After")):
-        text = record.get(key)
-        answer = {"name": label, "text": "", "missing": "", "kind": "", "note": ""}
-        if text is None:
-            answer["missing"] = "not generated"
-        else:
-            answer["text"] = str(text)
-            answer["missing"] = "" if str(text) else "an empty answer"
-            stopped = record.get(f"{key}_stopped")
-            same = isinstance(reference, str) and str(text).strip() == reference.strip()
-            # Whether it stopped comes last: an answer that never ends is the defect to look for.
-            note = ["equals the reference"] if same else []
-            note += ["stopped by itself" if stopped else "cut off"] if isinstance(stopped, bool) else []
-            answer["note"] = ", ".join(note)
-            answer["kind"] = "cut" if stopped is False else "same" if same else ""
-        answers.append(answer)
-    missing = "" if reference else "none" if reference is None else "an empty reference"
-    answers.append(
-        {"name": "Reference", "text": str(reference or ""), "missing": missing, "kind": "", "note": ""}
-    )
-    return {
-        "source": str(record.get("source") or ""),
-        "prompt": str(record.get("prompt") or ""),
-        "answers": answers,
-    }
 
 
 def _settings(recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[dict[str, Any]]:

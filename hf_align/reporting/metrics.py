@@ -18,6 +18,7 @@ from hf_align.reporting.formatting import finite, number
 from hf_align.reporting.run_record import encode_json
 
 METRICS_FILE = "metrics.jsonl"
+_WHEN = ("step", "epoch", "time_seconds")
 
 
 class MetricsLog(NamedTuple):
@@ -79,6 +80,44 @@ def training_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def evaluation_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The lines of evaluations, by step; an evaluation that was repeated at a step appears once."""
     return _latest(row for row in rows if "eval_loss" in row)
+
+
+def rows_with(rows: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
+    """The lines that hold ``key``, by step; what a resumed run logged again appears once, as done last."""
+    return _latest(row for row in rows if key in row)
+
+
+def logged_keys(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every key that holds a number somewhere, but for those that say when, in the order of appearance."""
+    found: dict[str, None] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key not in _WHEN and number(value) is not None:
+                found.setdefault(key)
+    return list(found)
+
+
+def elapsed_seconds(rows: Iterable[Mapping[str, Any]]) -> dict[float, float]:
+    """Seconds of computing by step. A resumed run's clock starts anew and is added to what came before."""
+    found: dict[float, float] = {}
+    offset = last = 0.0
+    for row in rows:
+        step, seconds = finite(row.get("step")), finite(row.get("time_seconds"))
+        if step is None or seconds is None:
+            continue
+        if seconds < last:
+            # Steps that are done again count once: what was lost with them is left out.
+            found = {at: time for at, time in found.items() if at < step}
+            offset = max(found.values(), default=0.0)
+        last = seconds
+        found[step] = offset + seconds
+    return found
+
+
+def seen_so_far(rows: Iterable[Mapping[str, Any]], key: str) -> dict[float, float]:
+    """The running total of ``key`` by step, for a quantity that is logged per interval."""
+    steps, values, _ = series(rows_with(rows, key), key)
+    return dict(zip(steps, accumulate(values), strict=True))
 
 
 def _latest(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

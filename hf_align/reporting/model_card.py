@@ -14,6 +14,7 @@ from typing import Any
 
 from hf_align.reporting import formatting
 from hf_align.reporting.data_view import data_view, totals
+from hf_align.reporting.markdown import code, inline, listed, table
 from hf_align.reporting.metrics import METRICS_FILE, read_metrics
 from hf_align.reporting.run_record import read_run, redact, write_atomic
 from hf_align.reporting.run_view import facts, listing, loss_change, mapping, method, model_name
@@ -42,7 +43,7 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         _front_matter(record, recipe),
         f"# {_title(record, recipe)}",
         _introduction(record, recipe),
-        "## Results\n\n" + _table(["", "", ""], [[f.label, f.value, f.detail] for f in facts(record, rows)]),
+        "## Results\n\n" + table(["", "", ""], [[f.label, f.value, f.detail] for f in facts(record, rows)]),
         _loading(recipe),
         _data(record),
         _limits(record, rows),
@@ -52,7 +53,7 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def _title(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
-    return _inline(str(recipe.get("run_name") or f"{model_name(record)}, {method(record)}"))
+    return inline(str(recipe.get("run_name") or f"{model_name(record)}, {method(record)}"))
 
 
 def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
@@ -68,7 +69,7 @@ def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
         "tags": tags,
     }
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    if base and _is_local(base):
+    if base and is_local(base):
         note = "# A local folder: put its hub id here before you publish this card.\n"
         text = note + text
     return f"---\n{text}---"
@@ -77,13 +78,13 @@ def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
 def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     base = str(recipe.get("model_name_or_path") or "")
     made_with = f"hf_align {mapping(record.get('versions')).get('hf_align', '')}".strip()
-    of = f" of {_code(base)}" if base else ""
+    of = f" of {code(base)}" if base else ""
     sources = [str(mapping(item).get("path") or item) for item in listing(recipe.get("datasets"))]
-    on = f" on {_and([_code(source) for source in sources])}" if sources else ""
+    on = f" on {listed([code(source) for source in sources])}" if sources else ""
     sentences = [f"The result of supervised fine-tuning{of}{on}, made with {made_with}."]
     if record.get("command") not in (None, "sft"):
         sentences = [
-            f"The result of the stage {_code(str(record['command']))}{of}{on}, made with {made_with}."
+            f"The result of the stage {code(str(record['command']))}{of}{on}, made with {made_with}."
         ]
     learned = {
         "assistant": "the assistant's turns",
@@ -94,7 +95,7 @@ def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
         sentences.append(f"The loss counts {learned[str(recipe['train_on'])]}.")
     status = record.get("status")
     if status != "completed":
-        sentences.append(f"**This run is not complete (status: {_inline(str(status or 'unknown'))}).**")
+        sentences.append(f"**This run is not complete (status: {inline(str(status or 'unknown'))}).**")
     return " ".join(sentences)
 
 
@@ -117,12 +118,12 @@ def _loading(recipe: Mapping[str, Any]) -> str:
             f"model = {package}.{loader}.from_pretrained({folder}{trust})",
             f"tokenizer = transformers.AutoTokenizer.from_pretrained({folder}{trust})",
         ]
-    code = "\n".join(lines)
+    example = "\n".join(lines)
     note = ""
-    if package == "peft" and _is_local(str(recipe.get("model_name_or_path") or "")):
-        base = _code(str(recipe["model_name_or_path"]))
+    if package == "peft" and is_local(str(recipe.get("model_name_or_path") or "")):
+        base = code(str(recipe["model_name_or_path"]))
         note = f"\n\nThis folder holds an adapter; its base model is read from {base} and has to exist."
-    return f"## Use\n\n```python\n{code}\n```{note}"
+    return f"## Use\n\n```python\n{example}\n```{note}"
 
 
 def _data(record: Mapping[str, Any]) -> str:
@@ -131,7 +132,7 @@ def _data(record: Mapping[str, Any]) -> str:
         return ""
     rows = [[row["name"], *row["cells"]] for row in view["rows"]]
     return "\n\n".join(
-        ["## Data", _table(view["columns"], rows, numbers=True), *(_inline(note) for note in view["notes"])]
+        ["## Data", table(view["columns"], rows, numbers=True), *(inline(note) for note in view["notes"])]
     )
 
 
@@ -160,7 +161,7 @@ def _reproduce(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
         f"{key} {versions[key]}" for key in ("python", "torch", "transformers", "peft") if key in versions
     ]
     seed = f"Seed {recipe['seed']}. " if recipe.get("seed") is not None else ""
-    listed = f"Versions: {_inline(', '.join(named))}. " if named else ""
+    listed = f"Versions: {inline(', '.join(named))}. " if named else ""
     return (
         f"{seed}{listed}The resolved recipe, all versions and the machine are in `run.json`; curves and "
         "samples are in `report.html`."
@@ -172,28 +173,5 @@ def _adapter(recipe: Mapping[str, Any]) -> str:
     return "" if adapter == "none" else adapter
 
 
-def _is_local(name: str) -> bool:
+def is_local(name: str) -> bool:
     return not _HUB_ID.fullmatch(name) or Path(name).is_dir()
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
-    rule = ["---"] + ["---:" if numbers else "---"] * (len(columns) - 1)
-    lines = [list(map(_inline, columns)), rule, *([_inline(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _inline(text: str) -> str:
-    """``text`` on one line, with Markdown's and HTML's special characters made plain."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
-
-
-def _code(text: str) -> str:
-    """``text`` as inline code; a fence longer than any run of backticks inside."""
-    flat = " ".join(text.split())
-    fence = "`" * (max((len(run) for run in re.findall("`+", flat)), default=0) + 1)
-    pad = " " if flat.startswith("`") or flat.endswith("`") else ""
-    return f"{fence}{pad}{flat}{pad}{fence}"
-
-
-def _and(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from hf_align.reporting.metrics import (
     append_metrics,
+    elapsed_seconds,
     evaluation_rows,
+    logged_keys,
     read_metrics,
+    seen_so_far,
     series,
     smoothed,
     training_rows,
@@ -104,3 +107,23 @@ def test_smoothing_stays_within_the_points(values):
 def test_smoothing_leaves_a_line_alone():
     line = [0.5 * step for step in range(100)]
     assert smoothed(line) == pytest.approx(line)
+
+
+def test_logged_keys_are_those_with_numbers():
+    rows = [
+        {"step": 1, "epoch": 0.1, "loss": 1.0, "note": "x"},
+        {"step": 2, "time_seconds": 3.0, "kl": "NaN"},
+    ]
+    assert logged_keys(rows) == ["loss", "kl"]
+
+
+def test_the_clock_of_a_resumed_run_goes_on():
+    """Killed after step 4 (40 s), resumed from step 2 (20 s): step 3 comes 15 s into the second part."""
+    clock = [(1, 10.0), (2, 20.0), (3, 30.0), (4, 40.0), (3, 15.0), (4, 25.0), (5, 35.0)]
+    rows = [{"step": step, "time_seconds": seconds} for step, seconds in clock]
+    assert elapsed_seconds(rows) == {1: 10.0, 2: 20.0, 3: 35.0, 4: 45.0, 5: 55.0}
+
+
+def test_running_totals_count_a_repeated_step_once():
+    rows = [{"step": step, "target_tokens": 10 * step} for step in (1, 2, 3, 2, 3)]
+    assert seen_so_far(rows, "target_tokens") == {1: 10, 2: 30, 3: 60}

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hf_align.reporting.plots import MAX_POINTS, _thinned, run_plots
+from hf_align.reporting.drawing import MAX_POINTS, thinned
+from hf_align.reporting.plots import run_plots
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -128,7 +129,7 @@ def test_constant_and_negative_values(value):
 def test_long_runs_are_thinned_and_keep_their_spikes():
     values = [0.0] * 10_000
     values[4321], values[77] = 9.0, -3.0
-    steps, kept = _thinned([float(step) for step in range(10_000)], values)
+    steps, kept = thinned([float(step) for step in range(10_000)], values)
     assert len(kept) <= MAX_POINTS + 2
     assert dict(zip(steps, kept, strict=True))[4321.0] == 9.0
     assert dict(zip(steps, kept, strict=True))[77.0] == -3.0

@@ -1,0 +1,163 @@
+"""Talk with a model, an adapter on its base, or the result of a run, in the terminal.
+
+Input that is not a terminal is read line by line, one line a turn; then standard output holds the answers
+only, and everything else goes to standard error. Each turn reads the whole conversation again: a template may
+write an earlier turn anew, and a kept cache would then stand for another text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hf_align.config.chat import ChatConfig
+from hf_align.config.help import help_text
+from hf_align.config.loader import load_config
+from hf_align.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from hf_align.modeling.conversation import Conversation
+
+USAGE = "usage: hf-align chat --model_name_or_path PATH [--key value ...]"
+COMMANDS = {
+    "/reset": "start over; the system prompt stays",
+    "/system TEXT": "start over with another system prompt; without TEXT, with none",
+    "/exit": "end; so does Ctrl-D",
+}
+KEYS = COMMANDS | {"Ctrl-C": "stop the answer, not the program"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Lead a conversation on standard input and output.
+
+    Raises UserError for wrong options and for a model that cannot be loaded or talked with.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "-h" in arguments or "--help" in arguments:
+        print(help_text(ChatConfig, command="chat", description=__doc__ or "", usage=USAGE))
+        print("\nIn the conversation:")
+        print("\n".join(f"  {name:<32}{meaning}" for name, meaning in KEYS.items()))
+        return 0
+    config = load_config(ChatConfig, arguments, command="chat")
+
+    import transformers
+
+    from hf_align.modeling.conversation import Conversation
+    from hf_align.modeling.generation import Sampling
+    from hf_align.modeling.run_models import find_model, load_run_model
+
+    options = config.chat
+    source = find_model(
+        config.model, base=options.base_model, chosen=config.overrides, use_cpu=options.use_cpu
+    )
+    model, tokenizer = load_run_model(source, use_cpu=options.use_cpu)
+    system = options.system_prompt
+    if system is None:
+        trained_with = source.recipe.get("system_prompt")
+        system = trained_with if isinstance(trained_with, str) else None
+    conversation = Conversation(
+        model,
+        tokenizer,
+        Sampling(options.max_new_tokens, options.temperature, options.top_p),
+        system=system,
+    )
+    transformers.set_seed(options.seed)
+    _greet(config.model.model_name_or_path, source, conversation)
+    _talk(conversation)
+    return 0
+
+
+def _talk(conversation: Conversation) -> None:
+    terminal = sys.stdin.isatty()
+    for line in _lines(terminal):
+        command, _, rest = line.strip().partition(" ")
+        if command == "/exit":
+            return
+        # A path such as /usr/bin is a question, not a command.
+        if re.fullmatch(r"/\w*", command):
+            _obey(conversation, command, rest.strip())
+        elif line.strip():
+            _answer(conversation, line.strip())
+
+
+def _obey(conversation: Conversation, command: str, rest: str) -> None:
+    names = [name.split()[0] for name in COMMANDS]
+    if command == "/reset":
+        conversation.reset()
+        _note("A new conversation.")
+    elif command == "/system":
+        try:
+            conversation.set_system(rest or None)
+        except UserError as error:
+            _note(str(error))
+            return
+        _note(
+            f"A new conversation, system prompt: {rest}" if rest else "A new conversation, no system prompt."
+        )
+    else:
+        nearest = did_you_mean(command, names)
+        _note(f"{command}: there is no such command; there are {', '.join(names)}.{nearest}")
+
+
+def _answer(conversation: Conversation, prompt: str) -> None:
+    clean = _visible if sys.stdout.isatty() else str
+
+    def show(text: str) -> None:
+        print(clean(text), end="", flush=True)
+
+    try:
+        reply = conversation.ask(prompt, show)
+    except UserError as error:
+        _note(str(error))
+        return
+    print(flush=True)
+    if reply.note:
+        _note(reply.note)
+
+
+def _lines(terminal: bool) -> Iterator[str]:
+    """What the user enters, until the end of input. Ctrl-C at an empty prompt says how to leave."""
+    if terminal:
+        with contextlib.suppress(ImportError):  # line editing, where the system has it
+            import readline  # noqa: F401
+    while True:
+        try:
+            line = input("> ") + "\n" if terminal else sys.stdin.readline()
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            if not terminal:
+                raise
+            _note("\n/exit or Ctrl-D ends the conversation.")
+            continue
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"standard input: not valid {error.encoding} text (byte {error.start})"
+            ) from error
+        if not line:
+            return
+        # Bytes that Python kept as lone surrogates would stop the tokenizer.
+        yield line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _greet(path: str, source: Any, conversation: Conversation) -> None:
+    base = f" on {source.config.model_name_or_path}" if source.adapter is not None else ""
+    held = f", weights held in {source.quantization}" if source.quantization else ""
+    _note(f"{path}{base}{held}, computing in {source.precision}.")
+    if conversation.system:
+        _note(f"System prompt: {conversation.system}")
+    if sys.stdin.isatty():
+        _note("\n".join(f"{name:<14}{meaning}" for name, meaning in KEYS.items()))
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _visible(text: str) -> str:
+    """``text`` without the control characters that could steer a terminal; line ends and tabs stay."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)

@@ -1,0 +1,287 @@
+"""The figures of several runs side by side: headlines, recipe, data, versions and machine.
+
+The best figure of a row is marked only where more or less is plainly better and the runs measured the same
+thing: held-out figures on the same rows, speed on the same machine. Otherwise a note says why none is marked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hf_align.reporting import formatting
+from hf_align.reporting.compared_run import ComparedRun
+from hf_align.reporting.data_view import first_number, totals
+from hf_align.reporting.metrics import rows_with, series
+from hf_align.reporting.run_view import listing, mapping, method, model_name
+
+Row = dict[str, Any]
+
+_LOWER = re.compile(r"(?:^|[_/])(?:loss|perplexity|bytes|seconds|runtime|error|errors|kl|toxicity)(?:$|[_/])")
+_HIGHER = re.compile(
+    r"(?:^|[_/])(?:accuracy|accuracies|exact_match|match|reward|rewards|margins?|per_second|score|f1|win_rate)"
+    r"(?:$|[_/])"
+)
+_FIRST_FINAL = ("eval_loss_before", "eval_loss", "eval_perplexity", "eval_token_accuracy", "train_loss")
+_LABELS = {
+    "eval_loss_before": "Held-out loss before",
+    "eval_loss": "Held-out loss",
+    "eval_perplexity": "Held-out perplexity",
+    "eval_token_accuracy": "Held-out tokens right",
+    "eval_target_tokens": "Held-out target tokens",
+    "train_loss": "Training loss, mean of the run",
+    "steps": "Optimizer steps",
+}
+_OWN_TO_EACH = ("output_dir", "run_name", "resume_from_checkpoint", "force_resume")
+
+
+def headline_table(runs: Sequence[ComparedRun]) -> tuple[list[Row], list[str]]:
+    """(rows of ``label`` and ``cells`` with ``text`` and ``best``, notes). Unknown figures are dashes."""
+    words = [
+        ("Stage", [str(run.record.get("command") or formatting.MISSING) for run in runs]),
+        ("Status", [str(run.record.get("status") or "unknown") for run in runs]),
+        ("Model", [model_name(run.record) for run in runs]),
+        ("Method", [method(run.record) for run in runs]),
+        (
+            "Precision",
+            [str(mapping(run.record.get("model")).get("precision") or formatting.MISSING) for run in runs],
+        ),
+    ]
+    rows = [_row(label, texts) for label, texts in words]
+    rows += [_figure(runs, key, values) for key, values in _figures(runs)]
+    shown = [row for row in rows if any(cell["text"] != formatting.MISSING for cell in row["cells"])]
+    return shown, _why_unmarked(runs)
+
+
+def recipe_table(runs: Sequence[ComparedRun]) -> tuple[list[Row], list[Row]]:
+    """Keys with different values: those that all recipes have, and those that only some have.
+
+    Names and places of the runs themselves are left out.
+    """
+    recipes = [run.recipe for run in runs]
+    keys = [
+        key for key in dict.fromkeys(key for recipe in recipes for key in recipe) if key not in _OWN_TO_EACH
+    ]
+    common, partial = [], []
+    for key in keys:
+        having = [recipe for recipe in recipes if key in recipe]
+        if len(having) < len([recipe for recipe in recipes if recipe]):
+            partial.append(_row(key, [_setting(recipes, number, key) for number in range(len(runs))]))
+        elif any(recipe[key] != having[0][key] for recipe in having):
+            common.append(_row(key, [_setting(recipes, number, key) for number in range(len(runs))]))
+    return common, partial
+
+
+def data_table(runs: Sequence[ComparedRun]) -> tuple[list[Row], list[str]]:
+    """The data reports in short, with a note on whether the runs were trained on the same rows."""
+    reports = [mapping(run.record.get("data_report")) for run in runs]
+    sums = [totals(report) for report in reports]
+    rows = [
+        _row("Training rows an epoch", [formatting.count(one["rows"]) for one in sums]),
+        _row("Tokens", [formatting.count(one["tokens"]) for one in sums]),
+        _row("Target tokens", [formatting.count(one["target_tokens"]) for one in sums]),
+        _row("Evaluation rows", [formatting.count(first_number(report, "eval_rows")) for report in reports]),
+        _row("Leaked evaluation rows", [_nonzero(first_number(report, "leaked")) for report in reports]),
+    ]
+    for key, label in (
+        ("read", "Rows read"),
+        ("malformed", "Malformed rows"),
+        ("overlong", "Rows too long"),
+        ("dropped", "Rows dropped"),
+        ("truncated", "Rows truncated"),
+        ("no_target", "Rows without a target"),
+        ("duplicates", "Duplicate rows"),
+    ):
+        counts = [_over_sources(report, key) for report in reports]
+        if any(counts):
+            rows.append(_row(label, [formatting.count(count) for count in counts]))
+    known = [row for row in rows if any(cell["text"] != formatting.MISSING for cell in row["cells"])]
+    prints = [report.get("fingerprint") for report in reports]
+    notes = []
+    if known and all(isinstance(one, str) and one for one in prints):
+        same = len(set(map(str, prints))) == 1
+        notes.append("All runs had the same rows." if same else "The runs did not have the same rows.")
+    return known, notes
+
+
+def environment_table(runs: Sequence[ComparedRun]) -> list[Row]:
+    """Versions and facts of the machine that are not the same for all runs."""
+    rows = []
+    for part in ("machine", "versions"):
+        facts = [mapping(run.record.get(part)) for run in runs]
+        for key in dict.fromkeys(key for one in facts for key in one):
+            form: Callable[[Any], str] = formatting.size if key == "memory_bytes" else formatting.plain
+            texts = [form(one[key]) if key in one else formatting.MISSING for one in facts]
+            if len(set(texts)) > 1:
+                rows.append(_row(key.replace("_bytes", "").replace("_", " "), texts))
+    return rows
+
+
+def _figures(runs: Sequence[ComparedRun]) -> list[tuple[str, list[float | None]]]:
+    """Every figure by key, with one value a run: the final metrics, and what runs of all stages have."""
+    finals = [mapping(run.record.get("final_metrics")) for run in runs]
+    names = list(dict.fromkeys(key for final in finals for key in final))
+    # An interrupted run has no final metrics; its last evaluation stands for them.
+    logged = [
+        key
+        for run in runs
+        for row in run.log.rows
+        for key in row
+        if key.startswith("eval_") and key not in names
+    ]
+    names += list(dict.fromkeys(logged))
+    ordered = [key for key in _FIRST_FINAL if key in names]
+    ordered += [key for key in names if key not in (*ordered, "steps")]
+    found: list[tuple[str, list[float | None]]] = [
+        (key, [_final(run, final, key) for run, final in zip(runs, finals, strict=True)]) for key in ordered
+    ]
+    matches = [mapping(run.record.get("sample_exact_match")).get("after") for run in runs]
+    found.append(("sample_exact_match", [formatting.number(value) for value in matches]))
+    found.append(("steps", [_steps(run, final) for run, final in zip(runs, finals, strict=True)]))
+    for key in ("wall_time_seconds", "tokens_per_second", "peak_memory_bytes"):
+        found.append((key, [_whole_run(run, key) for run in runs]))
+    models = [mapping(run.record.get("model")) for run in runs]
+    found.append(("trainable_parameters", [first_number(model, "trainable_parameters") for model in models]))
+    return found
+
+
+def _final(run: ComparedRun, final: Mapping[str, Any], key: str) -> float | None:
+    value = formatting.number(final.get(key))
+    return _last(run, key) if value is None and key.startswith("eval_") else value
+
+
+def _last(run: ComparedRun, key: str) -> float | None:
+    """The last logged value; what was measured before the first step says nothing about the result."""
+    curve = series(rows_with(run.log.rows, key), key)
+    return curve.values[-1] if curve.steps and curve.steps[-1] > 0 else None
+
+
+def _steps(run: ComparedRun, final: Mapping[str, Any]) -> float | None:
+    logged = [step for row in run.log.rows if (step := formatting.finite(row.get("step"))) is not None]
+    return first_number(final, "steps") or (logged[-1] if logged else None)
+
+
+def _whole_run(run: ComparedRun, key: str) -> float | None:
+    """What the record says of the whole run, else what the log lets us say."""
+    known = first_number(run.record, key)
+    values = series(rows_with(run.log.rows, key), key).values
+    if known is not None or not values:
+        return known
+    return max(values) if key == "peak_memory_bytes" else sorted(values)[len(values) // 2]
+
+
+def _figure(runs: Sequence[ComparedRun], key: str, values: Sequence[float | None]) -> Row:
+    label = {
+        "sample_exact_match": "Samples answered exactly",
+        "wall_time_seconds": "Wall time",
+        "tokens_per_second": "Throughput, tokens/s",
+        "peak_memory_bytes": "Peak memory",
+        "trainable_parameters": "Trained parameters",
+    }.get(key) or _LABELS.get(key, key)
+    row = _row(label, [_form(key)(value) for value in values])
+    known = [value for value in values if formatting.finite(value) is not None]
+    direction = _direction(key)
+    if direction and len(set(known)) > 1 and _comparable(runs, key):
+        best = (min if direction < 0 else max)(value for value in known if value is not None)
+        for cell, value in zip(row["cells"], values, strict=True):
+            cell["best"] = value == best
+    return row
+
+
+def _direction(key: str) -> int:
+    """-1: less is better, 1: more is better, 0: neither, or unknown."""
+    if key.endswith("_before") or key in ("steps", "trainable_parameters"):
+        return 0
+    if _HIGHER.search(key):
+        return 1
+    return -1 if _LOWER.search(key) else 0
+
+
+def _comparable(runs: Sequence[ComparedRun], key: str) -> bool:
+    if key in ("wall_time_seconds", "tokens_per_second", "peak_memory_bytes"):
+        return _same_machine(runs)
+    return _same_stage(runs) and (not key.startswith("eval_") or _same_evaluation(runs))
+
+
+def _same_stage(runs: Sequence[ComparedRun]) -> bool:
+    return len({str(run.record.get("command")) for run in runs}) == 1
+
+
+def _same_machine(runs: Sequence[ComparedRun]) -> bool:
+    machines = [mapping(run.record.get("machine")) for run in runs]
+    keys = ("cpu", "cores", "accelerator")
+    return len({formatting.plain([one.get(key) for key in keys]) for one in machines}) == 1
+
+
+def _same_evaluation(runs: Sequence[ComparedRun]) -> bool:
+    """Whether held-out figures are of the same rows, as far as the runs can tell."""
+    counts = {_final(run, mapping(run.record.get("final_metrics")), "eval_target_tokens") for run in runs}
+    keys = ("eval_datasets", "eval_split_size", "train_on", "chat_template_path")
+    recipes = {formatting.plain([run.recipe.get(key) for key in keys]) for run in runs if run.recipe}
+    return len(counts - {None}) <= 1 and len(recipes) <= 1
+
+
+def _why_unmarked(runs: Sequence[ComparedRun]) -> list[str]:
+    notes = []
+    if not _same_stage(runs):
+        notes.append(
+            "The runs are of different stages: their losses and rewards do not measure the same thing."
+        )
+    elif not _same_evaluation(runs):
+        notes.append("The runs were evaluated on different rows: their held-out figures cannot be compared.")
+    if not _same_machine(runs):
+        notes.append("The runs were made on different machines: speed and memory cannot be compared.")
+    return notes
+
+
+def _form(key: str) -> Callable[[Any], str]:
+    if key.endswith("bytes"):
+        return formatting.size
+    if key.endswith("seconds"):
+        return formatting.duration
+    if key.endswith("per_second"):
+        return formatting.rate
+    if re.search(r"accurac|exact_match|win_rate", key):
+        return formatting.share
+    if key == "trainable_parameters":
+        return formatting.short_count
+    return formatting.count if key == "steps" or key.endswith("_tokens") else formatting.loss
+
+
+def _setting(recipes: Sequence[Mapping[str, Any]], number: int, key: str) -> str:
+    if key not in recipes[number]:
+        return formatting.MISSING
+    value = recipes[number][key]
+    values = [recipe.get(key) for recipe in recipes]
+    if all(isinstance(entries, list) and all(isinstance(one, dict) for one in entries) for entries in values):
+        return _entries(value, [entry for entries in values for entry in listing(entries)])
+    return formatting.plain(value)
+
+
+def _entries(value: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]]) -> str:
+    """A list of data sets in short: the paths, and of the rest what is not the same for all."""
+    shown = []
+    for entry in value:
+        first = next(iter(entry), "")
+        rest = {
+            key: item
+            for key, item in entry.items()
+            if key != first and any(other.get(key) != item for other in every)
+        }
+        shown.append(formatting.plain(entry.get(first)) + (f" {formatting.plain(rest)}" if rest else ""))
+    return ", ".join(shown) or "[]"
+
+
+def _row(label: str, texts: Sequence[str]) -> Row:
+    return {"label": label, "cells": [{"text": text, "best": False} for text in texts]}
+
+
+def _nonzero(value: float | None) -> str:
+    return formatting.count(value) if value else formatting.MISSING
+
+
+def _over_sources(report: Mapping[str, Any], key: str) -> float | None:
+    counts = [first_number(mapping(source), key) for source in listing(report.get("sources"))]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
