@@ -106,6 +106,10 @@ test-all: $(READY_DEV) ## run every test
 test-kill: $(READY_DEV) ## kill training COUNT times (default 100), resume it, compare every bit
 	OMP_NUM_THREADS=1 $(PY) scripts/kill_test.py --count $(COUNT) $(ARGS)
 
+.PHONY: bench-data
+bench-data: $(READY_DEV) ## measure data preparation on a million rows (ARGS="--rows 100000" for fewer)
+	@$(PY) benchmarks/bench_data.py $(ARGS)
+
 .PHONY: lint
 lint: $(READY_DEV) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check $(SOURCES)

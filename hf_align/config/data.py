@@ -62,6 +62,16 @@ class DataConfig(Group):
     train_on: Literal["assistant", "last", "all"] = option(
         "assistant", help="targets: all answers, the last answer, or every token"
     )
+    dataset_num_proc: int | None = option(
+        None, ge=1, help="processes that prepare large data sets; null: one for each usable core, up to 16"
+    )
+    dataset_cache: bool = option(True, help="keep prepared rows on disk for the next run with the same data")
+    dataset_cache_dir: str | None = option(
+        None,
+        help="folder for them; null: hf_align/datasets in HF_HOME or in the user's cache folder",
+        non_empty=True,
+        needs=("dataset_cache", (True,)),
+    )
     packing: bool = option(True, help="concatenate sequences instead of padding them, where the model can")
     system_prompt: str | None = option(
         None, help="system message for conversations that have none", non_empty=True

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.data.chat_format import ChatFormat, chat_format, require_fast
-from hf_align.data.masking import end_of_turn, mask_of_spans
+from hf_align.data.masking import IdSet, end_of_turn, mask_of_spans
 from hf_align.data.plain import opening, plain_row, plain_text
 from hf_align.data.raw import MalformedRow
 from hf_align.data.spans import Span, render_with_answers
@@ -40,7 +40,7 @@ class Encoder:
     """Turns examples into token rows. Made by ``make_encoder``, which explains the options.
 
     ``whole``: the tokenizer with offsets that leave no character out, see ``with_whole_offsets``.
-    ``special``: ids of all special tokens; ``ends_turn``: ids of those that may end a turn.
+    ``special``: the ids of all special tokens; ``ends_turn``: of those that may end a turn.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -48,8 +48,8 @@ class Encoder:
     train_on: TrainOn
     add_eos: bool
     require_end_of_turn: bool
-    special: npt.NDArray[np.int64]
-    ends_turn: npt.NDArray[np.int64]
+    special: IdSet
+    ends_turn: IdSet
     _checked: dict[str, ChatFormat] = field(default_factory=dict, repr=False)
 
     def encode(self, examples: Sequence[Example]) -> list[TokenizedRow | MalformedRow]:
@@ -89,7 +89,7 @@ class Encoder:
         return rows
 
     def _mask(self, text: str, spans: Sequence[Span], tokens: Tokens) -> npt.NDArray[np.bool_]:
-        mask = mask_of_spans(tokens.offsets, np.isin(tokens.ids, self.special), spans)
+        mask = mask_of_spans(tokens.offsets, self.special.has(tokens.ids), spans)
         for number, closing in enumerate(self._closings(text, spans, tokens), start=1):
             if closing is not None:
                 mask[closing.start : closing.stop] = True
@@ -99,7 +99,7 @@ class Encoder:
 
     def _closings(self, text: str, spans: Sequence[Span], tokens: Tokens) -> list[range | None]:
         """The tokens that end each answer, see ``masking.end_of_turn``."""
-        ends_turn = np.isin(tokens.ids, self.ends_turn)
+        ends_turn = self.ends_turn.has(tokens.ids)
         is_eos = tokens.ids == self.tokenizer.eos_token_id
         return [end_of_turn(text, tokens.offsets, ends_turn, is_eos, end) for _, end in spans]
 
@@ -118,7 +118,7 @@ class Encoder:
             ids, mask = plain_row(
                 example,
                 tokens,
-                np.isin(tokens.ids, self.special),
+                self.special.has(tokens.ids),
                 bos=bos,
                 eos=eos if self.add_eos else None,
                 all_targets=self.train_on == "all",
@@ -181,8 +181,8 @@ def make_encoder(
         train_on=train_on,
         add_eos=add_eos,
         require_end_of_turn=require_end_of_turn,
-        special=np.array(sorted(special), dtype=np.int64),
-        ends_turn=np.array(sorted(special - opens_turn), dtype=np.int64),
+        special=IdSet(special),
+        ends_turn=IdSet(special - opens_turn),
     )
 
 

@@ -60,8 +60,13 @@ def resolve_format(
     found = list(dict.fromkeys(printable(str(key)) for values in samples for key in values))
     if name == "auto":
         name = _detect(samples, columns, found, where)
-    row_format = FORMATS[name]
     _check_columns(name, columns, found, where)
+    return name, converter(name, columns)
+
+
+def converter(name: str, columns: dict[str, str]) -> Callable[[RawRow], Example]:
+    """The function that turns the rows of a format into examples; made of values that a process can send."""
+    row_format = FORMATS[name]
     source_column = {canonical: columns.get(canonical, canonical) for canonical in row_format.columns}
 
     def convert(row: RawRow) -> Example:
@@ -74,7 +79,7 @@ def resolve_format(
             row.place, {canonical: row.values.get(column) for canonical, column in source_column.items()}
         )
 
-    return name, convert
+    return convert
 
 
 def _detect(samples: list[dict[str, Any]], columns: dict[str, str], found: list[str], where: str) -> str:

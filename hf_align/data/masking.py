@@ -7,7 +7,7 @@ removed them, tokens without a character, and special tokens that swallow the wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,20 @@ from hf_align.data.spans import Span
 
 Offsets = npt.NDArray[np.int64]
 """(L, 2): start and end in characters of each of L tokens."""
+
+
+class IdSet:
+    """A set of token ids, looked up for a whole row at once (``numpy.isin`` takes ten times as long)."""
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        chosen = sorted(ids)
+        # One place more than the largest id: there, at False, end all ids beyond it.
+        self._table = np.zeros((chosen[-1] if chosen else 0) + 2, dtype=bool)
+        self._table[chosen] = True
+
+    def has(self, ids: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """(L,) whether each of L ids is in the set."""
+        return np.take(self._table, ids, mode="clip")
 
 
 def token_starts(offsets: Offsets) -> npt.NDArray[np.int64]:

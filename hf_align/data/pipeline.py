@@ -1,21 +1,21 @@
 """One source as a stream of kept rows: read, convert, tokenise, judge, count.
 
-Shared by the prepared and the streaming path. Limits on shares of bad rows are checked by the functions at
-the end; when they are called is up to the caller.
+Shared by the prepared and the streaming path. Spreading the work over processes is the business of
+``workers``. Limits on shares of bad rows are checked by the functions at the end; when they are called is up
+to the caller.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_align.data.chat import Encoder
 from hf_align.data.conversion import with_system_prompt
-from hf_align.data.formats import resolve_format
+from hf_align.data.formats import converter, resolve_format
 from hf_align.data.raw import MalformedRow, RawRow
 from hf_align.data.report import SHOWN_PROBLEMS, SourceReport
 from hf_align.data.sources import read_rows
@@ -29,7 +29,7 @@ KeptRow = tuple[TokenizedRow, Example]
 
 _ROWS_SEEN_FOR_DETECTION = 50
 _ROWS_TOKENIZED_TOGETHER = 256
-_ROWS_BEFORE_PROGRESS_SHOWS = 4000
+_CHARACTERS_TOKENIZED_TOGETHER = 500_000
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,41 @@ class Source:
     report: SourceReport
 
 
+@dataclass(frozen=True)
+class RowJob:
+    """All it takes to turn raw rows of one source into kept rows; may be sent to another process."""
+
+    format: str
+    columns: dict[str, str]
+    data: DataConfig
+    encoder: Encoder
+
+    def kept(self, chunk: Iterable[RawRow], report: SourceReport) -> Iterator[KeptRow]:
+        """The usable rows of a chunk in order, each with its example; every row is counted in ``report``."""
+        convert = partial(_convert, converter(self.format, self.columns), self.data.system_prompt)
+        examples = _converted(chunk, convert, report)
+        for example, row in zip(examples, self.encoder.encode(examples), strict=True):
+            if isinstance(row, MalformedRow):
+                report.add_malformed(example.source, str(row))
+                continue
+            fitted = _fitted(row, self.data, report)
+            if fitted is not None:
+                yield fitted, example
+
+
+def open_source(source: Source, *, streaming: bool = False) -> tuple[RowJob, Iterator[list[RawRow]]]:
+    """(what turns its rows into kept rows, its rows in chunks); the format is noted in the report.
+
+    Errors: ``UserError`` from the reader and the detection of the format.
+    """
+    dataset = source.dataset
+    raw = read_rows(dataset, streaming=streaming)
+    first = list(islice(raw, _ROWS_SEEN_FOR_DETECTION))
+    source.report.format, _ = resolve_format(dataset.format, dataset.columns, first, where=dataset.path)
+    job = RowJob(source.report.format, dataset.columns, source.data, source.encoder)
+    return job, _chunks(chain(first, raw))
+
+
 def kept_rows(source: Source, *, streaming: bool = False) -> Iterator[KeptRow]:
     """The usable rows of a source in order, each with its example; every row read is counted.
 
@@ -50,24 +85,39 @@ def kept_rows(source: Source, *, streaming: bool = False) -> Iterator[KeptRow]:
 
     Errors: ``UserError`` from the reader, the detection of the format, and the tokenizer.
     """
-    report = source.report
-    raw = read_rows(source.dataset, streaming=streaming)
-    first = list(islice(raw, _ROWS_SEEN_FOR_DETECTION))
-    report.format, convert = resolve_format(
-        source.dataset.format, source.dataset.columns, first, where=source.dataset.path
-    )
-    rows: Iterator[RawRow] = chain(first, raw)
-    if not streaming:
-        rows = with_progress(rows, source.dataset.path)
-    while chunk := list(islice(rows, _ROWS_TOKENIZED_TOGETHER)):
-        examples = _converted(chunk, partial(_convert, convert, source.data.system_prompt), report)
-        for example, row in zip(examples, source.encoder.encode(examples), strict=True):
-            if isinstance(row, MalformedRow):
-                report.add_malformed(example.source, str(row))
-                continue
-            fitted = _fitted(row, source.data, report)
-            if fitted is not None:
-                yield fitted, example
+    job, chunks = open_source(source, streaming=streaming)
+    for chunk in chunks:
+        yield from job.kept(chunk, source.report)
+
+
+def _chunks(rows: Iterator[RawRow]) -> Iterator[list[RawRow]]:
+    """The rows in lists of so many, fewer where they are long, so that a list takes bounded memory."""
+    chunk: list[RawRow] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += _size(row.values)
+        if len(chunk) == _ROWS_TOKENIZED_TOGETHER or size >= _CHARACTERS_TOKENIZED_TOGETHER:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _size(value: Any) -> int:
+    """Characters of text in a decoded JSON value, about."""
+    size, waiting = 0, [value]
+    while waiting:  # not by recursion: a value may be nested as deeply as Python's json goes
+        item = waiting.pop()
+        if isinstance(item, str):
+            size += len(item)
+        elif isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+        else:
+            size += 1
+    return size
 
 
 def _convert(convert: Callable[[RawRow], Example], system_prompt: str | None, row: RawRow) -> Example:
@@ -145,24 +195,4 @@ def check_overlong(reports: Iterable[SourceReport], data: DataConfig) -> None:
         f"overlong: rows are longer than max_length = {data.max_length} tokens ({counts}). The longest has "
         f"{longest.longest} tokens, at {longest.longest_place}. Set `max_length: {suggested}` to keep them "
         "all, `overlong: drop` to leave them out, or `overlong: truncate` to cut them."
-    )
-
-
-def with_progress(rows: Iterable[RawRow], name: str) -> Iterator[RawRow]:
-    """The rows, with a progress bar on the main process once there are several thousand."""
-    from tqdm.auto import tqdm
-
-    iterator = iter(rows)
-    yield from islice(iterator, _ROWS_BEFORE_PROGRESS_SHOWS)
-    following = next(iterator, None)
-    if following is None:
-        return
-    main = os.environ.get("RANK", "0") == "0"
-    yield from tqdm(
-        chain([following], iterator),
-        desc=f"tokenising {name}",
-        initial=_ROWS_BEFORE_PROGRESS_SHOWS,
-        unit=" rows",
-        disable=not main,
-        leave=False,
     )

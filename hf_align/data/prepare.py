@@ -12,14 +12,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from hf_align.data.chat import Encoder, make_encoder
+from hf_align.data.flat_rows import FlatRows, RowSelection, flatten, in_memory
 from hf_align.data.mixture import mixture_counts, mixture_indices
 from hf_align.data.pipeline import KeptRow, Source, check_overlong, check_shares, kept_rows
 from hf_align.data.report import DataReport, SourceReport
+from hf_align.data.stored import stored_rows
 from hf_align.data.stream import RowStream
 from hf_align.errors import UserError
-from hf_align.types import Example, TokenizedRow
+from hf_align.types import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,12 +32,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rows for training and evaluation; ``eval_examples[i]`` is the example behind ``eval[i]``."""
+    """Rows for training and evaluation; ``eval_examples[i]`` is the example behind ``eval[i]``.
 
-    train: list[TokenizedRow] | RowStream
-    eval: list[TokenizedRow]
-    eval_examples: list[Example]
+    Rows are read from arrays when they are asked for; there is no object for each in memory.
+    """
+
+    train: RowSelection | RowStream
+    eval: RowSelection
+    eval_examples: Sequence[Example]
     report: DataReport
+
+    @property
+    def train_fingerprint(self) -> str | None:
+        """Changes when a training row, its targets or its place in the order does; None for a stream."""
+        return self.train.fingerprint if isinstance(self.train, RowSelection) else None
 
 
 def prepare_datasets(data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreparedData:
@@ -42,11 +53,13 @@ def prepare_datasets(data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, se
 
     ``seed`` decides which rows are held out and which are repeated. Held-out rows are taken from the training
     sources before mixing and are never trained on; a copy of one that stays in the training data is counted
-    as leaked.
+    as leaked. Several processes that call this at once prepare each large source once: one does, the others
+    wait and read what it has kept. With ``dataset_cache: false`` each prepares for itself.
 
     Errors: ``UserError`` where a source cannot be read, has no usable row, or has too many malformed rows or
     rows without a target; where rows are too long and ``overlong`` is ``error``; where the tokenizer or its
-    template does not fit the data; where the held-out rows would leave none to train on.
+    template does not fit the data; where the held-out rows would leave none to train on; where prepared rows
+    cannot be written.
     """
     if data.system_prompt is not None and not data.system_prompt.isascii():
         try:
@@ -63,34 +76,41 @@ def prepare_datasets(data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, se
     eval_sources = _sources(data.eval_datasets, data, encoder, "eval")
     report = DataReport([source.report for source in (*train_sources, *eval_sources)])
     rng = np.random.default_rng(seed)
-    evaluation: list[KeptRow]
-    train: list[TokenizedRow] | RowStream
+    evaluation: RowSelection
+    train: RowSelection | RowStream
     if data.streaming:
-        held_out, evaluation = _head_of_streams(train_sources, int(data.eval_split_size))
-        evaluation += [row for source in eval_sources for row in _usable_rows(source)]
-        check_overlong((source.report for source in (*train_sources, *eval_sources)), data)
+        held_out, first = _head_of_streams(train_sources, int(data.eval_split_size))
+        head = in_memory([flatten(first, "", keep_examples=True)], "")
+        rest = [_usable_rows(source, keep_examples=True) for source in eval_sources]
+        evaluation = RowSelection([head, *rest], np.arange(len(head) + sum(map(len, rest))))
+        check_overlong(report.sources, data)
         report.held_out = sum(held_out)
         train = RowStream(train_sources, held_out, seed)
     else:
-        kept = [_usable_rows(source) for source in train_sources]
-        evaluation = [row for source in eval_sources for row in _usable_rows(source)]
+        kept = [_usable_rows(source, keep_examples=data.eval_split_size > 0) for source in train_sources]
+        rest = [_usable_rows(source, keep_examples=True) for source in eval_sources]
         check_overlong(report.sources, data)
-        kept, held_out_rows = _hold_out(kept, data, rng)
+        held_out_rows, remaining = _hold_out([len(rows) for rows in kept], data, rng)
         report.held_out = len(held_out_rows)
-        evaluation = held_out_rows + evaluation
+        total = sum(map(len, kept))
+        further = np.arange(total, total + sum(map(len, rest)))
+        evaluation = RowSelection([*kept, *rest], np.concatenate((held_out_rows, further)))
         report.mixture = mixture_counts(
-            [len(rows) for rows in kept], [dataset.weight for dataset in data.datasets], data.mixture_exponent
+            [len(rows) for rows in remaining],
+            [dataset.weight for dataset in data.datasets],
+            data.mixture_exponent,
         )
-        train = [
-            rows[index][0]
-            for rows, count in zip(kept, report.mixture, strict=True)
-            for index in mixture_indices(len(rows), count, rng)
+        mixed = [
+            rows[mixture_indices(len(rows), count, rng)]
+            for rows, count in zip(remaining, report.mixture, strict=True)
         ]
+        train = RowSelection(kept, np.concatenate(mixed))
         report.train_rows = len(train)
         report.leaked = _count_leaks(train, evaluation)
-        report.fingerprint = _fingerprint(train, [row for row, _ in evaluation])
+        prints = f"{train.fingerprint} {evaluation.fingerprint}"
+        report.fingerprint = blake2b(prints.encode(), digest_size=16).hexdigest()
     report.eval_rows = len(evaluation)
-    return PreparedData(train, [row for row, _ in evaluation], [example for _, example in evaluation], report)
+    return PreparedData(train, evaluation, evaluation.examples, report)
 
 
 def _sources(
@@ -99,26 +119,28 @@ def _sources(
     return [Source(dataset, data, encoder, SourceReport(dataset.path, role)) for dataset in datasets]
 
 
-def _usable_rows(source: Source) -> list[KeptRow]:
-    """All kept rows of a source, checked against the limits; duplicates are counted."""
-    rows = list(kept_rows(source))
+def _usable_rows(source: Source, *, keep_examples: bool) -> FlatRows:
+    """All kept rows of a source, checked against the limits."""
+    rows = stored_rows(source, keep_examples=keep_examples)
     check_shares(source.report, source.data)
-    if not rows and not (source.report.overlong and source.data.overlong == "error"):
+    if not len(rows) and not (source.report.overlong and source.data.overlong == "error"):
         report = source.report
         raise UserError(
             f"{report.name}: none of its {report.read} rows can be used: {report.malformed} malformed, "
             f"{report.dropped} dropped because they are longer than max_length = {source.data.max_length} "
             f"tokens (the longest: {report.longest}), {report.no_target} without a target."
         )
-    source.report.duplicates = len(rows) - len({_digest(row) for row, _ in rows})
     return rows
 
 
 def _hold_out(
-    kept: list[list[KeptRow]], data: DataConfig, rng: np.random.Generator
-) -> tuple[list[list[KeptRow]], list[KeptRow]]:
-    """(training rows by source, held-out rows), drawn evenly from all rows of all sources."""
-    total = sum(len(rows) for rows in kept)
+    sizes: Sequence[int], data: DataConfig, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
+    """(held-out rows, remaining rows of each source), drawn evenly from all rows of all sources.
+
+    Rows are numbered one source after the other; ``sizes`` are the sources' row counts.
+    """
+    total = sum(sizes)
     size = data.eval_split_size
     count = int(size) if size >= 1 else max(1, round(size * total)) if size > 0 else 0
     if count >= total:
@@ -126,18 +148,18 @@ def _hold_out(
             f"eval_split_size: {size:g} would hold out {count} of {total} usable rows and leave none to "
             "train on; expected less."
         )
-    chosen = set(rng.permutation(total)[:count].tolist())
-    held_out, remaining, start = [], [], 0
-    for rows, dataset in zip(kept, data.datasets, strict=True):
-        held_out += [row for index, row in enumerate(rows, start) if index in chosen]
-        remaining.append([row for index, row in enumerate(rows, start) if index not in chosen])
-        start += len(rows)
-        if not remaining[-1]:
+    chosen = np.zeros(total, dtype=bool)
+    chosen[rng.permutation(total)[:count]] = True
+    remaining, start = [], 0
+    for rows, dataset in zip(sizes, data.datasets, strict=True):
+        remaining.append(start + np.flatnonzero(~chosen[start : start + rows]))
+        start += rows
+        if not len(remaining[-1]):
             raise UserError(
-                f"eval_split_size: {size:g} holds out all {len(rows)} usable rows of {dataset.path} and "
+                f"eval_split_size: {size:g} holds out all {rows} usable rows of {dataset.path} and "
                 "leaves none of it to train on; use a smaller split or eval_datasets."
             )
-    return remaining, held_out
+    return np.flatnonzero(chosen), remaining
 
 
 def _head_of_streams(sources: Sequence[Source], count: int) -> tuple[list[int], list[KeptRow]]:
@@ -163,23 +185,13 @@ def _head_of_streams(sources: Sequence[Source], count: int) -> tuple[list[int], 
     return counts, held_out
 
 
-def _digest(row: TokenizedRow) -> bytes:
-    return blake2b(row.input_ids.tobytes(), digest_size=16).digest()
-
-
-def _count_leaks(train: Sequence[TokenizedRow], evaluation: Sequence[KeptRow]) -> int:
-    if not evaluation:
+def _count_leaks(train: RowSelection, evaluation: RowSelection) -> int:
+    """Evaluation rows whose ids are those of a training row."""
+    if not len(evaluation):
         return 0
-    trained = {_digest(row) for row in train}
-    return sum(_digest(row) in trained for row, _ in evaluation)
-
-
-def _fingerprint(*parts: Sequence[TokenizedRow]) -> str:
-    digest = blake2b(digest_size=16)
-    for rows in parts:
-        digest.update(len(rows).to_bytes(8, "little"))
-        for row in rows:
-            digest.update(len(row).to_bytes(8, "little"))
-            digest.update(row.input_ids.tobytes())
-            digest.update(row.target_mask.tobytes())
-    return digest.hexdigest()
+    evaluated = np.concatenate([block[:, :2] for block in evaluation.digest_blocks()])
+    copies: set[tuple[int, ...]] = set()
+    for trained in train.digest_blocks():
+        # By the first word in arrays, by both words for the few that pass.
+        copies.update(map(tuple, trained[np.isin(trained[:, 0], evaluated[:, 0]), :2].tolist()))
+    return sum(tuple(row) in copies for row in evaluated.tolist())

@@ -70,6 +70,16 @@ class SourceReport:
         if length > self.longest:
             self.longest, self.longest_place = length, place
 
+    def add(self, later: SourceReport) -> None:
+        """Count the rows of ``later``, a report on the rows that follow those counted so far."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        if later.longest > self.longest:
+            self.longest, self.longest_place = later.longest, later.longest_place
+        self.problems = (self.problems + later.problems)[:SHOWN_PROBLEMS]
+        self.unanswered = (self.unanswered + later.unanswered)[:SHOWN_PROBLEMS]
+        self.lengths.extend(later.lengths)
+
     def clear(self) -> None:
         """Set every count back, for another pass over the source."""
         vars(self).update(vars(SourceReport(self.name, self.role, self.format)))
@@ -148,7 +158,8 @@ class DataReport:
 
 def _counts(sources: Sequence[SourceReport]) -> dict[str, Any]:
     counts: dict[str, Any] = {name: sum(getattr(source, name) for source in sources) for name in _COUNTS}
-    lengths = np.array([length for source in sources for length in source.lengths], dtype=np.int64)
+    known = [np.asarray(source.lengths).astype(np.int64) for source in sources]
+    lengths = np.concatenate([np.zeros(0, np.int64), *known])
     if not len(lengths):
         return counts | {"lengths": {}}
     values = np.percentile(lengths, PERCENTILES, method="higher")

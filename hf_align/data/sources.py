@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_align.data.raw import RawRow
 from hf_align.data.read_json import read_json, read_jsonl
@@ -40,16 +40,35 @@ def read_rows(dataset: DatasetConfig, *, streaming: bool = False) -> Iterator[Ra
     Errors: ``UserError`` at once where the path leads nowhere or has an unknown extension; while iterating
     where a file is empty or unreadable, or the hub fails.
     """
+    files = local_files(dataset)
+    rows = _hub_rows(dataset, streaming) if files is None else _rows_of_files(files)
+    return islice(rows, dataset.max_rows)
+
+
+def local_files(dataset: DatasetConfig) -> list[Path] | None:
+    """The files that a source consists of, in order, or None for a data set on a hub.
+
+    Errors: ``UserError`` where the path leads nowhere, has an unknown extension, or is a folder without files
+    of a known type.
+    """
     path = Path(dataset.path).expanduser()
     if path.is_dir():
-        rows = _folder_rows(path, _folder_files(path))
-    elif path.exists():
-        rows = _file_rows(path, _reader(path))
-    elif _may_be_hub_id(dataset.path):
-        rows = _hub_rows(dataset, streaming)
-    else:
-        raise _missing(path)
-    return islice(rows, dataset.max_rows)
+        return _folder_files(path)
+    if path.exists():
+        _reader(path)
+        return [path]
+    if _may_be_hub_id(dataset.path):
+        return None
+    raise _missing(path)
+
+
+def hub_files(dataset: DatasetConfig) -> list[Path]:
+    """The files in which the hub's client keeps the rows of a data set here; none where it keeps none.
+
+    Errors: ``UserError`` where it cannot be loaded.
+    """
+    loaded = _load_from_hub(dataset, streaming=False)
+    return [Path(file["filename"]) for file in getattr(loaded, "cache_files", ())]
 
 
 def _reader(path: Path) -> Callable[[Path], Iterator[RawRow]]:
@@ -90,7 +109,7 @@ def _folder_files(folder: Path) -> list[Path]:
     return files
 
 
-def _folder_rows(folder: Path, files: list[Path]) -> Iterator[RawRow]:
+def _rows_of_files(files: list[Path]) -> Iterator[RawRow]:
     for path in files:
         yield from _file_rows(path, _reader(path))
 
@@ -110,35 +129,41 @@ def _missing(path: Path) -> UserError:
     return UserError(f"{path}: no such file or folder.{nearest}")
 
 
-def _hub_rows(dataset: DatasetConfig, streaming: bool) -> Iterator[RawRow]:
+def _load_from_hub(dataset: DatasetConfig, *, streaming: bool) -> Any:
     import datasets
 
-    tried = f"the data set '{dataset.path}'" + (f", configuration '{dataset.name}'" if dataset.name else "")
-    tried += f", split '{dataset.split}'"
     # The hub's client raises many unrelated types (network, authorisation, names, formats): all of them
     # mean that the recipe names something which cannot be had here.
     try:
-        loaded = datasets.load_dataset(dataset.path, dataset.name, split=dataset.split, streaming=streaming)
+        return datasets.load_dataset(dataset.path, dataset.name, split=dataset.split, streaming=streaming)
     except Exception as error:
         raise UserError(
-            f"{dataset.path}: no such file or folder here, and {tried} could not be loaded from the hub: "
-            f"{_first_line(error)}"
+            f"{dataset.path}: no such file or folder here, and {_named(dataset)} could not be loaded from "
+            f"the hub: {_first_line(error)}"
         ) from error
-    rows = iter(loaded)
+
+
+def _hub_rows(dataset: DatasetConfig, streaming: bool) -> Iterator[RawRow]:
+    rows = iter(_load_from_hub(dataset, streaming=streaming))
     number = 0
     while True:
         try:
             values = next(rows, None)
         except Exception as error:
             raise UserError(
-                f"{dataset.path}: reading {tried} failed after {number} rows: {_first_line(error)}"
+                f"{dataset.path}: reading {_named(dataset)} failed after {number} rows: {_first_line(error)}"
             ) from error
         if values is None:
             break
         number += 1
         yield RawRow(f"{dataset.path}[{dataset.split}]:row {number}", dict(values))
     if number == 0:
-        raise UserError(f"{dataset.path}: {tried} has no rows.")
+        raise UserError(f"{dataset.path}: {_named(dataset)} has no rows.")
+
+
+def _named(dataset: DatasetConfig) -> str:
+    configuration = f", configuration '{dataset.name}'" if dataset.name else ""
+    return f"the data set '{dataset.path}'{configuration}, split '{dataset.split}'"
 
 
 def _first_line(error: Exception) -> str:

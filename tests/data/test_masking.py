@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hf_align.data.masking import end_of_turn, mask_of_spans, token_starts
+from hf_align.data.masking import IdSet, end_of_turn, mask_of_spans, token_starts
 
 
 def _mask(offsets: list[tuple[int, int]], span: tuple[int, int], special: tuple[int, ...] = ()) -> list[int]:
@@ -78,3 +80,10 @@ def test_adjacent_special_tokens_count_only_if_they_lead_to_eos() -> None:
     assert _end(text, offsets, {1, 2, 3}, {3}, 1) == range(1, 4)
     assert _end(text, offsets, {1, 2, 3}, set(), 1) == range(1, 2)
     assert _end(text, offsets, {1, 3}, {3}, 1) == range(1, 2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(members=st.sets(st.integers(0, 40)), ids=st.lists(st.integers(0, 60)))
+def test_a_set_of_ids_is_looked_up_for_a_row_at_once(members: set[int], ids: list[int]) -> None:
+    found = IdSet(members).has(np.array(ids, np.int32))
+    assert found.tolist() == [number in members for number in ids]

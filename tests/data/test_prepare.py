@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from helpers.chat_tokenizers import FAMILIES, byte_level_tokenizer
 
 from hf_align.config import DataConfig, DatasetConfig
 from hf_align.data import PreparedData, prepare_datasets
+from hf_align.data.flat_rows import RowSelection
 from hf_align.errors import UserError
 from hf_align.types import TokenizedRow
 
@@ -35,11 +37,11 @@ def _prepare(*paths: str, seed: int = 0, weights: tuple[float, ...] = (), **opti
 
 
 def _train(prepared: PreparedData) -> list[TokenizedRow]:
-    assert isinstance(prepared.train, list)
-    return prepared.train
+    assert isinstance(prepared.train, RowSelection)
+    return list(prepared.train)
 
 
-def _lines(rows: list[TokenizedRow]) -> list[int]:
+def _lines(rows: Iterable[TokenizedRow]) -> list[int]:
     """The line in its file from which each row came."""
     return [int(row.source.rpartition(":")[2]) for row in rows]
 
@@ -52,7 +54,7 @@ def test_rows_keep_their_order_place_and_types(tmp_path: Path) -> None:
     assert (row.input_ids.dtype, row.target_mask.dtype) == (np.int32, np.bool_)
     assert TOKENIZER.decode(row.input_ids) == "1? 1!</s>"
     assert TOKENIZER.decode(row.input_ids[row.target_mask]) == " 1!</s>"
-    assert prepared.eval == []
+    assert (len(prepared.eval), list(prepared.eval), list(prepared.eval_examples)) == (0, [], [])
 
 
 def test_overlong_rows_are_an_error_that_says_what_to_set(tmp_path: Path) -> None:

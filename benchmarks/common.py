@@ -1,0 +1,80 @@
+"""What the benchmarks share: where results go, and the memory of a process and its children."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_results(name: str, raw: dict[str, Any], summary: dict[str, float | int | str]) -> None:
+    """Write benchmarks/results/NAME.json and print the closing line ``bench-NAME: key=value key=value …``.
+
+    ``raw``: every figure measured; machine and versions are added. ``summary``: the keys of the closing line.
+    """
+    from hf_align.reporting.run_record import collect_machine, collect_versions, write_json
+
+    content = {"machine": collect_machine(), "versions": collect_versions(), "raw": raw, "summary": summary}
+    write_json(RESULTS / f"{name}.json", content)
+    print(
+        f"bench-{name}: " + " ".join(f"{key}={_shown(value)}" for key, value in summary.items()), flush=True
+    )
+
+
+def _shown(value: float | int | str) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+class MemoryWatch:
+    """Samples the resident memory of this process and all its children, summed, until it is left.
+
+    ``peak_bytes``: the largest sum met. Pages that processes share are counted once for each.
+    ``peak_by_part``: (this process, all children) at that moment.
+    """
+
+    def __init__(self, seconds: float = 0.05) -> None:
+        self.peak_bytes = 0
+        self.peak_by_part = (0, 0)
+        self.samples = 0
+        self._seconds = seconds
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._left.set()
+        self._thread.join()
+        self._sample()
+
+    def _watch(self) -> None:
+        while not self._left.wait(self._seconds):
+            self._sample()
+
+    def _sample(self) -> None:
+        import psutil
+
+        own = psutil.Process()
+        children = 0
+        for child in own.children(recursive=True):
+            try:
+                children += child.memory_info().rss
+            except psutil.NoSuchProcess:  # it has ended since it was listed
+                continue
+        mine = own.memory_info().rss
+        self.samples += 1
+        if mine + children > self.peak_bytes:
+            self.peak_bytes, self.peak_by_part = mine + children, (mine, children)

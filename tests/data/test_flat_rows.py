@@ -1,0 +1,121 @@
+"""Rows in flat arrays come back as they went in, in memory and from files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_align.data.flat_rows import FlatRows, Piece, RowSelection, flatten, in_memory, map_files, write_files
+from hf_align.types import Example, Message, TokenizedRow
+
+Kept = tuple[TokenizedRow, Example]
+
+_text = st.text(st.characters(), max_size=6)  # lone surrogates included: names of files may hold them
+_example = st.one_of(
+    st.builds(lambda text: {"text": text}, _text),
+    st.builds(lambda prompt, completion: {"prompt": prompt, "completion": completion}, _text, _text),
+    st.lists(st.builds(Message, st.sampled_from(["user", "assistant"]), _text), min_size=1, max_size=3).map(
+        lambda messages: {"messages": tuple(messages)}
+    ),
+)
+
+
+@st.composite
+def kept_rows(draw: st.DrawFn) -> Kept:
+    ids = draw(st.lists(st.integers(0, 2**31 - 1), max_size=5))
+    mask = draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
+    place = "p:" + draw(_text)
+    row = TokenizedRow(np.array(ids, np.int32), np.array(mask, bool), place)
+    return row, Example(place, **draw(_example))
+
+
+def _stored(pieces: Iterable[Piece], folder: str | None) -> FlatRows:
+    if folder is None:
+        return in_memory(pieces, "p:")
+    write_files(pieces, Path(folder))
+    return map_files(Path(folder), "p:")
+
+
+@settings(max_examples=150, deadline=None)
+@given(chunks=st.lists(st.lists(kept_rows(), max_size=4), max_size=4), on_disk=st.booleans())
+def test_rows_and_examples_come_back(chunks: list[list[Kept]], on_disk: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        pieces = [flatten(chunk, "p:", keep_examples=True) for chunk in chunks]
+        stored = _stored(pieces, folder if on_disk else None)
+    expected = [kept for chunk in chunks for kept in chunk]
+    assert len(stored) == len(expected)
+    for index, (row, example) in enumerate(expected):
+        found = stored[index]
+        assert found.input_ids.tolist() == row.input_ids.tolist()
+        assert found.target_mask.tolist() == row.target_mask.tolist()
+        assert (found.input_ids.dtype, found.target_mask.dtype) == (np.int32, np.bool_)
+        assert found.source == row.source
+        assert stored.example(index) == example
+
+
+def _rows(*ids: list[int]) -> FlatRows:
+    kept = [
+        (TokenizedRow(np.array(i, np.int32), np.array(i) > 5, f"p:{i}"), Example("", text="")) for i in ids
+    ]
+    return in_memory([flatten(kept, "p:", keep_examples=False)], "p:")
+
+
+def test_a_selection_numbers_the_rows_of_all_sources() -> None:
+    selection = RowSelection([_rows([1], [2]), _rows(), _rows([3, 7])], np.array([2, 0, 2, 1]))
+    assert [row.input_ids.tolist() for row in selection] == [[3, 7], [1], [3, 7], [2]]
+    assert selection[0].target_mask.tolist() == [False, True]
+    assert selection[-1].source == "p:[2]"
+    assert [row.source for row in selection[1:3]] == ["p:[1]", "p:[3, 7]"]
+    for index in (4, -5):
+        with pytest.raises(IndexError):
+            selection[index]
+    with pytest.raises(LookupError, match="not kept"):
+        selection.examples[0]
+
+
+def test_rows_are_the_callers_own() -> None:
+    rows = _rows([1, 2])
+    rows[0].input_ids[:] = 9
+    rows[0].target_mask[:] = True
+    assert rows[0].input_ids.tolist() == [1, 2]
+    assert not rows[0].target_mask.any()
+
+
+def test_the_fingerprint_of_a_selection_sees_rows_targets_and_order() -> None:
+    sources = [_rows([1], [8, 9]), _rows([3])]
+    other_mask = flatten(
+        [(TokenizedRow(np.array([3], np.int32), np.array([True]), ""), Example("", text=""))],
+        "",
+        keep_examples=False,
+    )
+    selections = [
+        RowSelection(sources, np.array([0, 1, 2])),
+        RowSelection(sources, np.array([1, 0, 2])),
+        RowSelection(sources, np.array([0, 1])),
+        RowSelection(sources, np.array([0, 1, 2, 2])),
+        RowSelection([sources[0], in_memory([other_mask], "")], np.array([0, 1, 2])),
+    ]
+    assert len({selection.fingerprint for selection in selections}) == 5
+    # How the rows are spread over sources does not matter.
+    whole = RowSelection([_rows([1], [8, 9], [3])], np.array([0, 1, 2]))
+    assert whole.fingerprint == selections[0].fingerprint
+
+
+def test_ends_go_on_over_pieces_in_files(tmp_path: Path) -> None:
+    pieces = [
+        flatten(
+            [(TokenizedRow(np.array([n], np.int32), np.array([False]), f"p:{n}"), Example("", text="x"))],
+            "p:",
+            keep_examples=True,
+        )
+        for n in (4, 5, 6)
+    ]
+    write_files(pieces, tmp_path)
+    assert np.fromfile(tmp_path / "token_ends.bin", "<i8").tolist() == [1, 2, 3]
+    assert np.fromfile(tmp_path / "tokens.bin", "<i4").tolist() == [4, 5, 6]
