@@ -5,6 +5,7 @@
 #   ARGS        more arguments for the command, such as "--learning_rate 1e-4"
 #   NPROC       processes to train with, on CPU or GPUs (torchrun)
 #   ACCELERATE  an accelerate configuration file: start through "accelerate launch" instead
+#   DATA        data file for "make bench-sft"
 #   COUNT       kills of "make test-kill"
 #   RUN         run folder for report, chat and merge (chat also takes a model); without it, the newest under
 #               runs/. Several for "make report" compare them: RUN="runs/a runs/b"
@@ -35,7 +36,7 @@ MODEL := models/SmolLM2-135M-Instruct
 # A stamp says that the environment was complete when setup.cfg last changed.
 READY := $(VENV)/.hf_align-ready
 READY_DEV := $(VENV)/.hf_align-ready-dev
-SOURCES := hf_align tests scripts data
+SOURCES := hf_align tests scripts data benchmarks
 TYPED := hf_align/types.py hf_align/errors.py hf_align/losses hf_align/config
 
 # The default model is built only where the recipe, or an override of its model, names it.
@@ -105,6 +106,14 @@ test-all: $(READY_DEV) ## run every test
 .PHONY: test-kill
 test-kill: $(READY_DEV) ## kill training COUNT times (default 100), resume it, compare every bit
 	OMP_NUM_THREADS=1 $(PY) scripts/kill_test.py --count $(COUNT) $(ARGS)
+
+.PHONY: bench-sft
+bench-sft: $(READY_DEV) $(MODEL)/model.safetensors ## fine-tuning against TRL's SFTTrainer on DATA's first 64 rows
+	@$(PY) benchmarks/bench_sft.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+.PHONY: bench-qlora
+bench-qlora: $(READY_DEV) $(MODEL)/model.safetensors ## a LoRA step on an NF4 base against one on a bf16 base
+	@$(PY) benchmarks/bench_qlora.py $(ARGS)
 
 .PHONY: bench-data
 bench-data: $(READY_DEV) ## measure data preparation on a million rows (ARGS="--rows 100000" for fewer)

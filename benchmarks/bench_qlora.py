@@ -52,7 +52,8 @@ def worker(base: str, model_name: str, steps: int) -> None:
     draw = np.random.default_rng(0)
     rows = [
         TokenizedRow(
-            draw.integers(3, model.config.vocab_size, LENGTH).astype(np.int32), np.arange(LENGTH) >= LENGTH // 2
+            draw.integers(3, model.config.vocab_size, LENGTH).astype(np.int32),
+            np.arange(LENGTH) >= LENGTH // 2,
         )
         for _ in range(SEQUENCES)
     ]
@@ -94,7 +95,9 @@ def main() -> None:
             if done.returncode:
                 raise SystemExit(f"{base} failed:\n{done.stderr[-4000:]}")
             runs.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"{repeat + 1}/{options.repeats} {base}: {runs[-1]['step_seconds']:.2f} s a step", flush=True)
+            print(
+                f"{repeat + 1}/{options.repeats} {base}: {runs[-1]['step_seconds']:.2f} s a step", flush=True
+            )
 
     def median(base: str, key: str) -> float:
         return statistics.median(run[key] for run in runs if run["base"] == base)

@@ -1,10 +1,11 @@
 """Supervised fine-tuning: this project against TRL's SFTTrainer, in one run on one machine.
 
-Both train all weights of the same model on the same 64 rows, with the same targets, the same 8 rows a step in
-the same order, bf16 autocast where the machine is fast at it, the same optimizer and no gradient
-checkpointing. TRL runs in three set-ups: padded (its default), grouped by length (other rows a step) and packed
-(its padding-free collator). Every contender runs in a process of its own, several times, interleaved; the first
-step, on the batch with the most tokens, is a warm-up and is not counted. Throughput counts real tokens.
+Both train all weights of the same model on the same 64 rows, with the same targets, the same 8 rows a step
+in the same order, bf16 autocast where the machine is fast at it, the same optimizer and no gradient
+checkpointing. TRL runs in three set-ups: padded (its default), grouped by length (other rows a step) and
+packed (its padding-free collator). Every contender runs in a process of its own, several times, interleaved;
+the first step, on the batch with the most tokens, is a warm-up and is not counted. Throughput counts real
+tokens.
 
     python benchmarks/bench_sft.py [--data FILE] [--repeats 3] [--model FOLDER]
 """
@@ -35,6 +36,8 @@ def load_rows(data: str, model: str) -> list[Any]:
         datasets=[DatasetConfig(path=data, max_rows=ROWS)], max_length=MAX_LENGTH, overlong="truncate"
     )
     rows = list(prepare_datasets(config, load_tokenizer(ModelConfig(model)), seed=0).train)
+    if len(rows) != ROWS:
+        raise SystemExit(f"{data}: the benchmark needs {ROWS} rows, found {len(rows)}")
     batches = [rows[i : i + ROWS_PER_STEP] for i in range(0, len(rows), ROWS_PER_STEP)]
     return max(batches, key=lambda batch: sum(map(len, batch))) + rows
 
@@ -117,7 +120,9 @@ def run_trl(
         [
             {
                 "input_ids": row.input_ids.tolist(),
-                "labels": [int(i) if t else -100 for i, t in zip(row.input_ids, row.target_mask, strict=True)],
+                "labels": [
+                    int(i) if t else -100 for i, t in zip(row.input_ids, row.target_mask, strict=True)
+                ],
             }
             for row in rows
         ]
@@ -238,7 +243,7 @@ def matmul_peak() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", default="data/chat_multiturn.jsonl")
+    parser.add_argument("--data", default="data/orders_en.jsonl")
     parser.add_argument("--model", default="models/SmolLM2-135M-Instruct")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--worker", choices=CONTENDERS, help=argparse.SUPPRESS)
@@ -259,7 +264,10 @@ def main() -> None:
                 raise SystemExit(f"{contender} failed:\n{done.stderr[-4000:]}")
             runs.append(json.loads(done.stdout.splitlines()[-1]))
             speed, memory = runs[-1]["tokens_per_second"], runs[-1]["peak_memory_bytes"] / 2**30
-            print(f"{repeat + 1}/{options.repeats} {contender}: {speed:.0f} tokens/s, {memory:.2f} GiB", flush=True)
+            print(
+                f"{repeat + 1}/{options.repeats} {contender}: {speed:.0f} tokens/s, {memory:.2f} GiB",
+                flush=True,
+            )
 
     def median(contender: str, key: str) -> float:
         return statistics.median(run[key] for run in runs if run["contender"] == contender)
@@ -269,7 +277,9 @@ def main() -> None:
     summary = {
         "ratio_default": round(speeds["ours"] / speeds["trl_padded"], 2),
         "ratio_best": round(speeds["ours"] / speeds[best], 2),
-        "memory_ratio": round(median("ours", "peak_memory_bytes") / median("trl_padded", "peak_memory_bytes"), 2),
+        "memory_ratio": round(
+            median("ours", "peak_memory_bytes") / median("trl_padded", "peak_memory_bytes"), 2
+        ),
         "peak_share": round(median("ours", "flops_per_second") / peak, 2),
         **{f"{contender}_tokens_per_second": round(speed, 1) for contender, speed in speeds.items()},
     }

@@ -38,6 +38,7 @@ def run(config: SftConfig) -> dict[str, Any]:
     from hf_align.training import arguments, launch, resume, run_folder, signals
 
     training = config.training
+    arguments.check_trackers(training.report_to)
     use_cpu = runs_on_cpu(training.use_cpu)
     is_main = launch.start(use_cpu=use_cpu)
     precision = resolve_precision(training.precision, use_cpu=use_cpu)
@@ -46,8 +47,9 @@ def run(config: SftConfig) -> dict[str, Any]:
     if is_main:
         print(data.report.summary(), flush=True)
 
-    digest = None if config.data.streaming else resume.rows_digest(data.train)
-    identity = resume.run_identity(config.to_flat(), digest, processes=arguments.world_size())
+    # What "auto" came to on this machine, so that a run is not continued in another precision unseen.
+    resolved = config.to_flat() | {"use_cpu": use_cpu, "precision": precision}
+    identity = resume.run_identity(resolved, data.train_fingerprint, processes=arguments.world_size())
     checkpoint = launch.on_main(lambda: resume.begin(training, identity))
     run_folder.check_shared(training.output_dir, main=is_main, wait=launch.wait_for_everyone)
     record = run_folder.RunRecord(
@@ -86,7 +88,7 @@ def _build(
 
     from hf_align.adapters.factory import apply_adapter, count_parameters
     from hf_align.data.packing import pack_rows, pad_rows
-    from hf_align.modeling.loading import load_model
+    from hf_align.modeling.loading import check_context, check_vocabulary, load_model
     from hf_align.modeling.neftune import install_neftune
     from hf_align.modeling.target_head import install_target_head
     from hf_align.objectives.causal_lm import causal_lm
@@ -110,6 +112,10 @@ def _build(
         precision=precision,
         use_cpu=use_cpu,
     )
+    check_vocabulary(base, tokenizer)
+    # The rows of a stream are not known yet; its max_length bounds them.
+    lengths = {} if config.data.streaming else data.report.to_dict()["total"]["lengths"]
+    check_context(base, min(config.data.max_length, lengths.get("max", config.data.max_length)))
     packed = config.data.packing and launch.enable_segment_attention(base)
     install_target_head(base)
     if training.neftune_noise_alpha:
@@ -185,7 +191,7 @@ def _train(
 
     training = config.training
     metrics: dict[str, Any] = dict(record.content.get("final_metrics") or {})
-    samples = SampleSet(trainer.model, tokenizer, data.eval_examples, data.eval, config.samples)
+    samples = SampleSet(trainer.model, tokenizer, data.eval_examples, config.samples)
     # Every process takes part in each forward pass of a sharded model, also when it generates.
     answers_here = record.main or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
 
@@ -229,6 +235,8 @@ def _train(
 
 def _save(trainer: AlignTrainer, output_dir: str, record: Any) -> None:
     """Save the trained model as one whole, also where its checkpoints are sharded."""
+    # Trainer switches the cache off for training; whoever loads the model generates with it.
+    trainer.model.config.use_cache = True
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model()

@@ -7,14 +7,17 @@ is at hand, :mod:`hf_align.config.loader` adds the place to what is raised here.
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from hf_align.config.coerce import coerce
 from hf_align.config.fields import Mismatch, Spec, describe_found, specs_of
 from hf_align.errors import UserError, did_you_mean
+
+Path = TypeVar("Path", str, str | None)
 
 
 class KeyProblem(UserError):
@@ -24,6 +27,11 @@ class KeyProblem(UserError):
         super().__init__(f"{', '.join(keys)}: {reason}")
         self.keys = keys
         self.reason = reason
+
+
+def with_home(path: Path) -> Path:
+    """``~/x`` as the folder in the user's home that a shell would make of it; anything else unchanged."""
+    return os.path.expanduser(path) if path is not None and path.startswith("~/") else path
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ _NAMED_HERE = {
     "lora_target": "write lora_target_modules",
     "lora_modules_to_save": "write modules_to_save",
     "batch_size": "write per_device_train_batch_size",
+    "per_device_eval_batch_size": "max_tokens_per_batch, which evaluation follows as well",
     "epochs": "write num_train_epochs",
     "lr": "write learning_rate",
     "warmup_ratio": "write warmup_steps with a share below 1",

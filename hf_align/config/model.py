@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_align.config.fields import option
-from hf_align.config.group import Group, KeyProblem
+from hf_align.config.group import Group, KeyProblem, with_home
 
 _ONLY_4BIT = ("load_in_4bit", (True,))
 
@@ -41,5 +41,7 @@ class ModelConfig(Group):
     )
 
     def check(self) -> None:
+        for name in ("model_name_or_path", "tokenizer_name_or_path", "chat_template_path"):
+            object.__setattr__(self, name, with_home(getattr(self, name)))
         if self.load_in_4bit and self.load_in_8bit:
             raise KeyProblem(("load_in_4bit", "load_in_8bit"), "only one of the two can be true.")

@@ -43,6 +43,11 @@ def check_data_for_training(data: DataConfig, training: TrainingConfig) -> None:
         raise KeyProblem(
             ("streaming", "max_steps"), "the length of a stream is unknown; give the number of max_steps."
         )
+    for key in ("save_strategy", "eval_strategy"):
+        if data.streaming and getattr(training, key) == "epoch":
+            raise KeyProblem(
+                ("streaming", key), "a stream is one epoch that ends with the run; set it to steps or no."
+            )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_align.config.fields import option
-from hf_align.config.group import Group, KeyProblem
+from hf_align.config.group import Group, KeyProblem, with_home
 from hf_align.config.schedules import check_schedule_arguments
 
 _BY_STEPS = ("steps",)
@@ -28,7 +28,6 @@ class TrainingConfig(Group):
         help="rows a device and accumulation step; rows of one optimizer step: times the next, "
         "times the devices",
     )
-    per_device_eval_batch_size: int = option(8, ge=1, help="rows of an evaluation batch")
     gradient_accumulation_steps: int = option(1, ge=1, help="multiplies the rows of an optimizer step")
     max_tokens_per_batch: int = option(
         4096, ge=1, help="tokens computed at once; changes speed and memory, never results"
@@ -99,6 +98,7 @@ class TrainingConfig(Group):
     force_resume: bool = option(False, help="resume although the data or the recipe have changed")
 
     def check(self) -> None:
+        object.__setattr__(self, "output_dir", with_home(self.output_dir))
         if self.max_steps == 0:
             raise KeyProblem(("max_steps",), "found 0, expected at least 1, or -1 for no limit.")
         if self.warmup_steps > 1 and not self.warmup_steps.is_integer():

@@ -14,6 +14,7 @@ the mask that transformers builds. What this module leaves out: shared prefixes.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -82,7 +83,7 @@ def segment_attention(
             sliding_window=sliding_window,
             **kwargs,
         )
-    if _varlen_applies(query, dropout, softcap):
+    if _varlen_applies(query, key, dropout, sliding_window, softcap):
         return _varlen(query, key, value, segments, scaling, sliding_window), None
     return _loop(query, key, value, segments, scaling, dropout, sliding_window, softcap), None
 
@@ -205,9 +206,54 @@ def _softcapped(
     return functional.dropout(weights, p=dropout, training=dropout > 0) @ value
 
 
-def _varlen_applies(query: torch.Tensor, dropout: float, softcap: float | None) -> bool:
+def _varlen_applies(
+    query: torch.Tensor, key: torch.Tensor, dropout: float, sliding_window: int | None, softcap: float | None
+) -> bool:
     half = query.dtype in (torch.bfloat16, torch.float16)
-    return query.is_cuda and half and dropout == 0.0 and softcap is None and _varlen_kernel() is not None
+    if not (query.is_cuda and half and dropout == 0.0 and softcap is None) or _varlen_kernel() is None:
+        return False
+    windowed = sliding_window is not None
+    return _varlen_agrees(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[3], windowed)
+
+
+@functools.cache
+def _varlen_agrees(
+    device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, head_size: int, windowed: bool
+) -> bool:
+    """Whether the kernel runs on this device for these shapes and gives what the loop gives.
+
+    Tried once on a few tokens, forward and backward: which shapes and devices it takes depends on the GPU and
+    on PyTorch's release.
+    """
+    generator = torch.Generator().manual_seed(0)
+    lengths = (5, 11)
+    cu_seqlens = torch.tensor([0, 5, 16], dtype=torch.int32, device=device)
+    segments = Segments((0, 5), lengths, cu_seqlens)
+    window = 3 if windowed else None
+    results = []
+    try:
+        with torch.enable_grad():
+            for attend in (_varlen, functools.partial(_loop, dropout=0.0, softcap=None)):
+                q, k, v = (
+                    torch.randn(1, n, sum(lengths), head_size, generator=generator.manual_seed(n))
+                    .to(device, dtype)
+                    .requires_grad_()
+                    for n in (heads, key_heads, key_heads)
+                )
+                output = attend(q, k, v, segments, scaling=None, sliding_window=window)
+                results.append((output, *torch.autograd.grad(output.float().square().sum(), (q, k, v))))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        logger.warning(
+            "the variable-length attention kernel is not used here: %s", str(error).splitlines()[0]
+        )
+        return False
+    agrees = all(
+        torch.linalg.vector_norm(a.float() - b.float()) <= 0.03 * torch.linalg.vector_norm(b.float())
+        for a, b in zip(*results, strict=True)
+    )
+    if not agrees:
+        logger.warning("the variable-length attention kernel gives other results here and is not used")
+    return agrees
 
 
 def _varlen_kernel() -> Callable[..., Any] | None:

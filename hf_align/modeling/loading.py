@@ -38,7 +38,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=config.model_revision, trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError) as error:
+    # A broken tokenizer.json surfaces as a bare Exception from the tokenizers library.
+    except Exception as error:
         raise UserError(f"{key}: no tokenizer could be loaded from '{name}': {_first_line(error)}") from error
     if config.chat_template_path is not None:
         tokenizer.chat_template = resolve_chat_template(config.chat_template_path)
@@ -62,37 +63,80 @@ def load_model(
     Raises UserError where the model cannot be loaded.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     from hf_align.modeling.quantization import prepare_quantized, quantization_config
 
     name = config.model_name_or_path
     _check_local("model_name_or_path", name)
+    if (Path(name) / "adapter_config.json").is_file():
+        raise UserError(
+            f"model_name_or_path: '{name}' holds an adapter, not a whole model; training would start without "
+            f"it. Merge it first (hf-align merge --model_name_or_path {name} --output_dir …) or name its base."
+        )
     options: dict[str, Any] = {}
     quantization = quantization_config(config, precision)
     if quantization is not None:
         options["quantization_config"] = quantization
         options["device_map"] = {"": _device(use_cpu)}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             name,
             revision=config.model_revision,
             trust_remote_code=config.trust_remote_code,
             dtype=_dtype(config, trainable_base, precision),
             use_safetensors=True,
+            output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(
             f"model_name_or_path: no causal language model could be loaded from '{name}': "
             f"{_first_line(error)}"
         ) from error
+    _check_complete(name, loaded)
     if quantization is not None:
         prepare_quantized(model)
-    model.config.use_cache = False
     if not all(torch.isfinite(p).all() for p in model.parameters() if p.is_floating_point()):
         raise UserError(f"model_name_or_path: '{name}' holds weights that are not finite numbers")
     return model
+
+
+def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise UserError where the tokenizer has tokens that the model has no embedding for."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"the tokenizer in '{tokenizer.name_or_path}' has {len(tokenizer):,} tokens, and the model has "
+            f"embeddings for {rows:,}: the weights of the new tokens were not saved with the adapter, or "
+            "this is another model's tokenizer (see tokenizer_name_or_path)"
+        )
+
+
+def check_context(model: Any, longest: int) -> None:
+    """Raise UserError where ``longest``, the tokens of the longest row, exceeds the model's positions."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if isinstance(limit, int) and 0 < limit < longest:
+        raise UserError(
+            f"max_length: rows have up to {longest:,} tokens, and the model was made for {limit:,} "
+            f"positions; set max_length to {limit} or less, with overlong: drop or truncate"
+        )
+
+
+def _check_complete(name: str, loaded: dict[str, Any]) -> None:
+    """transformers fills weights that a file lacks with random numbers, which would be trained unseen."""
+    missing = sorted(loaded["missing_keys"])
+    mismatched = sorted(
+        str(entry[0] if isinstance(entry, tuple) else entry) for entry in loaded["mismatched_keys"]
+    )
+    for what, names in (("lacks", missing), ("has the wrong shape for", mismatched)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise UserError(
+                f"model_name_or_path: '{name}' {what} the weights {', '.join(names[:3])}{more} of this "
+                "causal language model; random numbers would take their place"
+            )
 
 
 def _dtype(config: ModelConfig, trainable_base: bool, precision: Precision) -> torch.dtype:

@@ -19,7 +19,7 @@ PIECE = {"cpu": 2**20, "other": 2**26}
 def token_logps(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """``logits`` (N, V) of any floating type, ``labels`` (N,) int64 to ``(logps, correct)``.
 
-    ``logps`` (N,) float32, in nats: logits[n, labels[n]] - logsumexp(logits[n]), with gradients to the logits.
+    ``logps`` (N,) float32, in nats: logits[n, labels[n]] - logsumexp(logits[n]), differentiable.
     ``correct`` (N,) bool: no token was more probable.
     """
     logps, correct = _TokenLogps.apply(logits, labels)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hf_align.config import ModelConfig
 from hf_align.errors import UserError
-from hf_align.modeling.loading import load_model, load_tokenizer
+from hf_align.modeling.loading import check_vocabulary, load_model, load_tokenizer
 from hf_align.modeling.precision import Precision, resolve_precision, runs_on_cpu
 
 if TYPE_CHECKING:
@@ -120,17 +120,6 @@ def load_run_model(source: ModelSource, *, use_cpu: bool = False) -> tuple[Any, 
     else:
         check_vocabulary(model, tokenizer)
     return model.eval(), tokenizer
-
-
-def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise UserError where the tokenizer has tokens that the model has no embedding for."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise UserError(
-            f"the tokenizer in '{tokenizer.name_or_path}' has {len(tokenizer):,} tokens, and the model has "
-            f"embeddings for {rows:,}: the weights of the new tokens were not saved with the adapter, or "
-            "this is another model's tokenizer (see tokenizer_name_or_path)"
-        )
 
 
 def load_base(source: ModelSource, *, use_cpu: bool = False) -> PreTrainedModel:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from markupsafe import Markup
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from hf_align.types import TokenizedRow
+
+T = TypeVar("T")
 
 REPLACEMENT = "\ufffd"
 _LONGEST_JOIN = 16
@@ -88,9 +90,14 @@ def choose_rows(rows: Any, wanted: int) -> list[TokenizedRow]:
     """Rows spread evenly over a list, or the first ones of a stream."""
     if not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__"):
         return list(islice(iter(rows), wanted))
-    number = min(wanted, len(rows))
+    return spread(rows, wanted)
+
+
+def spread(items: Sequence[T], wanted: int) -> list[T]:
+    """At most ``wanted`` items, evenly from the whole list and in its order."""
+    number = min(wanted, len(items))
     # The middles of equal parts, so that a small last source is met too.
-    return [rows[(2 * position + 1) * len(rows) // (2 * number)] for position in range(number)]
+    return [items[(2 * position + 1) * len(items) // (2 * number)] for position in range(number)]
 
 
 def visible(text: str) -> str:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import TrainingConfig
+from hf_align.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
     from hf_align.modeling.precision import Precision
+
+
+def check_trackers(report_to: Sequence[str]) -> None:
+    """Raise UserError for a tracker whose package is not installed, before anything takes time."""
+    for tracker in report_to:
+        if tracker != "none" and importlib.util.find_spec(tracker) is None:
+            raise UserError(
+                f"report_to: {tracker} is not installed; install it with `pip install {tracker}` "
+                f"(or `pip install 'hf_align[{tracker}]'`), or leave it out"
+            )
 
 
 def rows_per_rank(config: TrainingConfig) -> int:
@@ -52,7 +65,6 @@ def training_arguments(
         num_train_epochs=config.num_train_epochs,
         max_steps=config.max_steps,
         per_device_train_batch_size=rows_per_rank(config),
-        per_device_eval_batch_size=config.per_device_eval_batch_size,
         gradient_accumulation_steps=1,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,

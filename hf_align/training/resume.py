@@ -7,10 +7,8 @@ what makes a checkpoint complete (``checkpoints``).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from hf_align.config import TrainingConfig
 from hf_align.errors import UserError
 from hf_align.reporting.run_record import redact
 from hf_align.training import checkpoints, run_folder
-from hf_align.types import TokenizedRow
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +27,8 @@ logger = logging.getLogger(__name__)
 FREE_KEYS = frozenset(
     "output_dir resume_from_checkpoint force_resume report_to run_name logging_steps "
     "save_strategy save_steps save_total_limit num_samples sample_max_new_tokens sample_temperature "
-    "per_device_eval_batch_size max_malformed_share max_untrained_share max_tokens_per_batch "
-    "gradient_checkpointing".split()
+    "max_malformed_share max_untrained_share max_tokens_per_batch gradient_checkpointing "
+    "dataset_num_proc dataset_cache dataset_cache_dir".split()
 )
 # Only their product with the number of processes matters, which is compared.
 ROWS_OF_A_STEP = ("per_device_train_batch_size", "gradient_accumulation_steps")
@@ -49,16 +46,6 @@ class RunIdentity(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Trainer expects an entry for each callback that has a state, also in a checkpoint without one.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-
-
-def rows_digest(rows: Iterable[TokenizedRow]) -> str:
-    """SHA-256 over the ids and targets of all rows, in order."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(len(row).to_bytes(8, "little"))
-        digest.update(row.input_ids.tobytes())
-        digest.update(row.target_mask.tobytes())
-    return digest.hexdigest()
 
 
 def run_identity(recipe: dict[str, Any], data_digest: str | None, *, processes: int = 1) -> dict[str, Any]:
@@ -216,9 +203,10 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for key in ROWS_OF_A_STEP:
         old.pop(key, None)
     differences = [
-        f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
+        f"{key} was {old[key]!r} and is {new[key]!r}"
+        # A key that one side does not know came or went with a release; what it did then is its default.
+        for key in sorted(old.keys() & new.keys() - FREE_KEYS)
+        if old[key] != new[key]
     ]
     if saved.get("rows_per_step") not in (None, now["rows_per_step"]):
         differences.append(

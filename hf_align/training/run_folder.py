@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hf_align.config import Recipe
 from hf_align.errors import UserError
 from hf_align.reporting.run_record import (
@@ -136,6 +138,12 @@ def marked_if_cut_short(record: RunRecord, command: str) -> Iterator[None]:
             _note_interruption(record)
             if full is not None:
                 raise full from error
+            if isinstance(error, torch.OutOfMemoryError):
+                raise UserError(
+                    "the GPU's memory does not hold this run. Lower max_tokens_per_batch (the result stays "
+                    "the same), set gradient_checkpointing: true, or train an adapter on a 4-bit base "
+                    f"(adapter: lora, load_in_4bit: true). {str(error).splitlines()[0]}"
+                ) from error
             if not isinstance(error, UserError):
                 _say_how_to_resume(output_dir, command)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from transformers import TrainerCallback
@@ -20,11 +21,19 @@ class RunningSums(TrainerCallback, ExportableState):
     def __init__(self) -> None:
         self.interval = dict.fromkeys(NAMES, 0.0)
         self.total = dict.fromkeys(NAMES, 0.0)
+        self._began = time.perf_counter()
 
     def add(self, **values: float) -> None:
         for name, value in values.items():
             self.interval[name] += value
             self.total[name] += value
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The whole step counts, with clipping and the optimizer; saving and evaluating do not."""
+        self.add(seconds=time.perf_counter() - self._began)
 
     def start_interval(self) -> None:
         self.interval = dict.fromkeys(NAMES, 0.0)

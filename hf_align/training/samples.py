@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,27 +10,19 @@ import torch
 from tqdm.auto import tqdm
 
 from hf_align.data.chat import prompt_ids, render_prompt
+from hf_align.modeling.generation import context_length
+from hf_align.modeling.stopping import stop_token_ids
+from hf_align.reporting.mask_view import spread
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from hf_align.config import SamplesConfig
-    from hf_align.types import Example, TokenizedRow
+    from hf_align.types import Example
+
+logger = logging.getLogger(__name__)
 
 BATCH = 16
-
-
-def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TokenizedRow]) -> list[int]:
-    """Ids that end an answer: the model's own, the tokenizer's, and what the trained rows end on."""
-    own = model.generation_config.eos_token_id
-    ids = set(own if isinstance(own, list) else [own])
-    ids.add(tokenizer.eos_token_id)
-    special = set(tokenizer.all_special_ids)
-    for row in rows[:100]:
-        last = int(row.input_ids[row.target_mask][-1])
-        if last in special:
-            ids.add(last)
-    return sorted(i for i in ids if i is not None)
 
 
 @torch.no_grad()
@@ -105,18 +98,35 @@ class SampleSet:
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
         examples: Sequence[Example],
-        rows: Sequence[TokenizedRow],
         config: SamplesConfig,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.config = config
-        self.examples = [example for example in examples if example.text is None][: config.num_samples]
-        self.stop_ids = stop_token_ids(model, tokenizer, rows)
+        self.examples = self._choose(examples)
+        self.stop_ids = stop_token_ids(model, tokenizer)
         self.entries: list[dict[str, Any]] = []
         for example in self.examples:
             prompt, reference = render_prompt(tokenizer, example)
             self.entries.append({"source": example.source, "prompt": prompt, "reference": reference})
+
+    def _choose(self, examples: Sequence[Example]) -> list[Example]:
+        """Spread over all held-out rows, so that every source is met; without those that do not fit."""
+        limit = context_length(self.model, self.tokenizer)
+        room = None if limit is None else limit - self.config.sample_max_new_tokens
+        asked = [example for example in examples if example.text is None]
+        chosen = spread(asked, self.config.num_samples)
+        fitting = [e for e in chosen if room is None or len(prompt_ids(self.tokenizer, e)) <= room]
+        if len(fitting) < len(chosen):
+            logger.warning(
+                "%d of %d sample prompts leave no room for sample_max_new_tokens=%d in the model's %d "
+                "positions and are left out",
+                len(chosen) - len(fitting),
+                len(chosen),
+                self.config.sample_max_new_tokens,
+                limit,
+            )
+        return fitting
 
     def generate(self, when: str, *, seed: int, main: bool) -> None:
         """Answer every prompt; ``when`` is ``before`` or ``after``. Only the main process does it."""

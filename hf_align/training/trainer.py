@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +102,6 @@ class AlignTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        started = time.perf_counter()
         model.train()
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()
@@ -120,10 +118,7 @@ class AlignTrainer(Trainer):
             loss += scaled.detach()
         if self.args.world_size > 1:
             loss = self.accelerator.reduce(loss, reduction="mean")
-        if self.args.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - started
-        self.sums.add(loss=loss.item(), steps=1, tokens=plan.tokens, units=plan.units, seconds=seconds)
+        self.sums.add(loss=loss.item(), steps=1, tokens=plan.tokens, units=plan.units)
         return loss
 
     @property

@@ -72,7 +72,8 @@ def test_more_rows_than_there_are(recipe, capsys):
 
 
 def test_streams_show_their_first_rows(recipe, capsys):
-    main(["--config", str(recipe), "--streaming", "--max_steps", "1", "--rows", "3"])
+    options = ["--streaming", "--max_steps", "1", "--save_strategy", "no", "--rows", "3"]
+    main(["--config", str(recipe), *options])
     assert capsys.readouterr().out.count("⟦") == 3 + 1
 
 

@@ -8,6 +8,7 @@ from helpers.tiny_models import random_rows, tiny_model
 from transformers import masking_utils
 
 from hf_align.data.packing import pack_rows
+from hf_align.modeling import attention
 from hf_align.modeling.attention import segment_attention, segment_attention_loop
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.packing_probe import enable_segment_attention
@@ -100,3 +101,46 @@ def test_greedy_generation_is_unchanged_by_the_switch(family: str) -> None:
     expected = model.generate(prompt, attention_mask=mask, **options)
     assert enable_segment_attention(model)
     assert torch.equal(model.generate(prompt, attention_mask=mask, **options), expected)
+
+
+def loop_as_kernel(q, k, v, cu_seqlens, *_, scale, window_size, enable_gqa):
+    """What PyTorch's variable-length kernel computes, by the loop: (T, H, D) in and out."""
+    lengths = tuple(cu_seqlens.diff().tolist())
+    starts = tuple(cu_seqlens[:-1].tolist())
+    window = None if window_size[0] < 0 else window_size[0] + 1
+    rows = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
+    return attention._loop(*rows, Segments(starts, lengths, cu_seqlens), scale, 0.0, window, None)[0]
+
+
+def broken_kernel(*_, **__):
+    raise RuntimeError("no kernel for this device")
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "agrees"),
+    [
+        (loop_as_kernel, True),
+        (lambda *args, **kwargs: loop_as_kernel(*args, **kwargs) * 1.2, False),
+        (broken_kernel, False),
+    ],
+    ids=["right", "wrong", "broken"],
+)
+def test_the_variable_length_kernel_is_tried_before_it_is_used(
+    kernel, agrees: bool, windowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_varlen_kernel", lambda: kernel)
+    attention._varlen_agrees.cache_clear()
+    device = torch.device("cpu")
+    assert attention._varlen_agrees(device, torch.bfloat16, 4, 2, 16, windowed) is agrees
+    attention._varlen_agrees.cache_clear()
+
+
+def test_the_variable_length_path_equals_the_textbook_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_varlen_kernel", lambda: loop_as_kernel)
+    torch.manual_seed(0)
+    q = torch.randn(1, 4, 15, 8)
+    k, v = torch.randn(2, 1, 2, 15, 8).unbind(0)
+    for window in (None, 4):
+        output = attention._varlen(q, k, v, segments(), 0.7, window)
+        torch.testing.assert_close(output, textbook(q, k, v, 0.7, window, None), rtol=1e-5, atol=1e-6)

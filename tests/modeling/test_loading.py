@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_align.config import ModelConfig
 from hf_align.errors import UserError
-from hf_align.modeling.loading import load_model, load_tokenizer
+from hf_align.modeling.loading import check_context, check_vocabulary, load_model, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,51 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="not finite"):
         loaded(str(tmp_path))
+
+
+def test_missing_weights_are_not_replaced_by_random_ones(tmp_path: Path) -> None:
+    save_tiny_checkpoint(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.0.mlp.down_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks the weights model\.layers\.0\.mlp\.down_proj\.weight"):
+        loaded(str(tmp_path))
+
+
+def test_a_tied_head_is_not_missing(tmp_path: Path) -> None:
+    save_tiny_checkpoint(tmp_path, tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert loaded(str(tmp_path)).dtype == torch.float32
+
+
+def test_broken_files_are_user_errors(tmp_path: Path) -> None:
+    save_tiny_checkpoint(tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="no causal language model could be loaded"):
+        loaded(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0"')
+    with pytest.raises(UserError, match="no tokenizer could be loaded"):
+        load_tokenizer(ModelConfig(str(tmp_path)))
+
+
+def test_an_adapter_is_not_trained_as_if_it_were_a_model(folder: str, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    get_peft_model(loaded(folder), LoraConfig(task_type="CAUSAL_LM")).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"holds an adapter.*hf-align merge"):
+        loaded(str(tmp_path))
+
+
+def test_tokens_without_an_embedding_and_rows_beyond_the_positions(folder: str) -> None:
+    model, tokenizer = loaded(folder), load_tokenizer(ModelConfig(folder))
+    check_vocabulary(model, tokenizer)
+    tokenizer.add_tokens(["<new>"])
+    with pytest.raises(UserError, match="embeddings for"):
+        check_vocabulary(model, tokenizer)
+    check_context(model, 256)
+    with pytest.raises(UserError, match="rows have up to 257 tokens.*256 positions"):
+        check_context(model, 257)
 
 
 def test_chat_template_replaces_the_tokenizers_own_and_pad_falls_back_to_eos(tmp_path: Path) -> None:

@@ -39,7 +39,11 @@ def test_gradient_by_finite_differences() -> None:
     logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     # Computed in float32, so a coarse step and tolerance.
     assert torch.autograd.gradcheck(
-        lambda x: token_logps(x, torch.tensor([0, 5, 2, 2]))[0].double(), logits, eps=1e-2, atol=1e-3, rtol=1e-2
+        lambda x: token_logps(x, torch.tensor([0, 5, 2, 2]))[0].double(),
+        logits,
+        eps=1e-2,
+        atol=1e-3,
+        rtol=1e-2,
     )
 
 

@@ -23,14 +23,15 @@ def test_freed_memory_is_used_again_instead_of_fresh_pages() -> None:
         "import resource, sys, torch\n"
         "from hf_align.training.memory import keep_freed_memory\n"
         "if sys.argv[1] == 'keep': keep_freed_memory()\n"
-        "for i in range(12):\n"
+        "for i in range(40):\n"
         "    torch.ones(64 * 2**20, dtype=torch.uint8)\n"
-        "    if i == 1: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    if i == 19: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
     )
     faults = {
         how: int(subprocess.run([sys.executable, "-c", script, how], capture_output=True, check=True).stdout)
         for how in ("keep", "give")
     }
-    # Ten times 64 MiB in pages of 4 KiB are 160,000 faults; memory that is kept costs next to none.
-    assert faults["keep"] < 2000 or faults["keep"] < faults["give"] / 10
+    # Twenty times 64 MiB in pages of 4 KiB are 330,000 faults; memory that is kept costs next to none, once
+    # the first allocations have found their places.
+    assert faults["keep"] < faults["give"] / 10

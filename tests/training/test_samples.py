@@ -65,10 +65,11 @@ def test_sampling_leaves_the_random_state_of_training_alone(parts) -> None:
 
 def test_the_record_keeps_answers_from_before_over_a_resume(parts) -> None:
     examples = [Example(source="t", text="a plain text has no prompt"), *EXAMPLES]
-    samples = SampleSet(*parts, examples, [], CONFIG)
-    assert [entry["source"] for entry in samples.entries] == [e.source for e in EXAMPLES[:3]]
+    samples = SampleSet(*parts, examples, CONFIG)
+    # Three of the four with a prompt, spread over the list.
+    assert [entry["source"] for entry in samples.entries] == [EXAMPLES[i].source for i in (0, 2, 3)]
     samples.generate("before", seed=0, main=True)
-    resumed = SampleSet(*parts, examples, [], CONFIG)
+    resumed = SampleSet(*parts, examples, CONFIG)
     resumed.restore(samples.record()["generations"])
     resumed.generate("after", seed=0, main=True)
     record = resumed.record()
@@ -76,6 +77,23 @@ def test_the_record_keeps_answers_from_before_over_a_resume(parts) -> None:
         assert entry["before"] == entry["after"]
         assert entry["reference"] == f"re: {entry['source']}"
     assert record["sample_exact_match"] == {"before": 0.0, "after": 0.0}
+
+
+def test_prompts_that_leave_no_room_for_an_answer_are_left_out(parts, caplog) -> None:
+    # The tiny model has 256 positions.
+    examples = [EXAMPLES[0], example("long " * 200)]
+    with caplog.at_level("WARNING"):
+        samples = SampleSet(*parts, examples, CONFIG)
+    assert [entry["source"] for entry in samples.entries] == [EXAMPLES[0].source]
+    assert "1 of 2 sample prompts" in caplog.text
+
+
+def test_the_templates_end_of_turn_is_a_stop_token_without_held_out_rows(parts) -> None:
+    model, tokenizer = parts
+    model.generation_config.eos_token_id = 0
+    samples = SampleSet(model, tokenizer, [], CONFIG)
+    samples.set_stop_tokens()
+    assert model.generation_config.eos_token_id == [0, tokenizer.convert_tokens_to_ids("<|im_end|>")]
 
 
 def test_exact_match_by_hand() -> None:
