@@ -73,7 +73,8 @@ def load_model(
     if (Path(name) / "adapter_config.json").is_file():
         raise UserError(
             f"model_name_or_path: '{name}' holds an adapter, not a whole model; training would start without "
-            f"it. Merge it first (hf-align merge --model_name_or_path {name} --output_dir …) or name its base."
+            f"it. Merge it first (hf-align merge --model_name_or_path {name} --output_dir …), or name its "
+            "base model."
         )
     options: dict[str, Any] = {}
     quantization = quantization_config(config, precision)

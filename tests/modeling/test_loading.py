@@ -106,7 +106,7 @@ def test_tokens_without_an_embedding_and_rows_beyond_the_positions(folder: str) 
     with pytest.raises(UserError, match="embeddings for"):
         check_vocabulary(model, tokenizer)
     check_context(model, 256)
-    with pytest.raises(UserError, match="rows have up to 257 tokens.*256 positions"):
+    with pytest.raises(UserError, match=r"rows have up to 257 tokens.*256 positions"):
         check_context(model, 257)
 
 
