@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -157,7 +158,12 @@ def start(recipe: Path, log: Path, *, fresh: bool) -> int:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        from tqdm import tqdm
+
         from hf_align.__main__ import main as run
+
+        # tqdm's own lock is shared between forked processes, and one that is killed never gives it back.
+        tqdm.set_lock(threading.RLock())
 
         status = run(arguments)
     finally:
