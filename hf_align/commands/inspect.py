@@ -20,7 +20,7 @@ DEFAULT_ROWS = 5
 OWN_HELP = f"""
 inspect:
   --rows N                        how many rows to show, spread evenly over the data [default {DEFAULT_ROWS}]
-  --html FILE                     where the page goes [default inspect.html in output_dir]
+  --html FILE                     where the page goes [default OUTPUT_DIR-inspect.html]
   --color                         colour the terminal text even where it goes to a file or a pipe"""
 
 
@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     legend = "in colour" if color else "between ⟦ and ⟧"
     print(f"Trained tokens are {legend}; · is a space, ↵ a line end.\n")
     print(prepared.report.summary())
-    path = Path(display.html or Path(config.training.output_dir) / "inspect.html")
+    # Beside the run folder, not in it: a run starts in an empty folder, or moves what is there aside.
+    path = Path(display.html or f"{Path(config.training.output_dir)}-inspect.html")
     write_atomic(path, render_html(rows, tokenizer, prepared.report).encode("utf-8", "replace"))
     print(f"\n{path}")
     return 0

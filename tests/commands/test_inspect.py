@@ -51,8 +51,9 @@ def test_rows_are_printed_and_the_page_is_written(recipe, capsys):
     assert re.findall(r"⟦(.*?)⟧", printed)[:-1] == ["3·好🙂<|im_end|>", "7·好🙂<|im_end|>"]
     assert "rows.jsonl:3 (10 of" in printed
     assert "\x1b" not in printed
-    page = (recipe.parent / "run" / "inspect.html").read_text(encoding="utf-8")
-    assert str(recipe.parent / "run" / "inspect.html") in printed
+    page = (recipe.parent / "run-inspect.html").read_text(encoding="utf-8")
+    assert str(recipe.parent / "run-inspect.html") in printed
+    assert not (recipe.parent / "run").exists(), "a run must find its folder empty"
     marks = re.findall(r"<mark[^>]*>(.*?)</mark>", page.partition("<h3>")[2])
     assert re.sub(r"<[^>]*>", "", "".join(marks)) == "3·好🙂&lt;|im_end|&gt;7·好🙂&lt;|im_end|&gt;"
     assert "20 of their" in page
