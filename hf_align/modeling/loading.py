@@ -164,7 +164,8 @@ def _check_local(key: str, name: str) -> None:
     """A name that can only be a folder must be there; anything else may be a hub id."""
     path = Path(name)
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    missing = not path.exists() and (looks_local or path.parent.is_dir())
+    # models/ is where this project builds: on a fresh checkout that folder is not there itself.
+    missing = not path.exists() and (looks_local or path.parent.is_dir() or path.parent.name == "models")
     if missing and ("/" in name or (looks_local and "\\" in name)):
         hint = " `make model` builds the default model." if path.parent.name == "models" else ""
         raise UserError(f"{key}: the folder '{name}' does not exist.{hint}")

@@ -205,6 +205,9 @@ def test_a_run_that_fails_is_marked(inputs, tmp_path: Path, monkeypatch: pytest.
     ],
     ids=str,
 )
-def test_mistakes_are_user_errors(inputs, tmp_path: Path, options: dict, message: str) -> None:
+def test_mistakes_are_user_errors(
+    inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a fresh checkout, where models/ itself is not there yet
     with pytest.raises(UserError, match=message):
         run(inputs, tmp_path / "run", **options)

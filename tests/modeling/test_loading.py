@@ -32,7 +32,8 @@ def test_weights_that_are_trained_are_float32_and_a_frozen_base_is_not(folder: s
     assert model.dtype == torch.bfloat16
 
 
-def test_folders_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_folders_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a fresh checkout, where models/ itself is not there yet
     for name in (str(tmp_path / "nothing"), "./nothing", "models/nothing/deeper"):
         with pytest.raises(UserError, match=r"model_name_or_path: the folder '.*nothing.*' does not exist"):
             load_tokenizer(ModelConfig(name))
