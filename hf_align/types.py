@@ -1,7 +1,8 @@
 """The data that flows between the layers, with shapes and units on every field.
 
 Letters: S segments (sequences of a packed row), T tokens of a micro-batch row, B rows of a batch,
-N target tokens of a micro-batch. A *target* is a token that the model is trained to predict.
+N target tokens of a micro-batch, K answers of a prompt, A answers and Q pairs of answers of a micro-batch.
+A *target* is a token that the model is trained to predict.
 """
 
 from __future__ import annotations
@@ -43,6 +44,23 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """One prompt with K >= 2 answers that people or a model have compared.
+
+    ``prompt``: the turns before the answer, to be rendered with the chat template, or a plain string that is
+    joined with the answer as it stands. ``answers``: the content of the closing assistant turn, or the
+    completion. ``scores`` (K,): higher is better, equal is a tie; only their order counts. ``margin``: by
+    how much the better answer of a pair should win, in the reward's own unit, where the data say so.
+    """
+
+    source: str
+    prompt: tuple[Message, ...] | str
+    answers: tuple[str, ...]
+    scores: tuple[float, ...]
+    margin: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizedRow:
     """One tokenised sequence of L tokens.
 
@@ -63,21 +81,80 @@ class TokenizedRow:
         return int(self.target_mask.sum())
 
 
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """One prompt with K answers, tokenised as a tree: what all answers share, then a branch for each.
+
+    ``prefix`` (P,) int32, possibly empty. ``branches``: the rest of each sequence. A branch begins with the
+    last token before the answer (the position that predicts the answer's first token), so its first token is
+    never a target; ``prefix`` followed by ``branches[k].input_ids`` is the whole k-th sequence.
+    ``scores`` (K,) float64 and ``margin`` as in :class:`Comparison`. ``reference_logps``: for each branch the
+    log-probabilities of its targets under the reference model, (targets,) float32 in nats, or None.
+    """
+
+    prefix: npt.NDArray[np.int32]
+    branches: tuple[TokenizedRow, ...]
+    scores: npt.NDArray[np.float64]
+    margin: float | None = None
+    source: str = ""
+    reference_logps: tuple[npt.NDArray[np.float32], ...] | None = None
+
+    def __len__(self) -> int:
+        """Tokens that are computed: the prefix once, and every branch."""
+        return len(self.prefix) + sum(len(branch) for branch in self.branches)
+
+    @property
+    def target_tokens(self) -> int:
+        return sum(branch.target_tokens for branch in self.branches)
+
+    def sequence(self, k: int) -> TokenizedRow:
+        """The whole k-th sequence: prefix and branch."""
+        branch = self.branches[k]
+        return TokenizedRow(
+            np.concatenate([self.prefix, branch.input_ids]),
+            np.concatenate([np.zeros(len(self.prefix), dtype=bool), branch.target_mask]),
+            self.source,
+        )
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(better, worse) for every two answers that do not tie."""
+        order = range(len(self.branches))
+        return [(i, j) for i in order for j in order if self.scores[i] > self.scores[j]]
+
+
 @dataclass(frozen=True)
 class Segments:
     """Boundaries of the S sequences that are concatenated in one packed row of T tokens.
 
     ``starts`` and ``lengths`` (S,) are Python integers, so that no kernel launch waits for a device;
     ``cu_seqlens`` (S+1,) int32 holds the cumulative lengths on the model's device, starting with 0.
+
+    ``parents`` (S,), empty where no segment has one: the segment whose tokens come before this one's, or -1.
+    A parent stands before its children and has none itself. A child attends to all of its parent and to
+    itself. Where there are parents, ``key_index`` (T_k,) int64 lists the positions of the keys of every
+    segment in turn (its parent's, then its own), and ``cu_seqlens_k`` (S+1,) int32 where each list starts.
     """
 
     starts: tuple[int, ...]
     lengths: tuple[int, ...]
     cu_seqlens: torch.Tensor
+    parents: tuple[int, ...] = ()
+    key_index: torch.Tensor | None = None
+    cu_seqlens_k: torch.Tensor | None = None
 
     @property
     def max_length(self) -> int:
         return max(self.lengths)
+
+    @property
+    def key_lengths(self) -> tuple[int, ...]:
+        """(S,) keys that the last token of each segment sees: its parent's tokens and its own."""
+        if not self.parents:
+            return self.lengths
+        return tuple(
+            length + (self.lengths[parent] if parent >= 0 else 0)
+            for length, parent in zip(self.lengths, self.parents, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -99,17 +176,45 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class ComparisonBatch:
+    """One micro-batch of compared answers: A answers to G prompts.
+
+    ``inputs``: packed with each prompt's prefix as the parent of its answers, or padded with one answer a
+    row. ``target_answers`` (N,) int64: the answer that each target of ``inputs`` belongs to, in row-major
+    order. ``last_tokens`` (A,) int64: where in ``inputs`` (counted through its rows) the last token of each
+    answer stands. ``answer_lengths`` (A,) int64: target tokens of each answer.
+
+    ``better`` and ``worse`` (Q,) int64: the answers of each pair. ``pair_weights`` (Q,) float32: one over the
+    pairs of the same prompt, so that every prompt counts once. ``margins`` (Q,) float32, 0 where the data
+    give none. ``reference_logps`` (N,) float32 in nats, where they were computed beforehand.
+    """
+
+    inputs: Batch
+    target_answers: torch.Tensor
+    last_tokens: torch.Tensor
+    answer_lengths: torch.Tensor
+    better: torch.Tensor
+    worse: torch.Tensor
+    pair_weights: torch.Tensor
+    margins: torch.Tensor
+    prompts: int
+    reference_logps: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class LossOutput:
     """What an objective returns for one micro-batch.
 
     ``loss_sum``: scalar, the loss in nats summed over ``count`` units (target tokens for language
-    modelling, pairs for preferences); the training loop divides by the units of the whole optimizer
-    step. ``metrics``: sums over the same units, for logging; detached scalars.
+    modelling, prompts for comparisons); the training loop divides by the units of the whole optimizer
+    step. ``metrics``: sums over the same units, for logging; detached scalars. ``details``: detached values
+    for each example, kept while evaluating, where a figure needs all of them.
     """
 
     loss_sum: torch.Tensor
     count: int
     metrics: dict[str, torch.Tensor] = field(default_factory=dict)
+    details: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class PairLogps(NamedTuple):
