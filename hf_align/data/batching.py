@@ -7,10 +7,13 @@ The token budget cuts a rank's share into micro-batches; it changes speed and me
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import torch
 
-from hf_align.types import TokenizedRow
+from hf_align.types import ComparisonRow, TokenizedRow
+
+Row = TypeVar("Row", TokenizedRow, ComparisonRow)
 
 
 class StepSampler:
@@ -49,23 +52,32 @@ class StepSampler:
 
 
 def split_by_tokens(
-    rows: Sequence[TokenizedRow], max_tokens: int, *, padded: bool = False
-) -> list[list[TokenizedRow]]:
+    rows: Sequence[Row], max_tokens: int, *, padded: bool = False, shared: bool = True
+) -> list[list[Row]]:
     """Cut rows into micro-batches of at most ``max_tokens`` tokens each, longest rows first.
 
     A row longer than the budget gets a micro-batch of its own. With ``padded`` a micro-batch costs its
-    number of rows times its longest row. Rows of similar length end up together, which keeps padding small
-    and the shapes of the micro-batches alike.
+    number of sequences times the longest of them. Unless ``shared``, every answer of a comparison costs its
+    prompt as well. Rows of similar length end up together, which keeps padding small and the shapes of the
+    micro-batches alike.
     """
-    batches: list[list[TokenizedRow]] = []
-    cost = 0
+    batches: list[list[Row]] = []
+    tokens = sequences = longest = 0
     for row in sorted(rows, key=len, reverse=True):
-        if batches:
-            grown = (len(batches[-1]) + 1) * len(batches[-1][0]) if padded else cost + len(row)
-            if grown <= max_tokens:
-                batches[-1].append(row)
-                cost = grown
-                continue
+        count, length, apart = _sequences(row)
+        cost = len(row) if shared else apart
+        tokens, sequences, longest = tokens + cost, sequences + count, max(longest, length)
+        if batches and (sequences * longest if padded else tokens) <= max_tokens:
+            batches[-1].append(row)
+            continue
         batches.append([row])
-        cost = len(row)
+        tokens, sequences, longest = cost, count, length
     return batches
+
+
+def _sequences(row: TokenizedRow | ComparisonRow) -> tuple[int, int, int]:
+    """How many sequences a row has, the tokens of the longest, and those of all without sharing."""
+    if isinstance(row, TokenizedRow):
+        return 1, len(row), len(row)
+    lengths = [len(row.prefix) + len(branch) for branch in row.branches]
+    return len(lengths), max(lengths), sum(lengths)

@@ -7,6 +7,8 @@ of a sequence predicts nothing, so no sequence ever predicts the first token of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,19 +32,43 @@ def pack_rows(rows: Sequence[TokenizedRow]) -> Batch:
     if not rows:
         raise ValueError("pack_rows needs at least one row")
     lengths = [len(row) for row in rows]
-    boundaries = np.concatenate([[0], np.cumsum(lengths)])
     labels = np.concatenate([shifted_labels(row) for row in rows])
     return Batch(
         input_ids=_tensor(np.concatenate([row.input_ids for row in rows])),
         position_ids=_tensor(np.concatenate([np.arange(length) for length in lengths])),
         shift_labels=_tensor(labels),
         target_tokens=int((labels != IGNORE_INDEX).sum()),
-        tokens=int(boundaries[-1]),
-        segments=Segments(
-            starts=tuple(int(start) for start in boundaries[:-1]),
-            lengths=tuple(lengths),
-            cu_seqlens=torch.tensor(boundaries, dtype=torch.int32),
-        ),
+        tokens=sum(lengths),
+        segments=make_segments(lengths),
+    )
+
+
+def make_segments(
+    lengths: Sequence[int], parents: Sequence[int] = (), device: torch.device | str = "cpu"
+) -> Segments:
+    """Segments of these ``lengths`` (S,), one behind the other; ``parents`` (S,) as in :class:`Segments`.
+
+    Raises ValueError where a parent does not stand before its child or has a parent itself.
+    """
+    boundaries = [0, *np.cumsum(lengths).tolist()]
+    cu_seqlens = torch.tensor(boundaries, dtype=torch.int32, device=device)
+    starts = tuple(boundaries[:-1])
+    if all(parent < 0 for parent in parents):
+        return Segments(starts, tuple(lengths), cu_seqlens)
+    positions, key_ends = [], [0]
+    for child, parent in enumerate(parents):
+        if parent >= child or (parent >= 0 and parents[parent] >= 0):
+            raise ValueError(f"segment {child} cannot continue segment {parent}")
+        for segment in (parent, child) if parent >= 0 else (child,):
+            positions.append(np.arange(boundaries[segment], boundaries[segment + 1]))
+        key_ends.append(key_ends[-1] + lengths[child] + (lengths[parent] if parent >= 0 else 0))
+    return Segments(
+        starts,
+        tuple(lengths),
+        cu_seqlens,
+        parents=tuple(parents),
+        key_index=torch.from_numpy(np.concatenate(positions)).to(device),
+        cu_seqlens_k=torch.tensor(key_ends, dtype=torch.int32, device=device),
     )
 
 
@@ -68,20 +94,17 @@ def pad_rows(rows: Sequence[TokenizedRow], pad_token_id: int) -> Batch:
     )
 
 
-def to_device(batch: Batch, device: torch.device | str) -> Batch:
-    """The same batch with every tensor on ``device``."""
-    segments = batch.segments
-    if segments is not None:
-        segments = Segments(segments.starts, segments.lengths, segments.cu_seqlens.to(device))
-    return Batch(
-        input_ids=batch.input_ids.to(device),
-        position_ids=batch.position_ids.to(device),
-        shift_labels=batch.shift_labels.to(device),
-        target_tokens=batch.target_tokens,
-        tokens=batch.tokens,
-        segments=segments,
-        attention_mask=None if batch.attention_mask is None else batch.attention_mask.to(device),
-    )
+Tensors = TypeVar("Tensors")
+
+
+def to_device(batch: Tensors, device: torch.device | str) -> Tensors:
+    """The same batch, or other dataclass of this package, with every tensor in it on ``device``."""
+    moved = {
+        item.name: value.to(device) if isinstance(value, torch.Tensor) else to_device(value, device)
+        for item in fields(batch)  # type: ignore[arg-type]
+        if isinstance(value := getattr(batch, item.name), torch.Tensor) or is_dataclass(value)
+    }
+    return replace(batch, **moved)  # type: ignore[type-var]
 
 
 def _tensor(values: npt.NDArray[np.generic]) -> torch.Tensor:

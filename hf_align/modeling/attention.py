@@ -8,8 +8,11 @@ model family which calls a registered function can be packed. A packed forward p
   would infer packing from jumps in ``position_ids`` and build a dense T x T mask, and with a mask of ones
   it would let the sequences see each other.
 
+A segment may have a parent, the prefix that it continues: its queries then see the parent's keys as well as
+their own. So several answers to one prompt are branches of a tree, and the prompt is computed once.
+
 Without ``segments`` (padded batches, generation) the function is plain scaled dot-product attention with
-the mask that transformers builds. What this module leaves out: shared prefixes.
+the mask that transformers builds.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from hf_align.data.packing import make_segments
 from hf_align.modeling.cpu_attention import blocked_causal_attention
 from hf_align.types import Segments
 
@@ -62,7 +66,7 @@ def segment_attention(
     segments: Segments | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention inside each segment.
+    """Causal attention inside each segment, and of a segment to all of its parent.
 
     ``query`` (B, H, T, D), ``key`` and ``value`` (B, H_kv, T, D) with H a multiple of H_kv; returns
     ``(output (B, T, H, D), None)``. With ``segments`` B must be 1 and ``attention_mask`` is ignored.
@@ -135,7 +139,7 @@ def _unpacked(
         return output, None
     mask = attention_mask
     if mask is None and query.shape[2] > 1:
-        mask = _causal_mask(query.shape[2], None, query.device)
+        mask = _causal_mask(query.shape[2], query.shape[2], None, query.device)
     return _softcapped(query, key, value, mask, scaling, dropout, softcap).transpose(1, 2), None
 
 
@@ -152,25 +156,31 @@ def _loop(
     grouped = query.shape[1] != key.shape[1]
     outputs = []
     # One split, not a slice per segment: the gradient of a slice is a row of zeros as long as the batch.
-    pieces = zip(*(x.split(segments.lengths, dim=2) for x in (query, key, value)), strict=True)
-    for length, (q, k, v) in zip(segments.lengths, pieces, strict=True):
-        windowed = sliding_window is not None and length > sliding_window
+    queries, keys, values = (x.split(segments.lengths, dim=2) for x in (query, key, value))
+    for i, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
+        parent = segments.parents[i] if segments.parents else -1
+        if parent >= 0:
+            k, v = torch.cat([keys[parent], k], dim=2), torch.cat([values[parent], v], dim=2)
+        length, seen = q.shape[2], k.shape[2]
+        windowed = sliding_window is not None and seen > sliding_window
         if softcap is not None:
-            mask = _causal_mask(length, sliding_window, query.device)
+            mask = _causal_mask(length, seen, sliding_window, query.device)
             outputs.append(_softcapped(q, k, v, mask, scaling, dropout, softcap))
         elif query.device.type == "cpu" and dropout == 0.0:
             window = sliding_window if windowed else None
             output = blocked_causal_attention(q[0], k[0], v[0], scaling=scaling, sliding_window=window)
             outputs.append(output.unsqueeze(0))
         else:
+            # The fused kernel's own causal mask is aligned with the first key, not with the last.
+            masked = windowed or length != seen
             outputs.append(
                 functional.scaled_dot_product_attention(
                     q,
                     k,
                     v,
-                    attn_mask=_causal_mask(length, sliding_window, query.device) if windowed else None,
+                    attn_mask=_causal_mask(length, seen, sliding_window, query.device) if masked else None,
                     dropout_p=dropout,
-                    is_causal=not windowed,
+                    is_causal=not masked,
                     scale=scaling,
                     enable_gqa=grouped,
                 )
@@ -178,10 +188,14 @@ def _loop(
     return torch.cat(outputs, dim=2).transpose(1, 2)
 
 
-def _causal_mask(length: int, sliding_window: int | None, device: torch.device) -> torch.Tensor:
-    """(length, length) bool, True where the query (row) may see the key (column)."""
-    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    return mask if sliding_window is None else mask.triu(1 - sliding_window)
+def _causal_mask(length: int, seen: int, sliding_window: int | None, device: torch.device) -> torch.Tensor:
+    """(length, seen) bool, True where the query (row) may see the key (column).
+
+    The queries are the last ``length`` of the ``seen`` positions.
+    """
+    before = seen - length
+    mask = torch.ones(length, seen, dtype=torch.bool, device=device).tril(before)
+    return mask if sliding_window is None else mask.triu(before + 1 - sliding_window)
 
 
 def _softcapped(
@@ -226,9 +240,9 @@ def _varlen_agrees(
     on PyTorch's release.
     """
     generator = torch.Generator().manual_seed(0)
-    lengths = (5, 11)
-    cu_seqlens = torch.tensor([0, 5, 16], dtype=torch.int32, device=device)
-    segments = Segments((0, 5), lengths, cu_seqlens)
+    # A prefix with two branches, and a sequence of its own.
+    lengths = (5, 11, 4, 7)
+    segments = make_segments(lengths, (-1, 0, 0, -1), device)
     window = 3 if windowed else None
     results = []
     try:
@@ -276,13 +290,18 @@ def _varlen(
     assert kernel is not None
     # The kernel's window counts the keys to the left of the query, without the query's own position.
     left = -1 if sliding_window is None else sliding_window - 1
-    longest = segments.max_length
+    key_ends = segments.cu_seqlens
+    if segments.key_index is not None:
+        # Every branch gets a copy of its parent's keys; the kernel aligns queries with the last of the keys.
+        key, value = (x.index_select(2, segments.key_index) for x in (key, value))
+        assert segments.cu_seqlens_k is not None
+        key_ends = segments.cu_seqlens_k
     output = kernel(
         *(x[0].transpose(0, 1) for x in (query, key, value)),
         segments.cu_seqlens,
-        segments.cu_seqlens,
-        longest,
-        longest,
+        key_ends,
+        segments.max_length,
+        max(segments.key_lengths),
         scale=scaling,
         window_size=(left, 0),
         enable_gqa=query.shape[1] != key.shape[1],

@@ -26,10 +26,11 @@ def blocked_causal_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
 ) -> torch.Tensor:
-    """``query`` (H, L, D), ``key`` and ``value`` (G, L, D) with H a multiple of G; returns (H, L, D).
+    """``query`` (H, L, D), ``key`` and ``value`` (G, M, D) with H a multiple of G; returns (H, L, D).
 
-    Query head h attends with key head h // (H / G). Scores and weights are computed in float32 from products
-    in the inputs' type. ``sliding_window`` counts the query's own position.
+    M >= L: the queries are the last L of the M positions, so the first M - L keys are a prefix that all of
+    them see. Query head h attends with key head h // (H / G). Scores and weights are computed in float32
+    from products in the inputs' type. ``sliding_window`` counts the query's own position.
     """
     if torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
@@ -49,11 +50,14 @@ class _BlockedCausal(torch.autograd.Function):
         scale: float,
         window: int | None,
     ) -> torch.Tensor:
-        groups, length, _ = key.shape
+        groups, keys, _ = key.shape
+        length = query.shape[1]
         output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         normalisers = torch.empty(query.shape[:2], dtype=torch.float32, device=query.device)
-        for rows, columns in _blocks(length, window):
-            scores = _scores(_group(query, rows, groups), key[:, columns], scale, rows, columns, window)
+        for rows, columns, first in _blocks(length, keys - length, window):
+            scores = _scores(
+                _group(query, rows, groups), key[:, columns], scale, rows, columns, first, window
+            )
             largest = scores.amax(dim=-1, keepdim=True)
             weights = scores.sub_(largest).exp_()
             total = weights.sum(dim=-1, keepdim=True)
@@ -68,16 +72,17 @@ class _BlockedCausal(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, output, normalisers = ctx.saved_tensors
-        groups, length, _ = key.shape
+        groups, keys, _ = key.shape
+        length = query.shape[1]
         dtype = query.dtype
         # sum_j P_ij dP_ij for every query i, which the gradient of the softmax subtracts.
         delta = (grad.float() * output.float()).sum(dim=-1, keepdim=True)
         grad_query = torch.empty(query.shape, dtype=dtype, device=query.device)
         grad_key = torch.zeros(key.shape, dtype=torch.float32, device=query.device)
         grad_value = torch.zeros_like(grad_key)
-        for rows, columns in _blocks(length, ctx.window):
+        for rows, columns, first in _blocks(length, keys - length, ctx.window):
             queries, grads = _group(query, rows, groups), _group(grad, rows, groups).to(dtype)
-            weights = _scores(queries, key[:, columns], ctx.scale, rows, columns, ctx.window)
+            weights = _scores(queries, key[:, columns], ctx.scale, rows, columns, first, ctx.window)
             weights.sub_(_group(normalisers.unsqueeze(-1), rows, groups)).exp_()
             grad_value[:, columns] += torch.bmm(weights.to(dtype).transpose(1, 2), grads)
             grad_scores = torch.bmm(grads, value[:, columns].transpose(1, 2)).float()
@@ -88,12 +93,13 @@ class _BlockedCausal(torch.autograd.Function):
         return grad_query, grad_key.to(dtype), grad_value.to(dtype), None, None
 
 
-def _blocks(length: int, window: int | None) -> Iterator[tuple[slice, slice]]:
-    """Slices of the queries, and of the keys that any query of the slice may see."""
+def _blocks(length: int, prefix: int, window: int | None) -> Iterator[tuple[slice, slice, int]]:
+    """Slices of queries and of the keys that any of them may see, and the first query's position."""
     for start in range(0, length, BLOCK):
         end = min(length, start + BLOCK)
-        first = 0 if window is None else max(0, start - window + 1)
-        yield slice(start, end), slice(first, end)
+        first = prefix + start
+        oldest = 0 if window is None else max(0, first - window + 1)
+        yield slice(start, end), slice(oldest, prefix + end), first
 
 
 def _group(tensor: torch.Tensor, rows: slice, groups: int) -> torch.Tensor:
@@ -107,17 +113,24 @@ def _ungroup(tensor: torch.Tensor, rows: slice) -> torch.Tensor:
 
 
 def _scores(
-    queries: torch.Tensor, keys: torch.Tensor, scale: float, rows: slice, columns: slice, window: int | None
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    scale: float,
+    rows: slice,
+    columns: slice,
+    first: int,
+    window: int | None,
 ) -> torch.Tensor:
-    """Scaled scores in float32, -inf where a query may not see a key."""
+    """Float32 scores, -inf where a query may not see a key; ``first``: the first query's position."""
     scores = torch.bmm(queries, keys.transpose(1, 2)).float().mul_(scale)
-    heads = scores.view(-1, rows.stop - rows.start, columns.stop - columns.start)
+    count = rows.stop - rows.start
+    heads = scores.view(-1, count, columns.stop - columns.start)
     # Keys before the block are all in the past; only the square on the diagonal is cut.
-    corner = heads[:, :, rows.start - columns.start :]
+    corner = heads[:, :, first - columns.start :]
     future = torch.ones(corner.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
     corner.masked_fill_(future, float("-inf"))
     if window is not None:
-        query_index = torch.arange(rows.start, rows.stop, device=scores.device)[:, None]
+        query_index = torch.arange(first, first + count, device=scores.device)[:, None]
         key_index = torch.arange(columns.start, columns.stop, device=scores.device)[None, :]
         heads.masked_fill_(query_index - key_index >= window, float("-inf"))
     return scores

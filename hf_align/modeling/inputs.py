@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_align.types import Batch
+from hf_align.types import Batch, ComparisonBatch
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:
     """Arguments for the ``forward`` of a model with segment attention and a target head."""
-    inputs: dict[str, Any] = {"input_ids": batch.input_ids, "shift_labels": batch.shift_labels}
+    return {**_trunk_inputs(batch), "shift_labels": batch.shift_labels}
+
+
+def scoring_inputs(batch: ComparisonBatch) -> dict[str, Any]:
+    """Arguments for the ``forward`` of a model with a reward head."""
+    return {**_trunk_inputs(batch.inputs), "last_tokens": batch.last_tokens}
+
+
+def _trunk_inputs(batch: Batch) -> dict[str, Any]:
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids}
     if batch.segments is None:
         # Padding is on the right, where the models' own positions are right; some (BLOOM, MPT) take none.
         inputs["attention_mask"] = batch.attention_mask

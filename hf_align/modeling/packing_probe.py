@@ -8,11 +8,13 @@ sequence must come out as it does alone under the model's own attention (to roun
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from hf_align.data.comparison_batches import collate_comparisons
 from hf_align.data.packing import pack_rows, to_device
 from hf_align.modeling.attention import (
     SEGMENT_ATTENTION,
@@ -21,11 +23,13 @@ from hf_align.modeling.attention import (
 )
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.quantization import independent_rows
-from hf_align.types import TokenizedRow
+from hf_align.types import ComparisonRow, TokenizedRow
 
 logger = logging.getLogger(__name__)
 
 FIRST_LENGTH, SECOND_LENGTH = 7, 5
+SHARED = 2
+"""Tokens of the second sequence that are a prefix of two branches in the probe of trees."""
 
 
 def enable_segment_attention(model: PreTrainedModel) -> bool:
@@ -55,6 +59,26 @@ def enable_segment_attention(model: PreTrainedModel) -> bool:
     return False
 
 
+def shares_prefixes(model: PreTrainedModel) -> bool:
+    """Whether branches of one prefix come out of the packed ``model`` as they do alone.
+
+    To be asked after :func:`enable_segment_attention` has returned True; the log says why where they do not.
+    """
+    attention = model.config._attn_implementation
+    tree = [_branched(model, shift) for shift in (0, 1)]
+    model.set_attn_implementation("eager")
+    alone = _second_alone(model)
+    model.set_attn_implementation(attention)
+    reason = ""
+    if not torch.equal(*tree):
+        reason = "branches of one prefix influence each other"
+    elif not _close(model, tree[0], alone[SHARED:]):
+        reason = f"a branch differs from the same sequence alone by {_distance(tree[0], alone[SHARED:]):.1e}"
+    if reason:
+        logger.warning("%s: prompts are not shared (%s)", type(model).__name__, reason)
+    return not reason
+
+
 def _why_not(model: PreTrainedModel, alone: torch.Tensor) -> str:
     """Why the model cannot be packed, or an empty string where it can."""
     try:
@@ -64,11 +88,18 @@ def _why_not(model: PreTrainedModel, alone: torch.Tensor) -> str:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     if not torch.equal(packed, other):
         return "sequences of one row influence each other"
-    exact = all(parameter.dtype == torch.float32 for parameter in model.parameters())
-    distance = torch.linalg.vector_norm(packed - alone) / torch.linalg.vector_norm(alone)
-    if not distance <= (1e-4 if exact else 5e-2):
-        return f"a packed sequence differs from the same sequence alone by {distance:.1e}"
+    if not _close(model, packed, alone):
+        return f"a packed sequence differs from the same sequence alone by {_distance(packed, alone):.1e}"
     return ""
+
+
+def _close(model: PreTrainedModel, states: torch.Tensor, expected: torch.Tensor) -> bool:
+    exact = all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    return _distance(states, expected) <= (1e-4 if exact else 5e-2)
+
+
+def _distance(states: torch.Tensor, expected: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(states - expected) / torch.linalg.vector_norm(expected))
 
 
 def _rows(model: PreTrainedModel, shift: int) -> list[TokenizedRow]:
@@ -78,10 +109,23 @@ def _rows(model: PreTrainedModel, shift: int) -> list[TokenizedRow]:
     return [TokenizedRow(ids.astype(np.int32), np.ones(len(ids), dtype=bool)) for ids in (first, second)]
 
 
+def _branched(model: PreTrainedModel, shift: int) -> torch.Tensor:
+    """The states of the second sequence's end as a branch, beside another branch that ``shift`` changes."""
+    other, second = _rows(model, shift)
+    prefix, end = second.input_ids[:SHARED], second.input_ids[SHARED:]
+    branches = tuple(TokenizedRow(ids, np.zeros(len(ids), dtype=bool)) for ids in (other.input_ids, end))
+    tree = collate_comparisons([ComparisonRow(prefix, branches, np.zeros(2))], packed=True)
+    return _states(model, model_inputs(to_device(tree.inputs, model.device)))[-len(end) :]
+
+
 def _run(model: PreTrainedModel, rows: list[TokenizedRow], *, packed: bool) -> torch.Tensor:
-    """Final states (T, d) in float32, in evaluation mode."""
+    """Final states (T, d) of the rows side by side, or of the only one as the model takes it by itself."""
     batch = to_device(pack_rows(rows), model.device)
-    inputs = model_inputs(batch) if packed else {"input_ids": batch.input_ids}
+    return _states(model, model_inputs(batch) if packed else {"input_ids": batch.input_ids})
+
+
+def _states(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor:
+    """Final states (T, d) in float32, in evaluation mode."""
     inputs.pop("shift_labels", None)
     training = model.training
     model.eval()

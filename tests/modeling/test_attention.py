@@ -7,7 +7,7 @@ import torch
 from helpers.tiny_models import random_rows, tiny_model
 from transformers import masking_utils
 
-from hf_align.data.packing import pack_rows
+from hf_align.data.packing import make_segments, pack_rows
 from hf_align.modeling import attention
 from hf_align.modeling.attention import segment_attention, segment_attention_loop
 from hf_align.modeling.inputs import model_inputs
@@ -103,13 +103,29 @@ def test_greedy_generation_is_unchanged_by_the_switch(family: str) -> None:
     assert torch.equal(model.generate(prompt, attention_mask=mask, **options), expected)
 
 
-def loop_as_kernel(q, k, v, cu_seqlens, *_, scale, window_size, enable_gqa):
-    """What PyTorch's variable-length kernel computes, by the loop: (T, H, D) in and out."""
-    lengths = tuple(cu_seqlens.diff().tolist())
-    starts = tuple(cu_seqlens[:-1].tolist())
-    window = None if window_size[0] < 0 else window_size[0] + 1
-    rows = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-    return attention._loop(*rows, Segments(starts, lengths, cu_seqlens), scale, 0.0, window, None)[0]
+def loop_as_kernel(q, k, v, cu_seqlens, cu_seqlens_k, longest, longest_k, *, scale, window_size, enable_gqa):
+    """What PyTorch's variable-length kernel computes, one segment at a time: (T, H, D) in and out.
+
+    The queries of a segment are aligned with the last of its keys.
+    """
+    queries, keys = cu_seqlens.diff(), cu_seqlens_k.diff()
+    assert (longest, longest_k) == (queries.max(), keys.max())
+    outputs = []
+    pieces = (x.split(n.tolist()) for x, n in ((q, queries), (k, keys), (v, keys)))
+    for some_q, some_k, some_v in zip(*pieces, strict=True):
+        rows = torch.arange(len(some_k) - len(some_q), len(some_k))[:, None]
+        distance = rows - torch.arange(len(some_k))[None, :]
+        allowed = distance >= 0
+        if window_size[0] >= 0:
+            allowed &= distance <= window_size[0]
+        output = torch.nn.functional.scaled_dot_product_attention(
+            *(x.transpose(0, 1)[None] for x in (some_q, some_k, some_v)),
+            attn_mask=allowed,
+            scale=scale,
+            enable_gqa=enable_gqa,
+        )
+        outputs.append(output[0].transpose(0, 1))
+    return torch.cat(outputs)
 
 
 def broken_kernel(*_, **__):
@@ -144,3 +160,18 @@ def test_the_variable_length_path_equals_the_textbook_formula(monkeypatch: pytes
     for window in (None, 4):
         output = attention._varlen(q, k, v, segments(), 0.7, window)
         torch.testing.assert_close(output, textbook(q, k, v, 0.7, window, None), rtol=1e-5, atol=1e-6)
+
+
+def test_the_variable_length_path_equals_the_loop_on_a_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_varlen_kernel", lambda: loop_as_kernel)
+    tree = make_segments((6, 4, 1, 9, 3), (-1, 0, 0, -1, 3))
+    torch.manual_seed(0)
+    q = torch.randn(1, 4, 23, 8)
+    k, v = torch.randn(2, 1, 2, 23, 8).unbind(0)
+    for window in (None, 5):
+        output = attention._varlen(q, k, v, tree, 0.7, window)
+        expected = attention._loop(q, k, v, tree, 0.7, 0.0, window, None)
+        torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
+        # The loop's path for other devices and for dropout takes masks instead of blocks.
+        masked = attention._loop(q, k, v, tree, 0.7, 1e-12, window, None)
+        torch.testing.assert_close(masked, expected, rtol=1e-5, atol=1e-6)

@@ -10,9 +10,9 @@ from hf_align.modeling.cpu_attention import blocked_causal_attention
 
 
 def textbook(q, k, v, scale: float, window: int | None) -> torch.Tensor:
-    repeat = q.shape[0] // k.shape[0]
+    repeat, prefix = q.shape[0] // k.shape[0], k.shape[1] - q.shape[1]
     k, v = k.repeat_interleave(repeat, 0), v.repeat_interleave(repeat, 0)
-    distance = torch.arange(q.shape[1])[:, None] - torch.arange(q.shape[1])[None, :]
+    distance = prefix + torch.arange(q.shape[1])[:, None] - torch.arange(k.shape[1])[None, :]
     allowed = (distance >= 0) if window is None else (distance >= 0) & (distance < window)
     scores = (q @ k.transpose(-1, -2) * scale).masked_fill(~allowed, float("-inf"))
     return scores.softmax(-1) @ v
@@ -22,13 +22,14 @@ def textbook(q, k, v, scale: float, window: int | None) -> torch.Tensor:
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("window", [None, 1, 3, 7, 50])
 @pytest.mark.parametrize("length", [1, 8, 21])
+@pytest.mark.parametrize("prefix", [0, 1, 13])
 def test_values_and_gradients(
-    block: int, heads: tuple[int, int], window, length: int, monkeypatch: pytest.MonkeyPatch
+    block: int, heads: tuple[int, int], window, length: int, prefix: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_attention, "BLOCK", block)
     torch.manual_seed(0)
     q = torch.randn(heads[0], length, 8, requires_grad=True)
-    k, v = (torch.randn(heads[1], length, 8, requires_grad=True) for _ in range(2))
+    k, v = (torch.randn(heads[1], prefix + length, 8, requires_grad=True) for _ in range(2))
     upstream = torch.randn(heads[0], length, 8)
     ours = blocked_causal_attention(q, k, v, scaling=0.6, sliding_window=window)
     expected = textbook(q, k, v, 0.6, window)
