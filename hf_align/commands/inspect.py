@@ -1,27 +1,38 @@
 """Show which tokens a recipe trains, in the terminal and as an HTML page; needs no model weights.
 
 Everything but the display is what training does: the same recipe, tokenizer, template, masking and data
-report. Nothing is trained and no model is loaded.
+report. Nothing is trained and no model is loaded. Of compared answers the shared prompt is shown once, then
+each answer with its score.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_align.config import SftConfig, load_config
+from hf_align.config import Recipe, load_config
 from hf_align.config.help import help_text
-from hf_align.errors import UserError
+from hf_align.config.loader import recipe_keys
+from hf_align.errors import UserError, did_you_mean
 
 DEFAULT_ROWS = 5
 OWN_HELP = f"""
 inspect:
   --rows N                        how many rows to show, spread evenly over the data [default {DEFAULT_ROWS}]
   --html FILE                     where the page goes [default OUTPUT_DIR-inspect.html]
-  --color                         colour the terminal text even where it goes to a file or a pipe"""
+  --color                         colour the terminal text even where it goes to a file or a pipe
+  --stage sft|dpo|reward          whose recipe it is [default: told from its keys, else sft]"""
+STAGES = {
+    "sft": ("hf_align.config.sft", "SftConfig"),
+    "dpo": ("hf_align.config.dpo", "DpoConfig"),
+    "reward": ("hf_align.config.reward", "RewardConfig"),
+}
+"""The stages that train on rows, and where the recipe class of each is."""
+_COMPARISONS = ("dpo", "reward")
 
 
 @dataclass(frozen=True)
@@ -31,25 +42,37 @@ class Display:
     rows: int = DEFAULT_ROWS
     html: str | None = None
     color: bool = False
+    stage: str | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print rows with their masks and write the page. Raises UserError for a wrong recipe or wrong data."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if "-h" in arguments or "--help" in arguments:
-        print(help_text(SftConfig, command="inspect", description=str(__doc__).partition("\n")[0]))
+    wants_help = "-h" in arguments or "--help" in arguments
+    display, rest = split_arguments([one for one in arguments if one not in ("-h", "--help")])
+    stage = display.stage or ("sft" if wants_help else stage_of(rest))
+    recipe = recipe_class(stage)
+    if wants_help:
+        print(help_text(recipe, command="inspect", description=str(__doc__).partition("\n")[0]))
         print(OWN_HELP)
         return 0
-    display, rest = split_arguments(arguments)
-    config = load_config(SftConfig, rest, command="inspect")
+    config: Any = load_config(recipe, rest, command="inspect")
 
+    from hf_align.data.formats import OtherStageError
     from hf_align.data.prepare import prepare_datasets
     from hf_align.modeling.loading import load_tokenizer
     from hf_align.reporting.mask_view import choose_rows, render_html, render_terminal
     from hf_align.reporting.run_record import write_atomic
 
     tokenizer = load_tokenizer(config.model)
-    prepared = prepare_datasets(config.data, tokenizer, seed=config.training.seed)
+    comparisons = stage in _COMPARISONS
+    try:
+        prepared = prepare_datasets(
+            config.data, tokenizer, seed=config.training.seed, comparisons=comparisons
+        )
+    except OtherStageError as error:
+        taken = "" if display.stage else f" (This recipe was taken for one of {stage}; see --stage.)"
+        raise UserError(f"{error}{taken}") from None
     rows = choose_rows(prepared.train, display.rows)
     color = display.color or sys.stdout.isatty()
     for position, row in enumerate(rows, start=1):
@@ -77,7 +100,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[Display, list[str]]:
     while waiting:
         argument = waiting.pop(0)
         name, equals, value = argument.partition("=")
-        if name not in ("--rows", "--html", "--color"):
+        if name not in ("--rows", "--html", "--color", "--stage"):
             rest.append(argument)
             # The value of another option is never one of ours, even where it looks like one.
             if argument.startswith("--") and not equals and waiting and not waiting[0].startswith("--"):
@@ -93,11 +116,26 @@ def split_arguments(arguments: Sequence[str]) -> tuple[Display, list[str]]:
             continue
         if not equals:
             if not waiting or waiting[0].startswith("--"):
-                expected = "a number of rows" if key == "rows" else "a file name"
-                raise UserError(f"{name}: a value is missing, expected {expected}.")
+                raise UserError(f"{name}: a value is missing, expected {_EXPECTED[key]}.")
             value = waiting.pop(0)
-        own[key] = _row_count(value) if key == "rows" else _page_name(value)
+        own[key] = _READERS[key](value)
     return Display(**own), rest
+
+
+def stage_of(arguments: Sequence[str]) -> str:
+    """The stage whose recipe this is: the only one that has all its keys, or the first of several.
+
+    Where no stage has all of them, the one that has most of them: its own message says what is wrong.
+    """
+    given = recipe_keys(arguments)
+    return max(STAGES, key=lambda stage: len(given & set(recipe_class(stage).keys())))
+
+
+def recipe_class(stage: str) -> type[Recipe]:
+    """The recipe class of a stage; its module is imported here."""
+    module, name = STAGES[stage]
+    found: type[Recipe] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _row_count(text: str) -> int:
@@ -111,6 +149,16 @@ def _page_name(text: str) -> str:
         found = f"the folder {text!r}" if text else "an empty value"
         raise UserError(f"--html: found {found}, expected the name of a file to write.")
     return text
+
+
+def _stage_name(text: str) -> str:
+    if text not in STAGES:
+        raise UserError(f"--stage: found {text!r}, expected {', '.join(STAGES)}.{did_you_mean(text, STAGES)}")
+    return text
+
+
+_EXPECTED = {"rows": "a number of rows", "html": "a file name", "stage": " or ".join(STAGES)}
+_READERS = {"rows": _row_count, "html": _page_name, "stage": _stage_name}
 
 
 def _heading(text: str, color: bool) -> str:

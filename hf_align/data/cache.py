@@ -3,7 +3,7 @@
 An entry is a folder of files with a manifest that holds size and checksum of each. It is written beside its
 place and renamed into it, so it is there whole or not at all; it is checked when it is opened, and a damaged
 one is made again. A lock lets one process make an entry while others that want the same one wait: the ranks
-of a run, or two runs. What is in an entry is the business of ``stored``.
+of a run, or two runs. What is in an entry is the business of those who make it: ``stored`` for prepared rows.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ def default_folder() -> Path:
     return Path(home).expanduser() / "hf_align" / "datasets"
 
 
-def writable_folder(named: str | None) -> Path | None:
+def writable_folder(named: str | None, *, what: str = "prepared rows") -> Path | None:
     """The folder of the cache, made where it is missing; None where the default one cannot be written to.
+
+    ``what``: what is to be kept there.
 
     Errors: ``UserError`` where that is so of a folder that the recipe names.
     """
@@ -51,7 +53,9 @@ def writable_folder(named: str | None) -> Path | None:
         return folder
     if named:
         raise UserError(f"dataset_cache_dir: {folder} cannot be used: {problem}. Name another folder.")
-    logger.warning("Prepared rows are not kept for the next run: %s cannot be used: %s", folder, problem)
+    logger.warning(
+        "%s are not kept for the next run: %s cannot be used: %s", what.capitalize(), folder, problem
+    )
     return None
 
 
@@ -62,12 +66,13 @@ def open_or_make(
     make: Callable[[Path], Facts],
     still_valid: Callable[[], bool],
     read: Callable[[Path, Facts], T],
+    what: str = "prepared rows",
 ) -> T:
     """What ``read(entry, facts)`` returns for the entry ``key`` of ``folder``, made where it is missing.
 
     ``make`` writes files into an empty folder and returns facts for the manifest (JSON-able). Where
     ``still_valid()`` is false afterwards, the files are read once and not kept. ``read`` has to leave open or
-    copy what it needs: the files may go as soon as it returns.
+    copy what it needs: the files may go as soon as it returns. ``what``: what the entry holds.
 
     Errors: ``UserError`` where the entry cannot be written; whatever ``make`` raises.
     """
@@ -93,12 +98,17 @@ def open_or_make(
             part.rename(entry)
         except OSError as error:
             raise UserError(
-                f"dataset_cache_dir: prepared rows cannot be written to {folder}: {error.strerror or error}. "
+                f"dataset_cache_dir: {what} cannot be written to {folder}: {error.strerror or error}. "
                 "Make room there, or name another folder."
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return read(entry, facts)
+
+
+def holds(folder: Path, key: str) -> bool:
+    """Whether the entry ``key`` of ``folder`` is there and undamaged."""
+    return _checked(folder / key, report_damage=False) is not None
 
 
 def _finish(part: Path, facts: Facts) -> None:

@@ -79,6 +79,7 @@ def source_key(
     files: Files,
     *,
     keep_examples: bool,
+    comparisons: bool = False,
 ) -> str | None:
     """The key of a source's prepared rows, or None where nobody can tell whether they would be the same.
 
@@ -93,6 +94,7 @@ def source_key(
         "source": {name: getattr(dataset, name) for name in _SOURCE_OPTIONS},
         "data": {name: getattr(data, name) for name in _DATA_OPTIONS},
         "keep_examples": keep_examples,
+        "comparisons": comparisons,
         "tokenizer": [tokenizer_state(tokenizer), classes],
         "code": _code(),
     }

@@ -1,29 +1,32 @@
 """Tokenised rows in flat arrays, in memory or mapped from files: a million rows without a million objects.
 
-Rows are written chunk by chunk and read back one at a time. Which rows are used, and in which order, is an
-array of row numbers (``RowSelection``). Keeping the files for another run is the business of ``cache``.
+Rows are written chunk by chunk and read back one at a time. Which rows are used, and in which order, is the
+business of ``row_selection``, keeping the files for another run that of ``cache``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar, overload
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.types import Example, Message, TokenizedRow
+from hf_align.data.lengths import Row
+from hf_align.types import Comparison, ComparisonRow, Example, Message, TokenizedRow
 
-T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
 
 ARRAYS: dict[str, str] = {
     "tokens": "<i4",
     "token_ends": "<i8",
+    "layouts": "<i4",
+    "scores": "<f8",
+    "layout_ends": "<i8",
     "places": "|u1",
     "place_ends": "<i8",
     "examples": "|u1",
@@ -33,10 +36,15 @@ ARRAYS: dict[str, str] = {
 """The arrays of N rows and their element types. ``tokens``: all rows one after the other; a target is stored
 as its bitwise complement (below zero), so that ids and targets are one array. ``places`` and ``examples``:
 UTF-8 text, one piece a row; examples are empty where they were not kept. ``*_ends`` (N,): where the piece of
-each row ends. ``digests`` (N, 4): two words over the ids, two over ids and targets."""
+each row ends.
 
-_DIGEST_BYTES = 16
-_ROWS_OF_A_BLOCK = 1 << 16
+``layouts``: for a row that compares K answers the tokens of the prefix, then of each branch, in which order
+they stand in ``tokens``; nothing for a row of one sequence. ``scores`` goes with it, piece by piece: the
+margin (NaN where there is none), then the K scores.
+
+``digests`` (N, 4): two words over ids and layout, two over ids, targets, layout, margin and scores."""
+
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -49,18 +57,23 @@ class Piece:
         return len(self.arrays["token_ends"])
 
 
-def flatten(rows: Sequence[tuple[TokenizedRow, Example]], prefix: str, *, keep_examples: bool) -> Piece:
+def flatten(rows: Sequence[tuple[Row, Example | Comparison]], prefix: str, *, keep_examples: bool) -> Piece:
     """Rows with their examples in flat form. ``prefix``: what every place begins with; it is not stored."""
-    stored = [np.where(row.target_mask, ~row.input_ids, row.input_ids) for row, _ in rows]
+    ids, masks, layouts, scores = zip(*(_parts(row) for row, _ in rows), strict=True) if rows else ((),) * 4
+    stored = [np.where(mask, ~tokens, tokens) for tokens, mask in zip(ids, masks, strict=True)]
     places = [_encode(row.source.removeprefix(prefix)) for row, _ in rows]
     examples = [_encode(_example_text(example)) if keep_examples else b"" for _, example in rows]
     digests = b"".join(
-        _digest(row.input_ids) + _digest(tokens) for (row, _), tokens in zip(rows, stored, strict=True)
+        _digest(tokens, layout) + _digest(targets, layout, score)
+        for tokens, targets, layout, score in zip(ids, stored, layouts, scores, strict=True)
     )
     return Piece(
         {
-            "tokens": np.concatenate(stored) if stored else np.zeros(0, np.int32),
+            "tokens": _joined(stored, np.int32),
             "token_ends": _ends(stored),
+            "layouts": _joined(layouts, np.int32),
+            "scores": _joined(scores, np.float64),
+            "layout_ends": _ends(layouts),
             "places": np.frombuffer(b"".join(places), np.uint8),
             "place_ends": _ends(places),
             "examples": np.frombuffer(b"".join(examples), np.uint8),
@@ -70,7 +83,21 @@ def flatten(rows: Sequence[tuple[TokenizedRow, Example]], prefix: str, *, keep_e
     )
 
 
-class FlatRows(Sequence[TokenizedRow]):
+def _parts(row: Row) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """(ids, target mask, layout, margin and scores) of a row, as ``ARRAYS`` describes them."""
+    if isinstance(row, TokenizedRow):
+        return row.input_ids, row.target_mask, np.zeros(0, np.int32), np.zeros(0, np.float64)
+    layout = [len(row.prefix), *map(len, row.branches)]
+    margin = np.nan if row.margin is None else row.margin
+    return (
+        np.concatenate([row.prefix, *(branch.input_ids for branch in row.branches)]),
+        np.concatenate([np.zeros(len(row.prefix), bool), *(branch.target_mask for branch in row.branches)]),
+        np.array(layout, np.int32),
+        np.array([margin, *row.scores], np.float64),
+    )
+
+
+class FlatRows(Sequence[Row]):
     """The kept rows of one source, in its order, read from arrays as ``ARRAYS`` describes them.
 
     Each access builds the row anew; its arrays are the caller's own.
@@ -84,122 +111,61 @@ class FlatRows(Sequence[TokenizedRow]):
         return len(self._arrays["token_ends"])
 
     @overload
-    def __getitem__(self, index: int) -> TokenizedRow: ...
+    def __getitem__(self, index: int) -> Row: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[TokenizedRow]: ...
-    def __getitem__(self, index: int | slice) -> TokenizedRow | Sequence[TokenizedRow]:
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         index = range(len(self))[index]
-        tokens = self._piece("token", index)
+        tokens = self._piece("tokens", "token_ends", index)
         mask = tokens < 0
-        return TokenizedRow(np.where(mask, ~tokens, tokens), mask, self.place(index))
+        ids, place = np.where(mask, ~tokens, tokens), self.place(index)
+        layout = self._piece("layouts", "layout_ends", index)
+        if not len(layout):
+            return TokenizedRow(ids, mask, place)
+        margin, *scores = self._piece("scores", "layout_ends", index).tolist()
+        cuts = np.cumsum(layout[:-1])
+        prefix, *branches = np.split(ids, cuts)
+        masks = np.split(mask, cuts)[1:]
+        return ComparisonRow(
+            prefix,
+            tuple(TokenizedRow(*branch, place) for branch in zip(branches, masks, strict=True)),
+            np.array(scores, np.float64),
+            None if np.isnan(margin) else margin,
+            place,
+        )
 
     def place(self, index: int) -> str:
         """Where row ``index`` stands in its source."""
-        return self._prefix + _decode(self._piece("place", index))
+        return self._prefix + _decode(self._piece("places", "place_ends", index))
 
-    def example(self, index: int) -> Example:
-        """The example behind row ``index``. Raises LookupError where examples were not kept."""
-        text = _decode(self._piece("example", index))
+    def example(self, index: int) -> Example | Comparison:
+        """The example or the comparison behind row ``index``. Raises LookupError where they were not kept."""
+        text = _decode(self._piece("examples", "example_ends", index))
         if not text:
             raise LookupError("the examples of these rows were not kept")
         kind, value = json.loads(text)
         if kind == "messages":
-            messages = tuple(Message(role, content) for role, content in value)
-            return Example(self.place(index), messages=messages)
+            return Example(self.place(index), messages=_messages(value))
+        if kind == "comparison":
+            prompt, answers, scores, margin = value
+            if not isinstance(prompt, str):
+                prompt = _messages(prompt)
+            return Comparison(self.place(index), prompt, tuple(answers), tuple(scores), margin)
         if kind == "text":
             return Example(self.place(index), text=value)
         return Example(self.place(index), prompt=value[0], completion=value[1])
 
     @property
     def digests(self) -> npt.NDArray[np.uint64]:
-        """(N, 4): 128 bits over the ids of each row, then 128 bits over its ids and targets."""
+        """(N, 4): 128 bits over the ids of each row, then 128 bits over all that it teaches."""
         return self._arrays["digests"].reshape(-1, 4)
 
-    def _piece(self, name: str, index: int) -> npt.NDArray[Any]:
-        ends = self._arrays[f"{name}_ends"]
-        piece: npt.NDArray[Any] = self._arrays[f"{name}s"][int(ends[index - 1]) if index else 0 : ends[index]]
+    def _piece(self, name: str, ends_name: str, index: int) -> npt.NDArray[Any]:
+        ends = self._arrays[ends_name]
+        piece: npt.NDArray[Any] = self._arrays[name][int(ends[index - 1]) if index else 0 : ends[index]]
         return piece
-
-
-class RowSelection(Sequence[TokenizedRow]):
-    """Rows of several sources in a given order, possibly some of them repeatedly.
-
-    ``indices`` (M,) number the rows of all ``sources`` one source after the other.
-    """
-
-    def __init__(self, sources: Sequence[FlatRows], indices: npt.NDArray[np.int64]) -> None:
-        self.sources = tuple(sources)
-        self.indices = indices
-        self._ends = np.cumsum([len(source) for source in sources], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> TokenizedRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> RowSelection: ...
-    def __getitem__(self, index: int | slice) -> TokenizedRow | RowSelection:
-        if isinstance(index, slice):
-            return RowSelection(self.sources, self.indices[index])
-        source, row = self._locate(index)
-        return source[row]
-
-    @property
-    def examples(self) -> Sequence[Example]:
-        """The examples behind the rows, in the same order; each is read when it is asked for."""
-        return _Lazy(len(self), self._example)
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when a row, its targets or its place in the order does."""
-        digest = blake2b(digest_size=_DIGEST_BYTES)
-        for block in self.digest_blocks():
-            digest.update(block[:, 2:].tobytes())
-        return digest.hexdigest()
-
-    def digest_blocks(self) -> Iterator[npt.NDArray[np.uint64]]:
-        """The digests of all rows in order (see ``FlatRows.digests``), some at a time."""
-        for start in range(0, len(self), _ROWS_OF_A_BLOCK):
-            indices = self.indices[start : start + _ROWS_OF_A_BLOCK]
-            sources = np.searchsorted(self._ends, indices, side="right")
-            block = np.empty((len(indices), 4), np.uint64)
-            for number in np.unique(sources).tolist():
-                chosen = sources == number
-                first = int(self._ends[number - 1]) if number else 0
-                block[chosen] = self.sources[number].digests[indices[chosen] - first]
-            yield block
-
-    def _example(self, index: int) -> Example:
-        source, row = self._locate(index)
-        return source.example(row)
-
-    def _locate(self, index: int) -> tuple[FlatRows, int]:
-        found = int(self.indices[index])
-        number = int(np.searchsorted(self._ends, found, side="right"))
-        return self.sources[number], found - (int(self._ends[number - 1]) if number else 0)
-
-
-class _Lazy(Sequence[T], Generic[T]):
-    """A sequence whose items are made when they are asked for."""
-
-    def __init__(self, length: int, item: Callable[[int], T]) -> None:
-        self._numbers = range(length)
-        self._item = item
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return [self._item(number) for number in self._numbers[index]]
-        return self._item(self._numbers[index])
 
 
 def in_memory(pieces: Iterable[Piece], prefix: str) -> FlatRows:
@@ -251,14 +217,39 @@ def _ends(parts: Sequence[Any]) -> npt.NDArray[np.int64]:
     return np.cumsum([len(part) for part in parts], dtype=np.int64)
 
 
-def _digest(array: npt.NDArray[np.int32]) -> bytes:
-    return blake2b(array.astype("<i4", copy=False).tobytes(), digest_size=_DIGEST_BYTES).digest()
+def _joined(parts: Sequence[npt.NDArray[Any]], kind: type[np.generic]) -> npt.NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0, kind)
 
 
-def _example_text(example: Example) -> str:
+def _digest(
+    tokens: npt.NDArray[np.int32],
+    layout: npt.NDArray[np.int32],
+    scores: npt.NDArray[np.float64] | None = None,
+) -> bytes:
+    digest = blake2b(tokens.astype("<i4", copy=False).tobytes(), digest_size=DIGEST_BYTES)
+    if len(layout):
+        # Its length goes with it: the bytes of one part must not pass for those of another.
+        digest.update(f" {len(layout)} ".encode() + layout.astype("<i4", copy=False).tobytes())
+        if scores is not None:
+            digest.update(scores.astype("<f8", copy=False).tobytes())
+    return digest.digest()
+
+
+def _messages(turns: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
+    return tuple(Message(role, content) for role, content in turns)
+
+
+def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in messages]
+
+
+def _example_text(example: Example | Comparison) -> str:
     value: Any
-    if example.messages is not None:
-        kind, value = "messages", [(message.role, message.content) for message in example.messages]
+    if isinstance(example, Comparison):
+        prompt = example.prompt if isinstance(example.prompt, str) else _turns(example.prompt)
+        kind, value = "comparison", (prompt, example.answers, example.scores, example.margin)
+    elif example.messages is not None:
+        kind, value = "messages", _turns(example.messages)
     elif example.text is not None:
         kind, value = "text", example.text
     else:

@@ -1,33 +1,57 @@
 """The row formats: which columns each has, how one is detected, and how its columns are resolved.
 
-Detection looks at the columns of the first readable rows. ``columns`` of a recipe maps a canonical name to
-the name that the file uses. How the values of a row become an ``Example`` is in ``conversion``.
+There are two tables: rows with an answer to learn from, and rows that compare answers. Detection looks at the
+columns of the first readable rows. ``columns`` of a recipe maps a canonical name to the name that the file
+uses. How the values of a row become an ``Example`` or a ``Comparison`` is in ``conversion`` and
+``comparison_conversion``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from hf_align.data import conversion
+from hf_align.data import comparison_conversion, conversion
 from hf_align.data.raw import MalformedRow, RawRow, printable
 from hf_align.errors import UserError, did_you_mean
-from hf_align.types import Example
+from hf_align.types import Comparison, Example
+
+Samples = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RowFormat:
-    """Canonical columns of a format, and the function that turns their values into an ``Example``."""
+    """Canonical columns of a format, and the function that turns their values into what a stage learns from.
+
+    ``also``: another name under which a canonical column is read where the row has none of its own.
+    ``marked``: a column, and the pattern that one of its texts has to hold for the format to be detected.
+    ``without``: columns that speak against the format when it is detected.
+    """
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    convert: Callable[[str, dict[str, Any]], Example]
+    convert: Callable[[str, dict[str, Any]], Example | Comparison]
+    also: dict[str, str] = field(default_factory=dict)
+    marked: tuple[str, re.Pattern[str]] | None = None
+    without: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         return self.required + self.optional
+
+    def names(self, columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+        """For each canonical column the names to read it by, in order; ``columns`` is the recipe's."""
+        own = {name: (name, self.also[name]) if name in self.also else (name,) for name in self.columns}
+        return own | {name: (column,) for name, column in columns.items() if name in own}
+
+
+Table = Mapping[str, RowFormat]
+
+
+class OtherStageError(UserError):
+    """Rows are in a format that this stage does not take and another one does."""
 
 
 # In the order in which detection tries them: rows often carry a flat copy of what the richer column holds.
@@ -36,22 +60,72 @@ FORMATS: dict[str, RowFormat] = {
     "sharegpt": RowFormat(("conversations",), ("system",), conversion.from_sharegpt),
     "alpaca": RowFormat(("instruction", "output"), ("input", "system", "history"), conversion.from_alpaca),
     "prompt_completion": RowFormat(("prompt", "completion"), (), conversion.from_prompt_completion),
-    "baize": RowFormat(("input",), (), conversion.from_baize),
+    "baize": RowFormat(
+        ("input",), (), conversion.from_baize, marked=("input", re.compile(r"\[\|(Human|AI)\|\]"))
+    ),
     "text": RowFormat(("text",), (), conversion.from_text),
 }
-_BAIZE_MARKER = re.compile(r"\[\|(Human|AI)\|\]")
+"""Rows with an answer, or a text, to learn from."""
+
+_SELECTED = {"chosen": "selected"}
+COMPARISON_FORMATS: dict[str, RowFormat] = {
+    "sharegpt_preference": RowFormat(
+        ("conversations", "chosen", "rejected"),
+        ("system", "margin"),
+        comparison_conversion.from_sharegpt_preference,
+        also=_SELECTED,
+    ),
+    "alpaca_preference": RowFormat(
+        ("instruction", "chosen", "rejected"),
+        ("input", "system", "history", "margin"),
+        comparison_conversion.from_alpaca_preference,
+        also=_SELECTED,
+    ),
+    "hh": RowFormat(
+        ("chosen", "rejected"),
+        ("system", "margin"),
+        comparison_conversion.from_hh,
+        also=_SELECTED,
+        marked=("chosen", comparison_conversion.HH_MARKER),
+        without=("prompt",),
+    ),
+    "preference": RowFormat(
+        ("chosen", "rejected"),
+        ("prompt", "system", "margin"),
+        comparison_conversion.from_preference,
+        also=_SELECTED,
+    ),
+    "ultrafeedback": RowFormat(
+        ("prompt", "completions"),
+        ("system", "margin"),
+        comparison_conversion.from_ultrafeedback,
+        also={"prompt": "instruction"},
+    ),
+    "ranking": RowFormat(
+        ("prompt", "answers"), ("scores", "system", "margin"), comparison_conversion.from_ranking
+    ),
+}
+"""Rows that compare answers to the same prompt."""
+
+_STAGES = ((FORMATS, "sft"), (COMPARISON_FORMATS, "dpo and reward"))
 
 
 def resolve_format(
-    name: str, columns: dict[str, str], first_rows: Sequence[RawRow], *, where: str
-) -> tuple[str, Callable[[RawRow], Example]]:
+    name: str,
+    columns: dict[str, str],
+    first_rows: Sequence[RawRow],
+    *,
+    where: str,
+    formats: Table = FORMATS,
+) -> tuple[str, Callable[[RawRow], Any]]:
     """(format name, converter) for a source whose first rows are given.
 
-    ``name`` is a key of ``FORMATS`` or ``auto``; ``where`` names the source in errors. The converter raises
+    ``name`` is a key of ``formats`` or ``auto``; ``where`` names the source in errors. The converter raises
     ``MalformedRow`` for a row that it cannot use.
 
     Errors: ``UserError`` where none of the rows is readable, where no format fits, where ``columns`` has a
-    key that the format lacks, or where a needed or mapped column is in none of the rows.
+    key that the format lacks, or where a needed or mapped column is in none of the rows; ``OtherStageError``
+    where the rows are those of the other table.
     """
     samples = [row.values for row in first_rows if row.values is not None]
     if not samples:
@@ -59,54 +133,96 @@ def resolve_format(
         raise UserError(f"{where}: none of the first {len(first_rows)} rows is readable. {shown}")
     found = list(dict.fromkeys(printable(str(key)) for values in samples for key in values))
     if name == "auto":
-        name = _detect(samples, columns, found, where)
-    _check_columns(name, columns, found, where)
-    return name, converter(name, columns)
+        name = _detect(samples, columns, found, where, formats)
+    elif name not in formats:
+        raise OtherStageError(f"{where}: {_other_stage(f'the format {name}', formats)}")
+    _check_columns(formats[name], name, columns, found, where)
+    return name, converter(name, columns, formats)
 
 
-def converter(name: str, columns: dict[str, str]) -> Callable[[RawRow], Example]:
-    """The function that turns the rows of a format into examples; made of values that a process can send."""
-    row_format = FORMATS[name]
-    source_column = {canonical: columns.get(canonical, canonical) for canonical in row_format.columns}
+def converter(name: str, columns: dict[str, str], formats: Table = FORMATS) -> Callable[[RawRow], Any]:
+    """The function that turns the rows of a format into examples or comparisons.
 
-    def convert(row: RawRow) -> Example:
+    It is made of values that can be sent to another process.
+    """
+    row_format = formats[name]
+    names = row_format.names(columns)
+
+    def convert(row: RawRow) -> Example | Comparison:
         if row.values is None:
             raise MalformedRow(row.problem)
-        for canonical in row_format.required:
-            if source_column[canonical] not in row.values:
-                raise MalformedRow(f"has no '{source_column[canonical]}'")
-        return row_format.convert(
-            row.place, {canonical: row.values.get(column) for canonical, column in source_column.items()}
-        )
+        values = {}
+        for canonical, keys in names.items():
+            key = next((key for key in keys if key in row.values), None)
+            if key is None and canonical in row_format.required:
+                raise MalformedRow(f"has no '{keys[0]}'")
+            values[canonical] = None if key is None else row.values[key]
+        return row_format.convert(row.place, values)
 
     return convert
 
 
-def _detect(samples: list[dict[str, Any]], columns: dict[str, str], found: list[str], where: str) -> str:
+def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: str, formats: Table) -> str:
     for canonical in columns:
-        _known_column(
-            canonical, [column for row_format in FORMATS.values() for column in row_format.columns], where
-        )
-    for name, row_format in FORMATS.items():
-        if not set(columns) <= set(row_format.columns):
-            continue
-        if not all(columns.get(canonical, canonical) in found for canonical in row_format.required):
-            continue
-        if name == "baize" and not _has_baize_markers(samples, columns.get("input", "input")):
-            continue
-        return name
-    needs = "; ".join(f"{name}: {', '.join(row_format.required)}" for name, row_format in FORMATS.items())
+        known = [
+            column for table, _ in _STAGES for row_format in table.values() for column in row_format.columns
+        ]
+        _known_column(canonical, known, where)
+    own = _fitting(samples, columns, found, formats)
+    other = _fitting(samples, columns, found, _other(formats))
+    # Rows that compare answers often hold what would do for an example as well, never the other way round.
+    compares = formats is FORMATS and other is not None and "rejected" in COMPARISON_FORMATS[other].required
+    if other is not None and (own is None or (compares and not columns)):
+        # What stands beside compared answers may be learned from where the recipe says so; not their prompt.
+        beside = own is not None and not set(formats[own].required) <= set(_other(formats)[other].columns)
+        advice = f" To train on what the format {own} reads of them, set `format: {own}`." if beside else ""
+        takers = _other_stage("It", formats)
+        raise OtherStageError(f"{where}: the rows are in the format {other}. {takers}{advice}")
+    if own is not None:
+        return own
+    needs = "; ".join(f"{name}: {', '.join(row_format.required)}" for name, row_format in formats.items())
     mapped = f" with `columns: {columns}`" if columns else ""
+    example = "{prompt: question, completion: answer}"
+    if formats is not FORMATS:
+        example = "{prompt: question, chosen: better, rejected: worse}"
     raise UserError(
         f"{where}: the columns{mapped} fit no known format. Found: {', '.join(found) or 'none'}. "
         f"The formats and the columns they need: {needs}. "
-        "Name the columns of this source, for example `columns: {prompt: question, completion: answer}`."
+        f"Name the columns of this source, for example `columns: {example}`."
     )
 
 
-def _has_baize_markers(samples: list[dict[str, Any]], column: str) -> bool:
-    texts = (values.get(column) for values in samples)
-    return any(isinstance(text, str) and _BAIZE_MARKER.search(text) for text in texts)
+def _fitting(samples: Samples, columns: dict[str, str], found: Sequence[str], formats: Table) -> str | None:
+    """The first format whose columns are all there, or None."""
+    for name, row_format in formats.items():
+        if not set(columns) <= set(row_format.columns) or any(key in found for key in row_format.without):
+            continue
+        names = row_format.names(columns)
+        if not all(any(key in found for key in names[canonical]) for canonical in row_format.required):
+            continue
+        if row_format.marked is not None:
+            column, pattern = row_format.marked
+            if not any(_holds(values, names[column], pattern) for values in samples):
+                continue
+        return name
+    return None
+
+
+def _holds(values: Mapping[str, Any], keys: Sequence[str], pattern: re.Pattern[str]) -> bool:
+    texts = (values.get(key) for key in keys)
+    return any(isinstance(text, str) and pattern.search(text) for text in texts)
+
+
+def _other(formats: Table) -> Table:
+    return next(table for table, _ in _STAGES if table is not formats)
+
+
+def _other_stage(subject: str, formats: Table) -> str:
+    """Who takes the formats of the other table, and which ones this stage takes."""
+    taker = next(stage for table, stage in _STAGES if table is not formats)
+    verb = "stages" if " and " in taker else "stage"
+    kind = "compares answers" if formats is FORMATS else "gives one answer to learn from"
+    return f"{subject} {kind} and is for the {verb} {taker}; here are read: {', '.join(formats)}."
 
 
 def _known_column(canonical: str, valid: Sequence[str], where: str) -> None:
@@ -118,13 +234,15 @@ def _known_column(canonical: str, valid: Sequence[str], where: str) -> None:
         )
 
 
-def _check_columns(name: str, columns: dict[str, str], found: list[str], where: str) -> None:
-    row_format = FORMATS[name]
+def _check_columns(
+    row_format: RowFormat, name: str, columns: dict[str, str], found: list[str], where: str
+) -> None:
     for canonical in columns:
         _known_column(canonical, row_format.columns, where)
+    names = row_format.names(columns)
     for canonical in (*row_format.required, *(column for column in row_format.optional if column in columns)):
-        actual = columns.get(canonical, canonical)
-        if actual not in found:
+        if not any(key in found for key in names[canonical]):
+            actual = names[canonical][0]
             named = f" (mapped to '{canonical}' by `columns`)" if canonical in columns else ""
             raise UserError(
                 f"{where}: the format {name} needs the column '{actual}'{named}, which is missing. "

@@ -1,6 +1,7 @@
 """One source as a stream of kept rows: read, convert, tokenise, judge, count.
 
-Shared by the prepared and the streaming path. Spreading the work over processes is the business of
+Shared by the prepared and the streaming path, and by rows with one answer and rows that compare several: what
+a source yields follows from its encoder. Spreading the work over processes is the business of
 ``workers``. Limits on shares of bad rows are checked by the functions at the end; when they are called is up
 to the caller.
 """
@@ -8,24 +9,26 @@ to the caller.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data.chat import Encoder
+from hf_align.data.comparison_encoding import ComparisonEncoder
 from hf_align.data.conversion import with_system_prompt
-from hf_align.data.formats import converter, resolve_format
+from hf_align.data.formats import COMPARISON_FORMATS, FORMATS, Table, converter, resolve_format
+from hf_align.data.lengths import Row, cut_row, sequence_length, untrainable
 from hf_align.data.raw import MalformedRow, RawRow
-from hf_align.data.report import SHOWN_PROBLEMS, SourceReport
+from hf_align.data.report import SHOWN_PROBLEMS, SourceReport, counted_kinds
 from hf_align.data.sources import read_rows
 from hf_align.errors import UserError
-from hf_align.types import Example, TokenizedRow
+from hf_align.types import Comparison, Example, TokenizedRow
 
 if TYPE_CHECKING:
     from hf_align.config import DataConfig, DatasetConfig
 
-KeptRow = tuple[TokenizedRow, Example]
+KeptRow = tuple[Row, Example | Comparison]
 
 _ROWS_SEEN_FOR_DETECTION = 50
 _ROWS_TOKENIZED_TOGETHER = 256
@@ -38,7 +41,7 @@ class Source:
 
     dataset: DatasetConfig
     data: DataConfig
-    encoder: Encoder
+    encoder: Encoder | ComparisonEncoder
     report: SourceReport
 
 
@@ -49,19 +52,25 @@ class RowJob:
     format: str
     columns: dict[str, str]
     data: DataConfig
-    encoder: Encoder
+    encoder: Encoder | ComparisonEncoder
 
     def kept(self, chunk: Iterable[RawRow], report: SourceReport) -> Iterator[KeptRow]:
         """The usable rows of a chunk in order, each with its example; every row is counted in ``report``."""
-        convert = partial(_convert, converter(self.format, self.columns), self.data.system_prompt)
+        read = converter(self.format, self.columns, formats_for(self.encoder))
+        convert = partial(_convert, read, self.data.system_prompt)
         examples = _converted(chunk, convert, report)
         for example, row in zip(examples, self.encoder.encode(examples), strict=True):
             if isinstance(row, MalformedRow):
-                report.add_malformed(example.source, str(row))
+                report.add_malformed(example.source, str(row), row.kind)
                 continue
             fitted = _fitted(row, self.data, report)
             if fitted is not None:
                 yield fitted, example
+
+
+def formats_for(encoder: Encoder | ComparisonEncoder) -> Table:
+    """The formats of the rows that an encoder takes."""
+    return COMPARISON_FORMATS if isinstance(encoder, ComparisonEncoder) else FORMATS
 
 
 def open_source(source: Source, *, streaming: bool = False) -> tuple[RowJob, Iterator[list[RawRow]]]:
@@ -72,7 +81,10 @@ def open_source(source: Source, *, streaming: bool = False) -> tuple[RowJob, Ite
     dataset = source.dataset
     raw = read_rows(dataset, streaming=streaming)
     first = list(islice(raw, _ROWS_SEEN_FOR_DETECTION))
-    source.report.format, _ = resolve_format(dataset.format, dataset.columns, first, where=dataset.path)
+    formats = formats_for(source.encoder)
+    source.report.format, _ = resolve_format(
+        dataset.format, dataset.columns, first, where=dataset.path, formats=formats
+    )
     job = RowJob(source.report.format, dataset.columns, source.data, source.encoder)
     return job, _chunks(chain(first, raw))
 
@@ -120,43 +132,41 @@ def _size(value: Any) -> int:
     return size
 
 
-def _convert(convert: Callable[[RawRow], Example], system_prompt: str | None, row: RawRow) -> Example:
+def _convert(convert: Callable[[RawRow], Any], system_prompt: str | None, row: RawRow) -> Any:
     return with_system_prompt(convert(row), system_prompt)
 
 
-def _converted(
-    chunk: Iterable[RawRow], convert: Callable[[RawRow], Example], report: SourceReport
-) -> list[Example]:
+def _converted(chunk: Iterable[RawRow], convert: Callable[[RawRow], Any], report: SourceReport) -> list[Any]:
     examples = []
     for row in chunk:
         report.read += 1
         try:
             examples.append(convert(row))
         except MalformedRow as problem:
-            report.add_malformed(row.place, str(problem))
+            report.add_malformed(row.place, str(problem), problem.kind)
     return examples
 
 
-def _fitted(row: TokenizedRow, data: DataConfig, report: SourceReport) -> TokenizedRow | None:
+def _fitted(row: Row, data: DataConfig, report: SourceReport) -> Row | None:
     """The row cut or refused by length and targets, counted; None where it is not kept."""
-    report.add_length(len(row), row.source)
-    cut = len(row) > data.max_length
+    length = sequence_length(row)
+    report.add_length(length, row.source)
+    cut = length > data.max_length
     if cut:
         report.overlong += 1
         if data.overlong != "truncate":
             report.dropped += 1
             return None
-        # Copies, so that the long arrays are freed.
-        row = replace(
-            row,
-            input_ids=row.input_ids[: data.max_length].copy(),
-            target_mask=row.target_mask[: data.max_length].copy(),
-        )
-    if not row.target_tokens:
+        row = cut_row(row, data.max_length)
+    reason = untrainable(row)
+    if reason:
         report.no_target += 1
         if len(report.unanswered) < SHOWN_PROBLEMS:
-            why = f"its targets begin after token {data.max_length}" if cut else "no token is a target"
-            report.unanswered.append(f"{row.source}: {why}")
+            if cut and isinstance(row, TokenizedRow):
+                reason = f"its targets begin after token {data.max_length}"
+            elif cut:
+                reason += f" up to token {data.max_length}"
+            report.unanswered.append(f"{row.source}: {reason}")
         return None
     report.kept += 1
     report.truncated += cut
@@ -168,8 +178,9 @@ def _fitted(row: TokenizedRow, data: DataConfig, report: SourceReport) -> Tokeni
 def check_shares(report: SourceReport, data: DataConfig) -> None:
     """Raise ``UserError`` where too many rows of a source are malformed or have no target."""
     if report.malformed > data.max_malformed_share * report.read:
+        kinds = f" ({counted_kinds(report)})" if report.malformed_kinds else ""
         raise UserError(
-            f"{report.name}: {report.malformed} of {report.read} rows are malformed, more than "
+            f"{report.name}: {report.malformed} of {report.read} rows are malformed{kinds}, more than "
             f"max_malformed_share = {data.max_malformed_share:g} allows. The first:\n"
             + "\n".join(f"  {problem}" for problem in report.problems)
             + "\nMend or remove them, or raise `max_malformed_share`."

@@ -15,14 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.data.chat import Encoder, make_encoder
-from hf_align.data.flat_rows import FlatRows, RowSelection, flatten, in_memory
+from hf_align.data.comparison_encoding import ComparisonEncoder
+from hf_align.data.flat_rows import FlatRows, flatten, in_memory
 from hf_align.data.mixture import mixture_counts, mixture_indices
 from hf_align.data.pipeline import KeptRow, Source, check_overlong, check_shares, kept_rows
 from hf_align.data.report import DataReport, SourceReport
+from hf_align.data.row_selection import RowSelection
 from hf_align.data.stored import stored_rows
 from hf_align.data.stream import RowStream
 from hf_align.errors import UserError
-from hf_align.types import Example
+from hf_align.types import Comparison, Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,46 +34,55 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rows for training and evaluation; ``eval_examples[i]`` is the example behind ``eval[i]``.
+    """Rows for training and evaluation; ``eval_examples[i]`` is the example, or comparison, of ``eval[i]``.
 
     Rows are read from arrays when they are asked for; there is no object for each in memory.
     """
 
     train: RowSelection | RowStream
     eval: RowSelection
-    eval_examples: Sequence[Example]
+    eval_examples: Sequence[Example] | Sequence[Comparison]
     report: DataReport
 
     @property
     def train_fingerprint(self) -> str | None:
-        """Changes when a training row, its targets or its place in the order does; None for a stream."""
+        """Changes when a training row, its targets, its scores or its place in the order does.
+
+        None for a stream.
+        """
         return self.train.fingerprint if isinstance(self.train, RowSelection) else None
 
 
-def prepare_datasets(data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, seed: int) -> PreparedData:
+def prepare_datasets(
+    data: DataConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    comparisons: bool = False,
+    keep_examples: bool = False,
+) -> PreparedData:
     """Read, convert, tokenise, split and mix the data of a recipe.
+
+    ``comparisons``: the sources hold answers that were compared (``formats.COMPARISON_FORMATS``), and the
+    rows are ``ComparisonRow``; without it they are ``TokenizedRow``. ``keep_examples``: whether the examples
+    of training rows will be asked for (``train.examples``), as well as those of evaluation rows.
 
     ``seed`` decides which rows are held out and which are repeated. Held-out rows are taken from the training
     sources before mixing and are never trained on; a copy of one that stays in the training data is counted
     as leaked. Several processes that call this at once prepare each large source once: one does, the others
     wait and read what it has kept. With ``dataset_cache: false`` each prepares for itself.
 
-    Errors: ``UserError`` where a source cannot be read, has no usable row, or has too many malformed rows or
-    rows without a target; where rows are too long and ``overlong`` is ``error``; where the tokenizer or its
-    template does not fit the data; where the held-out rows would leave none to train on; where prepared rows
-    cannot be written.
+    Errors: ``UserError`` where a source cannot be read, is in a format of the other kind, has no usable row,
+    or has too many malformed rows or rows without a target; where rows are too long and ``overlong`` is
+    ``error``; where the tokenizer or its template does not fit the data; where the held-out rows would leave
+    none to train on; where prepared rows cannot be written.
     """
     if data.system_prompt is not None and not data.system_prompt.isascii():
         try:
             data.system_prompt.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError(f"system_prompt: not encodable as UTF-8: {error.reason}.") from error
-    encoder = make_encoder(
-        tokenizer,
-        train_on=data.train_on,
-        add_eos=data.add_eos,
-        require_end_of_turn=data.require_end_of_turn,
-    )
+    encoder = _encoder(data, tokenizer, comparisons)
     train_sources = _sources(data.datasets, data, encoder, "train")
     eval_sources = _sources(data.eval_datasets, data, encoder, "eval")
     report = DataReport([source.report for source in (*train_sources, *eval_sources)])
@@ -87,7 +98,8 @@ def prepare_datasets(data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, se
         report.held_out = sum(held_out)
         train = RowStream(train_sources, held_out, seed)
     else:
-        kept = [_usable_rows(source, keep_examples=data.eval_split_size > 0) for source in train_sources]
+        keep_examples = keep_examples or data.eval_split_size > 0
+        kept = [_usable_rows(source, keep_examples=keep_examples) for source in train_sources]
         rest = [_usable_rows(source, keep_examples=True) for source in eval_sources]
         check_overlong(report.sources, data)
         held_out_rows, remaining = _hold_out([len(rows) for rows in kept], data, rng)
@@ -113,8 +125,25 @@ def prepare_datasets(data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, se
     return PreparedData(train, evaluation, evaluation.examples, report)
 
 
+def _encoder(
+    data: DataConfig, tokenizer: PreTrainedTokenizerBase, comparisons: bool
+) -> Encoder | ComparisonEncoder:
+    if comparisons and data.train_on == "all":
+        raise UserError(
+            "train_on: found all, but compared answers share their prompt, and only the answers are trained; "
+            "expected assistant or last."
+        )
+    encoder = make_encoder(
+        tokenizer,
+        train_on="last" if comparisons else data.train_on,
+        add_eos=data.add_eos,
+        require_end_of_turn=data.require_end_of_turn,
+    )
+    return ComparisonEncoder(encoder) if comparisons else encoder
+
+
 def _sources(
-    datasets: Sequence[DatasetConfig], data: DataConfig, encoder: Encoder, role: str
+    datasets: Sequence[DatasetConfig], data: DataConfig, encoder: Encoder | ComparisonEncoder, role: str
 ) -> list[Source]:
     return [Source(dataset, data, encoder, SourceReport(dataset.path, role)) for dataset in datasets]
 

@@ -24,7 +24,15 @@ class RawRow:
 
 
 class MalformedRow(ValueError):
-    """A row that cannot be used; the message is the reason that the data report shows."""
+    """A row that cannot be used; the message is the reason that the data report shows.
+
+    ``kind``: a few words under which the report counts rows with the same trouble; empty where it counts them
+    with all others.
+    """
+
+    def __init__(self, reason: str, kind: str = "") -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 def printable(text: str) -> str:

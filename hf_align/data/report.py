@@ -37,6 +37,11 @@ class SourceReport:
     cut (a row that was cut and has no target left counts under ``no_target`` only). ``tokens`` and
     ``target_tokens`` are those of kept rows. ``lengths``: tokens of every well-formed row, before any cut.
     ``problems`` and ``unanswered`` keep the first malformed rows and the first rows without a target.
+    ``malformed_kinds``: malformed rows by the kind of trouble that comparisons can have, such as identical
+    answers; malformed rows of no such kind are not in it.
+
+    A row that compares answers has the length of its longest sequence; its ``tokens`` count what the
+    sequences share once.
     """
 
     name: str
@@ -56,11 +61,14 @@ class SourceReport:
     longest_place: str = ""
     problems: list[str] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
+    malformed_kinds: dict[str, int] = field(default_factory=dict)
     lengths: array[int] = field(default_factory=lambda: array("L"))
 
-    def add_malformed(self, place: str, reason: str) -> None:
-        """Count a malformed row and keep it if it is among the first."""
+    def add_malformed(self, place: str, reason: str, kind: str = "") -> None:
+        """Count a malformed row, also by its kind where it has one, and keep it if it is among the first."""
         self.malformed += 1
+        if kind:
+            self.malformed_kinds[kind] = self.malformed_kinds.get(kind, 0) + 1
         if len(self.problems) < SHOWN_PROBLEMS:
             self.problems.append(f"{place}: {reason}")
 
@@ -78,6 +86,7 @@ class SourceReport:
             self.longest, self.longest_place = later.longest, later.longest_place
         self.problems = (self.problems + later.problems)[:SHOWN_PROBLEMS]
         self.unanswered = (self.unanswered + later.unanswered)[:SHOWN_PROBLEMS]
+        self.malformed_kinds = _added([self, later])
         self.lengths.extend(later.lengths)
 
     def clear(self) -> None:
@@ -138,7 +147,8 @@ class DataReport:
         lines = [*_aligned(table, text_columns=3), "", self._rows_line()]
         for source in self.sources:
             if source.malformed:
-                lines.append(f"{source.name}: {source.malformed} malformed, the first:")
+                kinds = f" ({counted_kinds(source)})" if source.malformed_kinds else ""
+                lines.append(f"{source.name}: {source.malformed} malformed{kinds}, the first:")
                 lines += [f"  {problem}" for problem in source.problems]
             if source.no_target:
                 lines.append(f"{source.name}: {source.no_target} without a target, the first:")
@@ -156,8 +166,25 @@ class DataReport:
         return f"{training}, {self.eval_rows:,} evaluation rows{held_out}"
 
 
+def counted_kinds(source: SourceReport) -> str:
+    """The malformed rows of a source by kind: ``3 identical answers, 1 other``."""
+    kinds = [f"{count:,} {kind}" for kind, count in source.malformed_kinds.items()]
+    other = source.malformed - sum(source.malformed_kinds.values())
+    return ", ".join([*kinds, *([f"{other:,} other"] if other else [])])
+
+
+def _added(sources: Sequence[SourceReport]) -> dict[str, int]:
+    """Malformed rows of all sources by kind."""
+    added: dict[str, int] = {}
+    for source in sources:
+        for kind, count in source.malformed_kinds.items():
+            added[kind] = added.get(kind, 0) + count
+    return added
+
+
 def _counts(sources: Sequence[SourceReport]) -> dict[str, Any]:
     counts: dict[str, Any] = {name: sum(getattr(source, name) for source in sources) for name in _COUNTS}
+    counts["malformed_kinds"] = _added(sources)
     known = [np.asarray(source.lengths).astype(np.int64) for source in sources]
     lengths = np.concatenate([np.zeros(0, np.int64), *known])
     if not len(lengths):

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.data import cache
+from hf_align.data.comparison_encoding import ComparisonEncoder
 from hf_align.data.fingerprint import Files, files_of, source_key
 from hf_align.data.flat_rows import FlatRows, Piece, in_memory, map_files, write_files
 from hf_align.data.pipeline import Source, open_source
@@ -54,7 +55,14 @@ def stored_rows(source: Source, *, keep_examples: bool) -> FlatRows:
         return _for_this_process(source, files, keep_examples)
     before = files.stamps()
     tokenizer = source.encoder.tokenizer
-    key = source_key(source.dataset, source.data, tokenizer, files, keep_examples=keep_examples)
+    key = source_key(
+        source.dataset,
+        source.data,
+        tokenizer,
+        files,
+        keep_examples=keep_examples,
+        comparisons=isinstance(source.encoder, ComparisonEncoder),
+    )
     if key is None:
         return _for_this_process(source, files, keep_examples)
 

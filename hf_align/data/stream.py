@@ -13,10 +13,10 @@ from itertools import islice
 
 import numpy as np
 
+from hf_align.data.lengths import Row
 from hf_align.data.pipeline import Source, check_overlong, check_shares, kept_rows
 from hf_align.data.report import SourceReport
 from hf_align.errors import UserError
-from hf_align.types import TokenizedRow
 
 _ROWS_BEFORE_SHARES_COUNT = 100
 
@@ -42,11 +42,11 @@ class RowStream:
         """Choose the order of the next pass."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[TokenizedRow]:
+    def __iter__(self) -> Iterator[Row]:
         choosing, shuffling = (np.random.default_rng([self.seed, self.epoch, use]) for use in (0, 1))
         return shuffled(self._interleaved(choosing), self.sources[0].data.shuffle_buffer_size, shuffling)
 
-    def _interleaved(self, rng: np.random.Generator) -> Iterator[TokenizedRow]:
+    def _interleaved(self, rng: np.random.Generator) -> Iterator[Row]:
         weights = np.array([source.dataset.weight for source in self.sources], dtype=np.float64)
         shares = weights / weights.sum()
         for source in self.sources:
@@ -66,7 +66,7 @@ class RowStream:
                 row = next(passes[i])
             yield row
 
-    def _one_pass(self, index: int, source: Source) -> Iterator[TokenizedRow]:
+    def _one_pass(self, index: int, source: Source) -> Iterator[Row]:
         report, data, empty = source.report, source.data, True
         for row, _ in islice(kept_rows(source, streaming=True), self.held_out[index], None):
             if report.read >= _ROWS_BEFORE_SHARES_COUNT:
@@ -80,11 +80,9 @@ class RowStream:
             raise UserError(f"{report.name}: none of its {report.read} rows can be used for training.")
 
 
-def shuffled(
-    rows: Iterable[TokenizedRow], buffer_size: int, rng: np.random.Generator
-) -> Iterator[TokenizedRow]:
+def shuffled(rows: Iterable[Row], buffer_size: int, rng: np.random.Generator) -> Iterator[Row]:
     """Every row once, drawn at random from a buffer of ``buffer_size`` rows that is refilled in order."""
-    buffer: list[TokenizedRow] = []
+    buffer: list[Row] = []
     for row in rows:
         if len(buffer) < buffer_size:
             buffer.append(row)

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hf_align.commands.inspect import Display, main, split_arguments
+from hf_align.commands.inspect import Display, main, split_arguments, stage_of
 from hf_align.errors import UserError
 
 TEMPLATE = (
@@ -86,6 +86,7 @@ def test_streams_show_their_first_rows(recipe, capsys):
         (["--seed=1", "--html=a.html"], Display(html="a.html"), ["--seed=1"]),
         (["--streaming", "--color"], Display(color=True), ["--streaming"]),
         (["--config", "r.yaml", "--rows=2"], Display(rows=2), ["--config", "r.yaml"]),
+        (["--stage", "dpo", "--beta", "1"], Display(stage="dpo"), ["--beta", "1"]),
     ],
 )
 def test_own_options_are_separated(arguments, display, rest):
@@ -104,6 +105,8 @@ def test_own_options_are_separated(arguments, display, rest):
         (["--html", "."], "--html: found the folder"),
         (["--rows", "1", "--rows=2"], "--rows: this option is given twice"),
         (["--color=1"], "--color: found a value"),
+        (["--stage", "dop"], r"--stage: found 'dop', expected sft, dpo, reward\. Did you mean 'dpo'"),
+        (["--stage"], "--stage: a value is missing, expected sft or dpo or reward"),
     ],
 )
 def test_wrong_own_options(arguments, message):
@@ -122,3 +125,66 @@ def test_help_lists_recipe_keys_and_own_options(capsys):
     assert "--max_length" in printed
     assert "--rows N" in printed
     assert all(len(line) <= 100 for line in printed.splitlines())
+
+
+@pytest.fixture
+def pairs_recipe(recipe):
+    """The same recipe with rows that compare answers."""
+    path = recipe.parent / "rows.jsonl"
+    rows = [
+        {"instruction": row["instruction"], "chosen": row["output"], "rejected": "No."} for row in ROWS[:7]
+    ]
+    rows.append({"instruction": "x", "chosen": "y", "rejected": "y"})
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    with recipe.open("a", encoding="utf-8") as stream:
+        stream.write("max_malformed_share: 0.2\n")
+    return recipe
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--stage", "dpo"], ["--stage=reward"], ["--beta", "0.2"], ["--center_rewards_coefficient=0.1"]],
+)
+def test_compared_answers_are_shown_with_their_prompt_once(pairs_recipe, option, capsys):
+    assert main(["--config", str(pairs_recipe), "--rows", "1", *option]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("Add·1·to·3.") == 1
+    assert re.findall(r"⟦(.*?)⟧", printed)[:-1] == ["4·好🙂<|im_end|>", "No.<|im_end|>"]
+    assert "-- Answer 1: better (score 1; 10 of " in printed
+    assert "-- Answer 2: worse (score 0; 4 of " in printed
+    assert "1 malformed (1 identical answers), the first:" in printed
+    page = (pairs_recipe.parent / "run-inspect.html").read_text(encoding="utf-8")
+    assert page.count("Answer 1: better") == 1
+    assert "Malformed rows by kind" in page
+
+
+def test_a_recipe_that_could_be_of_any_stage_is_one_of_fine_tuning(pairs_recipe):
+    with pytest.raises(
+        UserError, match=r"dpo and reward; .*\(This recipe was taken for one of sft; see --stage"
+    ):
+        main(["--config", str(pairs_recipe)])
+    with pytest.raises(UserError, match=r"dpo and reward; here are read: [^()]*$"):
+        main(["--config", str(pairs_recipe), "--stage", "sft"])
+
+
+def test_the_stage_is_told_from_the_keys(tmp_path):
+    recipe = tmp_path / "r.yaml"
+
+    def stage(text, *options):
+        recipe.write_text(text, encoding="utf-8")
+        return stage_of(["--config", str(recipe), *options])
+
+    assert stage("seed: 1\n") == "sft"
+    assert stage("seed: 1\nloss: ipo\n") == "dpo"
+    assert stage("seed: 1\n", "--loss", "ipo") == "dpo"
+    assert stage("seed: 1\nhead_init: zero\nshare_prefix: false\n") == "reward"
+    assert stage("share_prefix: false\n") == "dpo"
+    # A key that no stage has does not decide; the message about it comes from the stage with the most keys.
+    assert stage("beta: 1\nmax_lenght: 3\n") == "dpo"
+    assert stage("") == "sft"
+    assert stage_of([]) == "sft"
+
+
+def test_help_of_a_stage(capsys):
+    assert main(["--stage", "dpo", "--help"]) == 0
+    assert "--ipo_reduction" in capsys.readouterr().out

@@ -18,6 +18,7 @@ from hf_align.data import prepare_datasets
 from hf_align.data.report import DataReport
 from hf_align.data.stream import RowStream
 from hf_align.errors import UserError
+from hf_align.types import ComparisonRow, TokenizedRow
 
 TOKENIZERS = {family: byte_level_tokenizer(template) for family, (template, _) in FAMILIES.items()}
 TURNS = [
@@ -37,6 +38,28 @@ GOOD: dict[str, dict[str, Any]] = {
     "baize": {"input": "x [|Human|] a [|AI|] b [|Human|] "},
     "prompt_completion": {"prompt": "a ", "completion": "b"},
     "text": {"text": "some text"},
+}
+A, B = {"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b 好"}
+COMPARED: dict[str, dict[str, Any]] = {
+    "preference": {
+        "prompt": TURNS[:2],
+        "chosen": [*TURNS[:2], A],
+        "rejected": [B],
+        "margin": 1.0,
+        "system": "",
+    },
+    "alpaca_preference": {"instruction": "a", "input": "b", "chosen": "c", "selected": "d", "rejected": [A]},
+    "sharegpt_preference": {
+        "conversations": [{"from": "human", "value": "a"}],
+        "chosen": {"from": "gpt", "value": "a"},
+        "rejected": {"from": "gpt", "value": "b"},
+    },
+    "hh": {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
+    "ultrafeedback": {
+        "instruction": "a",
+        "completions": [{"response": "b", "overall_score": 3}, {"text": "c", "score": 2.5}],
+    },
+    "ranking": {"prompt": "a ", "answers": ["b", "c", "d"], "scores": [1, 2, 1]},
 }
 ODD: list[Any] = [
     None,
@@ -94,16 +117,15 @@ def _mutated(row: Any, path: tuple[Any, ...], change: str, odd: Any) -> Any:
 
 
 @st.composite
-def bad_rows(draw: st.DrawFn) -> tuple[str, list[Any]]:
+def bad_rows(draw: st.DrawFn, formats: dict[str, dict[str, Any]]) -> tuple[str, list[Any]]:
     """(format, rows): good ones and mutated ones."""
-    name = draw(st.sampled_from(sorted(GOOD)))
-    rows = [GOOD[name]] * draw(st.integers(0, 2))
+    name = draw(st.sampled_from(sorted(formats)))
+    good = formats[name]
+    rows = [good] * draw(st.integers(0, 2))
     for _ in range(draw(st.integers(0, 3))):
-        path = draw(st.sampled_from(_positions(GOOD[name])))
+        path = draw(st.sampled_from(_positions(good)))
         change = draw(st.sampled_from(["replace", "delete", "other"]))
-        rows.insert(
-            draw(st.integers(0, len(rows))), _mutated(GOOD[name], path, change, draw(st.sampled_from(ODD)))
-        )
+        rows.insert(draw(st.integers(0, len(rows))), _mutated(good, path, change, draw(st.sampled_from(ODD))))
     return name, rows
 
 
@@ -111,6 +133,7 @@ def _check_counts(report: DataReport) -> None:
     for source in report.sources:
         assert source.read == source.kept + source.malformed + source.dropped + source.no_target
         assert source.malformed == 0 or source.problems
+        assert sum(source.malformed_kinds.values()) <= source.malformed
     json.dumps(report.to_dict()).encode()
     report.summary().encode()
 
@@ -118,23 +141,31 @@ def _check_counts(report: DataReport) -> None:
 def _run(path: Path, family: str, **options: Any) -> tuple[DataReport | None, int]:
     """(report, rows trained on), or (None, 0) where the data were refused with an explanation."""
     dataset = DatasetConfig(path=str(path), format=options.pop("format", "auto"))
+    comparisons = options.pop("comparisons", False)
     data = DataConfig(datasets=[dataset], **options)
     try:
-        prepared = prepare_datasets(data, TOKENIZERS[family], seed=0)
+        prepared = prepare_datasets(data, TOKENIZERS[family], seed=0, comparisons=comparisons)
         rows = list(prepared.train)
     except UserError as error:
         str(error).encode()
         assert str(path) in str(error) or "split" in str(error)
         return None, 0
     for row in [*rows, *prepared.eval]:
-        assert row.target_tokens > 0
-        assert not row.target_mask[0]
-        assert len(row) <= data.max_length
+        assert isinstance(row, ComparisonRow) == comparisons
+        for sequence in _sequences(row):
+            assert sequence.target_tokens > 0
+            assert not sequence.target_mask[0]
+            assert len(sequence) <= data.max_length
+        assert not comparisons or row.pairs()
     if isinstance(prepared.train, RowStream):
         return prepared.report, len(rows)
     assert prepared.report.train_rows == len(rows)
     assert len(rows) + prepared.report.held_out == sum(source.kept for source in prepared.report.sources)
     return prepared.report, len(rows)
+
+
+def _sequences(row: Any) -> list[TokenizedRow]:
+    return [row.sequence(k) for k in range(len(row.branches))] if isinstance(row, ComparisonRow) else [row]
 
 
 options = st.fixed_dictionaries(
@@ -153,7 +184,7 @@ options = st.fixed_dictionaries(
 
 @settings(max_examples=250, deadline=None)
 @given(
-    found=bad_rows(),
+    found=bad_rows(GOOD),
     family=st.sampled_from(sorted(FAMILIES)),
     options=options,
     suffix=st.sampled_from([".jsonl", ".json"]),
@@ -171,6 +202,35 @@ def test_mutated_rows(
     if report is not None:
         _check_counts(report)
         assert report.sources[0].read == len(rows)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    found=bad_rows(COMPARED),
+    family=st.sampled_from(sorted(FAMILIES)),
+    options=options.filter(lambda options: options["train_on"] != "all"),
+    named=st.booleans(),
+)
+def test_mutated_comparisons(
+    found: tuple[str, list[Any]], family: str, options: dict[str, Any], named: bool
+) -> None:
+    name, rows = found
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+        report, _ = _run(path, family, format=name if named else "auto", comparisons=True, **options)
+    if report is not None:
+        _check_counts(report)
+        assert report.sources[0].read == len(rows)
+
+
+@pytest.mark.parametrize("name", sorted(COMPARED))
+def test_good_comparisons_are_good(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(COMPARED[name]) + "\n")
+    report, rows = _run(path, "chatml", comparisons=True)
+    assert report is not None
+    assert (rows, report.sources[0].format, report.sources[0].malformed) == (1, name, 0)
 
 
 FILES: dict[str, bytes] = {

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_align.data.flat_rows import FlatRows, Piece, RowSelection, flatten, in_memory, map_files, write_files
-from hf_align.types import Example, Message, TokenizedRow
+from hf_align.data.flat_rows import FlatRows, Piece, flatten, in_memory, map_files, write_files
+from hf_align.data.row_selection import RowSelection
+from hf_align.types import Comparison, ComparisonRow, Example, Message, TokenizedRow
 
-Kept = tuple[TokenizedRow, Example]
+Kept = tuple[TokenizedRow | ComparisonRow, Example | Comparison]
 
 _text = st.text(st.characters(), max_size=6)  # lone surrogates included: names of files may hold them
 _example = st.one_of(
@@ -26,13 +27,35 @@ _example = st.one_of(
 )
 
 
+_score = st.floats(allow_nan=False, allow_infinity=False)
+_turns = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), _text), min_size=1, max_size=2).map(
+    tuple
+)
+
+
 @st.composite
-def kept_rows(draw: st.DrawFn) -> Kept:
+def sequences(draw: st.DrawFn, place: str) -> TokenizedRow:
     ids = draw(st.lists(st.integers(0, 2**31 - 1), max_size=5))
     mask = draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
+    return TokenizedRow(np.array(ids, np.int32), np.array(mask, bool), place)
+
+
+@st.composite
+def kept_rows(draw: st.DrawFn) -> Kept:
     place = "p:" + draw(_text)
-    row = TokenizedRow(np.array(ids, np.int32), np.array(mask, bool), place)
-    return row, Example(place, **draw(_example))
+    return draw(sequences(place)), Example(place, **draw(_example))
+
+
+@st.composite
+def kept_comparisons(draw: st.DrawFn) -> Kept:
+    place = "p:" + draw(_text)
+    branches = draw(st.lists(sequences(place), min_size=2, max_size=4))
+    scores = draw(st.lists(_score, min_size=len(branches), max_size=len(branches)))
+    margin = draw(st.none() | _score)
+    prefix = draw(st.lists(st.integers(0, 2**31 - 1), max_size=3))
+    row = ComparisonRow(np.array(prefix, np.int32), tuple(branches), np.array(scores), margin, place)
+    answers = tuple(draw(_text) for _ in branches)
+    return row, Comparison(place, draw(_text | _turns), answers, tuple(scores), margin)
 
 
 def _stored(pieces: Iterable[Piece], folder: str | None) -> FlatRows:
@@ -43,7 +66,10 @@ def _stored(pieces: Iterable[Piece], folder: str | None) -> FlatRows:
 
 
 @settings(max_examples=150, deadline=None)
-@given(chunks=st.lists(st.lists(kept_rows(), max_size=4), max_size=4), on_disk=st.booleans())
+@given(
+    chunks=st.lists(st.lists(kept_rows() | kept_comparisons(), max_size=4), max_size=4),
+    on_disk=st.booleans(),
+)
 def test_rows_and_examples_come_back(chunks: list[list[Kept]], on_disk: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pieces = [flatten(chunk, "p:", keep_examples=True) for chunk in chunks]
@@ -52,11 +78,22 @@ def test_rows_and_examples_come_back(chunks: list[list[Kept]], on_disk: bool) ->
     assert len(stored) == len(expected)
     for index, (row, example) in enumerate(expected):
         found = stored[index]
-        assert found.input_ids.tolist() == row.input_ids.tolist()
-        assert found.target_mask.tolist() == row.target_mask.tolist()
-        assert (found.input_ids.dtype, found.target_mask.dtype) == (np.int32, np.bool_)
+        assert type(found) is type(row)
         assert found.source == row.source
+        for one, other in zip(_sequences(found), _sequences(row), strict=True):
+            assert one.input_ids.tolist() == other.input_ids.tolist()
+            assert one.target_mask.tolist() == other.target_mask.tolist()
+            assert (one.input_ids.dtype, one.target_mask.dtype) == (np.int32, np.bool_)
+            assert one.source == row.source
+        if isinstance(row, ComparisonRow) and isinstance(found, ComparisonRow):
+            assert (found.prefix.tolist(), found.prefix.dtype) == (row.prefix.tolist(), np.int32)
+            assert (found.scores.tolist(), found.scores.dtype) == (row.scores.tolist(), np.float64)
+            assert (found.margin, found.reference_logps) == (row.margin, None)
         assert stored.example(index) == example
+
+
+def _sequences(row: TokenizedRow | ComparisonRow) -> tuple[TokenizedRow, ...]:
+    return row.branches if isinstance(row, ComparisonRow) else (row,)
 
 
 def _rows(*ids: list[int]) -> FlatRows:
@@ -119,3 +156,41 @@ def test_ends_go_on_over_pieces_in_files(tmp_path: Path) -> None:
     write_files(pieces, tmp_path)
     assert np.fromfile(tmp_path / "token_ends.bin", "<i8").tolist() == [1, 2, 3]
     assert np.fromfile(tmp_path / "tokens.bin", "<i4").tolist() == [4, 5, 6]
+
+
+def _comparison(
+    prefix: list[int],
+    branches: list[list[int]],
+    scores: list[float],
+    margin: float | None = None,
+    mask: int = 5,
+) -> ComparisonRow:
+    rows = tuple(TokenizedRow(np.array(ids, np.int32), np.array(ids) > mask, "p:") for ids in branches)
+    return ComparisonRow(np.array(prefix, np.int32), rows, np.array(scores), margin, "p:")
+
+
+def test_digests_of_comparisons_see_layout_scores_and_margin() -> None:
+    rows: list[TokenizedRow | ComparisonRow] = [
+        _comparison([1], [[2, 6], [2, 7]], [1, 0]),
+        _comparison([1], [[2, 6], [2, 7]], [0, 1]),
+        _comparison([1], [[2, 6], [2, 7]], [1, 0], margin=0.0),
+        _comparison([1], [[2, 6], [2, 7]], [1, 0], margin=1.0),
+        _comparison([1], [[2, 6], [2, 7]], [1, 0], mask=6),
+        _comparison([], [[1, 2, 6], [2, 7]], [1, 0]),  # the same tokens in another layout
+        _comparison([1, 2], [[6], [2, 7]], [1, 0]),
+        TokenizedRow(np.array([1, 2, 6, 2, 7], np.int32), np.array([1, 2, 6, 2, 7]) > 5, "p:"),
+    ]
+    nothing = Example("", text="")
+    digests = in_memory([flatten([(row, nothing) for row in rows], "p:", keep_examples=False)], "p:").digests
+    ids, everything = digests[:, :2].tolist(), digests[:, 2:].tolist()
+    assert len({tuple(words) for words in everything}) == 8
+    # A copy with other scores, or other targets, is a copy.
+    assert [ids.index(words) for words in ids] == [0, 0, 0, 0, 0, 5, 6, 7]
+
+
+def test_rows_of_one_sequence_have_the_digests_of_their_ids() -> None:
+    from hashlib import blake2b
+
+    digest = _rows([1, 7]).digests.tobytes()
+    ids, with_targets = np.array([1, 7], "<i4").tobytes(), np.array([1, ~7], "<i4").tobytes()
+    assert digest == b"".join(blake2b(part, digest_size=16).digest() for part in (ids, with_targets))

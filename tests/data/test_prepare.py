@@ -14,7 +14,7 @@ from helpers.chat_tokenizers import FAMILIES, byte_level_tokenizer
 
 from hf_align.config import DataConfig, DatasetConfig
 from hf_align.data import PreparedData, prepare_datasets
-from hf_align.data.flat_rows import RowSelection
+from hf_align.data.row_selection import RowSelection
 from hf_align.errors import UserError
 from hf_align.types import TokenizedRow
 
