@@ -1,11 +1,11 @@
 # One command from a fresh clone to a trained model: make sft. "make help" lists the targets.
 #
 # Variables, given after the target (make sft RECIPE=recipes/sft/full.yaml ARGS="--max_steps 20"):
-#   RECIPE      recipe file to run
+#   RECIPE      recipe file to run; without it, that of recipes/TARGET/quickstart.yaml
 #   ARGS        more arguments for the command, such as "--learning_rate 1e-4"
 #   NPROC       processes to train with, on CPU or GPUs (torchrun)
 #   ACCELERATE  an accelerate configuration file: start through "accelerate launch" instead
-#   DATA        data file for "make bench-sft"
+#   DATA        data file for "make bench-sft", "make bench-dpo" and "make bench-reward"
 #   COUNT       kills of "make test-kill"
 #   RUN         run folder for report, chat and merge (chat also takes a model); without it, the newest under
 #               runs/. Several for "make report" compare them: RUN="runs/a runs/b"
@@ -19,7 +19,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-RECIPE ?= recipes/sft/quickstart.yaml
+RECIPE ?=
 ARGS ?=
 NPROC ?= 1
 ACCELERATE ?=
@@ -36,12 +36,15 @@ MODEL := models/SmolLM2-135M-Instruct
 # A stamp says that the environment was complete when setup.cfg last changed.
 READY := $(VENV)/.hf_align-ready
 READY_DEV := $(VENV)/.hf_align-ready-dev
-SOURCES := hf_align tests scripts data benchmarks
+SOURCES := hf_align tests scripts data benchmarks recipes
 TYPED := hf_align/types.py hf_align/errors.py hf_align/losses hf_align/config
 
+# $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
+STAGES := sft reward dpo ppo best_of_n
+recipe = $(or $(RECIPE),recipes/$(1)/quickstart.yaml)
 # The default model is built only where the recipe, or an override of its model, names it.
-MODEL_SOURCE = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(RECIPE)" 2>/dev/null))
-NEEDED_MODEL = $(if $(findstring $(MODEL),$(MODEL_SOURCE)),$(MODEL)/model.safetensors)
+model_source = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
+needed_model = $(if $(findstring $(MODEL),$(call model_source,$(1))),$(MODEL)/model.safetensors)
 
 # Several processes: torchrun, which works on CPU as well ("accelerate launch --cpu" starts one process).
 # The command itself compares the number of processes it finds with NPROC.
@@ -60,12 +63,28 @@ endif
 
 ##@ Train and look
 .PHONY: sft
-sft: $(READY) model-of-recipe ## fine-tune with RECIPE (default: the quickstart) and write a report
-	@$(LAUNCH) sft --config "$(RECIPE)" $(ON_CPU) $(ARGS)
+sft: $(READY) model-of-sft ## fine-tune with RECIPE (default: the quickstart) and write a report
+	@$(LAUNCH) sft --config "$(call recipe,sft)" $(ON_CPU) $(ARGS)
+
+.PHONY: reward
+reward: $(READY) model-of-reward ## train a reward model on compared answers
+	@$(LAUNCH) reward --config "$(call recipe,reward)" $(ON_CPU) $(ARGS)
+
+.PHONY: dpo
+dpo: $(READY) model-of-dpo ## align with compared answers: DPO, IPO and their family (loss: in RECIPE)
+	@$(LAUNCH) dpo --config "$(call recipe,dpo)" $(ON_CPU) $(ARGS)
+
+.PHONY: ppo
+ppo: $(READY) model-of-ppo ## align with a reward model or function by PPO on the model's own answers
+	@$(LAUNCH) ppo --config "$(call recipe,ppo)" $(ON_CPU) $(ARGS)
+
+.PHONY: best-of-n
+best-of-n: $(READY) model-of-best_of_n ## sample many answers to each prompt, score them, keep the best
+	@$(LAUNCH) best-of-n --config "$(call recipe,best_of_n)" $(ON_CPU) $(ARGS)
 
 .PHONY: inspect
-inspect: $(READY) model-of-recipe ## show RECIPE's rows as trained: every token, and which ones count
-	@$(PY) -m hf_align inspect --config "$(RECIPE)" $(ARGS)
+inspect: $(READY) model-of-sft ## show RECIPE's rows as trained: every token, and which ones count
+	@$(PY) -m hf_align inspect --config "$(call recipe,sft)" $(ARGS)
 
 .PHONY: report
 report: $(READY) ## write report.html again for RUN (default: the newest run), or compare several
@@ -111,6 +130,14 @@ test-kill: $(READY_DEV) ## kill training COUNT times (default 100), resume it, c
 bench-sft: $(READY_DEV) $(MODEL)/model.safetensors ## fine-tuning against TRL's SFTTrainer on DATA's first 64 rows
 	@$(PY) benchmarks/bench_sft.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
+.PHONY: bench-dpo
+bench-dpo: $(READY_DEV) $(MODEL)/model.safetensors ## DPO against TRL's DPOTrainer on DATA's first 16 single-turn pairs
+	@$(PY) benchmarks/bench_dpo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+.PHONY: bench-reward
+bench-reward: $(READY_DEV) $(MODEL)/model.safetensors ## reward models against TRL's RewardTrainer on the same pairs
+	@$(PY) benchmarks/bench_reward.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
 .PHONY: bench-qlora
 bench-qlora: $(READY_DEV) $(MODEL)/model.safetensors ## a LoRA step on an NF4 base against one on a bf16 base
 	@$(PY) benchmarks/bench_qlora.py $(ARGS)
@@ -139,12 +166,13 @@ clean: ## remove caches and build products; environment, models and runs stay
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]      (the variables are explained at the top of the Makefile)"
 	@awk -F ':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
+		/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 # What the targets above build on.
 .SECONDEXPANSION:
-.PHONY: model-of-recipe
-model-of-recipe: $$(NEEDED_MODEL)
+MODELS_OF_STAGES := $(addprefix model-of-,$(STAGES))
+.PHONY: $(MODELS_OF_STAGES)
+$(MODELS_OF_STAGES): model-of-%: $$(call needed_model,$$*)
 
 $(MODEL)/model.safetensors: | $(READY)
 	@$(PY) scripts/build_default_model.py --output $(MODEL)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -85,16 +84,12 @@ def main() -> None:
         worker(options.worker, options.model, options.steps)
         return
     sys.path.insert(0, str(Path(__file__).parent))
-    from common import write_results
+    from common import run_worker, write_results
 
     runs: list[dict[str, Any]] = []
     for repeat in range(options.repeats):
         for base in BASES:
-            command = [sys.executable, __file__, "--worker", base, "--model", options.model]
-            done = subprocess.run([*command, "--steps", str(options.steps)], capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"{base} failed:\n{done.stderr[-4000:]}")
-            runs.append(json.loads(done.stdout.splitlines()[-1]))
+            runs.append(run_worker(__file__, base, ["--model", options.model, "--steps", str(options.steps)]))
             print(
                 f"{repeat + 1}/{options.repeats} {base}: {runs[-1]['step_seconds']:.2f} s a step", flush=True
             )

@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from common import StepTimes
 
 ROWS, ROWS_PER_STEP, MAX_LENGTH = 64, 8, 1024
 CONTENDERS = ("ours", "trl_padded", "trl_grouped", "trl_packed")
@@ -42,38 +44,16 @@ def load_rows(data: str, model: str) -> list[Any]:
     return max(batches, key=lambda batch: sum(map(len, batch))) + rows
 
 
-class StepTimes:
-    """Records when each optimizer step began and ended."""
-
-    def __init__(self) -> None:
-        from transformers import TrainerCallback
-
-        times = self
-
-        class Callback(TrainerCallback):
-            def on_step_begin(self, *_: Any, **__: Any) -> None:
-                times.begun.append(time.perf_counter())
-
-            def on_step_end(self, *_: Any, **__: Any) -> None:
-                times.ended.append(time.perf_counter())
-
-        self.begun: list[float] = []
-        self.ended: list[float] = []
-        self.callback = Callback()
-
-
 def run_ours(rows: list[Any], model_name: str, precision: str, times: StepTimes) -> tuple[list[int], float]:
     """Tokens of each step, and the last loss."""
     from torch.utils.data import DataLoader
 
     from hf_align.config import ModelConfig, TrainingConfig
-    from hf_align.data.packing import pack_rows
     from hf_align.modeling.loading import load_model
     from hf_align.modeling.packing_probe import enable_segment_attention
     from hf_align.modeling.precision import runs_on_cpu
     from hf_align.modeling.target_head import install_target_head
-    from hf_align.objectives.causal_lm import causal_lm
-    from hf_align.training import arguments, launch, trainer
+    from hf_align.training import arguments, launch, tasks, trainer
 
     use_cpu = runs_on_cpu(False)
     launch.start(use_cpu=use_cpu)
@@ -98,7 +78,7 @@ def run_ours(rows: list[Any], model_name: str, precision: str, times: StepTimes)
         train_dataset=rows,
         max_tokens_per_batch=config.max_tokens_per_batch,
         callbacks=[times.callback],
-        task=trainer.Task(collate=pack_rows, objective=causal_lm, units=trainer.target_units),
+        task=tasks.language_model_task(packed=True, pad_token_id=0),
     )
     run.train()
     tokens = [sum(map(len, rows[i : i + ROWS_PER_STEP])) for i in range(0, len(rows), ROWS_PER_STEP)]
@@ -169,6 +149,7 @@ def run_trl(
 def worker(contender: str, data: str, model: str) -> None:
     """One contender once; prints one JSON line with what was measured."""
     import torch
+    from common import StepTimes
 
     from hf_align.modeling.precision import resolve_precision, runs_on_cpu
     from hf_align.training.memory import peak_memory_bytes
@@ -252,17 +233,13 @@ def main() -> None:
         worker(options.worker, options.data, options.model)
         return
     sys.path.insert(0, str(Path(__file__).parent))
-    from common import write_results
+    from common import run_worker, write_results
 
     runs: list[dict[str, Any]] = []
     peak = matmul_peak()
     for repeat in range(options.repeats):
         for contender in CONTENDERS:
-            command = [sys.executable, __file__, "--worker", contender, "--data", options.data]
-            done = subprocess.run([*command, "--model", options.model], capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"{contender} failed:\n{done.stderr[-4000:]}")
-            runs.append(json.loads(done.stdout.splitlines()[-1]))
+            runs.append(run_worker(__file__, contender, ["--data", options.data, "--model", options.model]))
             speed, memory = runs[-1]["tokens_per_second"], runs[-1]["peak_memory_bytes"] / 2**30
             print(
                 f"{repeat + 1}/{options.repeats} {contender}: {speed:.0f} tokens/s, {memory:.2f} GiB",

@@ -1,8 +1,12 @@
-"""What the benchmarks share: where results go, and the memory of a process and its children."""
+"""What the benchmarks share: contenders in processes of their own, times, memory, and where results go."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +32,37 @@ def _shown(value: float | int | str) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+class StepTimes:
+    """Records when each optimizer step began and ended."""
+
+    def __init__(self) -> None:
+        from transformers import TrainerCallback
+
+        times = self
+
+        class Callback(TrainerCallback):
+            def on_step_begin(self, *_: Any, **__: Any) -> None:
+                times.begun.append(time.perf_counter())
+
+            def on_step_end(self, *_: Any, **__: Any) -> None:
+                times.ended.append(time.perf_counter())
+
+        self.begun: list[float] = []
+        self.ended: list[float] = []
+        self.callback = Callback()
+
+
+def run_worker(script: str, name: str, arguments: list[str]) -> dict[str, Any]:
+    """Run ``script --worker NAME`` with ``arguments`` in a process of its own; the JSON of its last line."""
+    done = subprocess.run(
+        [sys.executable, script, "--worker", name, *arguments], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 class MemoryWatch:

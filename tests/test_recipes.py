@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.config import parse_sft
+from hf_align.config import parse_best_of_n, parse_dpo, parse_ppo, parse_reward, parse_sft
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(
     path.relative_to(ROOT) for pattern in ("*.yaml", "*.yml") for path in ROOT.glob(f"recipes/**/{pattern}")
 )
-PARSERS = {"sft": parse_sft}
+PARSERS = {
+    "sft": parse_sft,
+    "dpo": parse_dpo,
+    "ppo": parse_ppo,
+    "reward": parse_reward,
+    "best_of_n": parse_best_of_n,
+}
 
 
 def _named(path: Path) -> str:
@@ -44,15 +50,16 @@ def test_stage_recipes(path, monkeypatch):
     assert config.recipe_path == str(path)
     for entry in [*config.data.datasets, *config.data.eval_datasets]:
         assert Path(entry.path).is_file(), entry.path
-    assert config.data.eval_datasets
+    assert config.data.eval_datasets or path.parent.name == "best_of_n"
 
 
 def test_no_two_recipes_write_into_one_folder():
-    folders = [
-        parse_sft(["--config", str(ROOT / path)]).training.output_dir
+    parsed = [
+        PARSERS[path.parent.name](["--config", str(ROOT / path)])
         for path in RECIPES
-        if path.parent.name == "sft"
+        if path.parent.name in PARSERS
     ]
+    folders = [config.to_flat()["output_dir"] for config in parsed]
     assert len(folders) == len(set(folders))
 
 

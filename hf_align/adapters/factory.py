@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hf_align.config import AdapterConfig
@@ -12,11 +13,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def apply_adapter(model: PreTrainedModel, config: AdapterConfig) -> torch.nn.Module:
+def apply_adapter(
+    model: PreTrainedModel, config: AdapterConfig, *, task_type: str = "CAUSAL_LM", head: Sequence[str] = ()
+) -> torch.nn.Module:
     """``model`` itself without an adapter, else a ``PeftModel`` around it with a frozen base.
 
-    Adapter weights are float32 whatever the base's type. Raises UserError where the target modules are
-    not in the model, naming those that are.
+    Adapter weights are float32 whatever the base's type. ``task_type``: PEFT's name of what the model does.
+    ``head``: modules that are trained in full and saved with the adapter, whatever the recipe says. Raises
+    UserError where the target modules are not in the model, naming those that are.
     """
     if config.adapter == "none":
         return model
@@ -27,10 +31,10 @@ def apply_adapter(model: PreTrainedModel, config: AdapterConfig) -> torch.nn.Mod
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=config.lora_target_modules,
-        modules_to_save=config.modules_to_save,
+        modules_to_save=[*(config.modules_to_save or []), *head] or None,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
-        task_type="CAUSAL_LM",
+        task_type=task_type,
     )
     try:
         return get_peft_model(model, lora)

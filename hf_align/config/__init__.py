@@ -6,26 +6,44 @@ so that ``--help`` and the report of a configuration error take a fraction of a 
 """
 
 from hf_align.config.adapter import AdapterConfig
+from hf_align.config.best_of_n import BestOfNConfig, BestOfNOptions, parse_best_of_n
 from hf_align.config.data import DataConfig, DatasetConfig
+from hf_align.config.dpo import DpoConfig, PairwiseLossConfig, parse_dpo
 from hf_align.config.group import Group, KeyProblem, Recipe
 from hf_align.config.loader import load_config, load_recipe
 from hf_align.config.model import ModelConfig
+from hf_align.config.ppo import PpoConfig, PpoOptionsConfig, parse_ppo
+from hf_align.config.reward import RewardConfig, RewardLossConfig, parse_reward
+from hf_align.config.rewards import RewardsConfig
 from hf_align.config.samples import SamplesConfig
 from hf_align.config.sft import SftConfig, parse_sft
 from hf_align.config.training import TrainingConfig
 
 __all__ = [
     "AdapterConfig",
+    "BestOfNConfig",
+    "BestOfNOptions",
     "DataConfig",
     "DatasetConfig",
+    "DpoConfig",
     "Group",
     "KeyProblem",
     "ModelConfig",
+    "PairwiseLossConfig",
+    "PpoConfig",
+    "PpoOptionsConfig",
     "Recipe",
+    "RewardConfig",
+    "RewardLossConfig",
+    "RewardsConfig",
     "SamplesConfig",
     "SftConfig",
     "TrainingConfig",
     "load_config",
     "load_recipe",
+    "parse_best_of_n",
+    "parse_dpo",
+    "parse_ppo",
+    "parse_reward",
     "parse_sft",
 ]

@@ -19,9 +19,21 @@ class DatasetConfig(Group):
         help="json, jsonl, csv, parquet or txt file, a folder of such files, or a name on the hub",
         non_empty=True,
     )
-    format: Literal["auto", "alpaca", "sharegpt", "baize", "messages", "prompt_completion", "text"] = option(
-        "auto", help="form of the rows; auto: recognised from the columns"
-    )
+    format: Literal[
+        "auto",
+        "alpaca",
+        "sharegpt",
+        "baize",
+        "messages",
+        "prompt_completion",
+        "text",
+        "preference",
+        "alpaca_preference",
+        "sharegpt_preference",
+        "hh",
+        "ultrafeedback",
+        "ranking",
+    ] = option("auto", help="form of the rows; auto: recognised from the columns")
     split: str = option("train", help="split of a data set on the hub", non_empty=True)
     name: str | None = option(None, help="configuration of a data set on the hub", non_empty=True)
     columns: dict[str, str] = option(

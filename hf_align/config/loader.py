@@ -73,6 +73,18 @@ def load_recipe(recipe: type[R], path: str | Path, overrides: Mapping[str, Any] 
     return _build(recipe, given, str(path))
 
 
+def recipe_keys(argv: Sequence[str]) -> set[str]:
+    """The keys that a command line gives, in its recipe file or as options; their values are not looked at.
+
+    Raises ``UserError`` where the command line or the file cannot be read.
+    """
+    config, options = read_arguments(argv)
+    root = None if config is None else compose(_read_text(config), config)
+    if config is None or not isinstance(root, yaml.MappingNode):
+        return set(options)
+    return {key for key, _, _ in mapping_items(root, Source(config))} | set(options)
+
+
 def read_recipe_file(path: str, keys: Mapping[str, Spec]) -> dict[str, Given]:
     """The checked values of a recipe file by key; defaults are not filled in."""
     root = compose(_read_text(path), path)

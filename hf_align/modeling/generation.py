@@ -23,11 +23,15 @@ UNLIMITED = 10**9
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen: the likeliest one at temperature 0, else drawn from the ``top_p`` nucleus."""
+    """How tokens are chosen: the likeliest one at temperature 0, else drawn from the ``top_p`` nucleus.
+
+    ``top_k``: of the likeliest tokens only; 0 for all.
+    """
 
     max_new_tokens: int = 512
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,12 @@ def stream_answer(
     # top_k: transformers' own default keeps 50 tokens and would narrow top_p without a word.
     choice: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if sampling.temperature > 0:
-        choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        choice = {
+            "do_sample": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+        }
     ids = torch.tensor([list(prompt_ids)], dtype=torch.long, device=model.device)
     interrupted = False
     try:

@@ -6,6 +6,7 @@ Remote code is off unless the recipe turns it on, and weights are read from safe
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +34,14 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
     key = "tokenizer_name_or_path" if config.tokenizer_name_or_path else "model_name_or_path"
     name = config.tokenizer_name_or_path or config.model_name_or_path
-    _check_local(key, name)
+    check_local(key, name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=config.model_revision, trust_remote_code=config.trust_remote_code
         )
     # A broken tokenizer.json surfaces as a bare Exception from the tokenizers library.
     except Exception as error:
-        raise UserError(f"{key}: no tokenizer could be loaded from '{name}': {_first_line(error)}") from error
+        raise UserError(f"{key}: no tokenizer could be loaded from '{name}': {first_line(error)}") from error
     if config.chat_template_path is not None:
         tokenizer.chat_template = resolve_chat_template(config.chat_template_path)
     if tokenizer.pad_token_id is None:
@@ -55,34 +56,73 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def load_model(
     config: ModelConfig, *, trainable_base: bool, precision: Precision, use_cpu: bool
 ) -> PreTrainedModel:
-    """A causal language model for training.
+    """A causal language model for training; see :func:`load_weights`."""
+    from transformers import AutoModelForCausalLM
+
+    model, lacking = load_weights(
+        AutoModelForCausalLM,
+        "causal language model",
+        config,
+        trainable_base=trainable_base,
+        precision=precision,
+        use_cpu=use_cpu,
+    )
+    name = config.model_name_or_path
+    if is_classifier(model.config):
+        raise UserError(
+            f"model_name_or_path: '{name}' holds a reward model or another classifier "
+            f"({model.config.architectures[0]}), which has no language-model head; name the model that it "
+            "was trained from"
+        )
+    refuse_missing(name, "causal language model", lacking)
+    return model
+
+
+def is_classifier(config: Any) -> bool:
+    """Whether a model was saved as a sequence classifier; ``config``: its configuration as loaded."""
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+
+
+def load_weights(
+    auto_class: Any,
+    kind: str,
+    config: ModelConfig,
+    *,
+    trainable_base: bool,
+    precision: Precision,
+    use_cpu: bool,
+    not_quantized: Sequence[str] | None = None,
+    **options: Any,
+) -> tuple[PreTrainedModel, list[str]]:
+    """A model of ``auto_class`` for training, and the names of weights that its files lack.
 
     ``dtype: auto`` keeps float32 weights where the base itself is trained, since an optimizer step is
     often smaller than half precision resolves, and loads a frozen base in the precision of the
     computation. Quantised models come with bitsandbytes' inference shortcut for CPUs switched off.
-    Raises UserError where the model cannot be loaded.
+    ``kind``: what the model is, for messages. ``not_quantized``: modules that keep ordinary weights in a
+    quantised model, by default those that transformers leaves out. ``options`` go to ``from_pretrained``.
+    What the files lack is random; the caller has to refuse it or to fill it. Raises UserError where the
+    model cannot be loaded.
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     from hf_align.modeling.quantization import prepare_quantized, quantization_config
 
     name = config.model_name_or_path
-    _check_local("model_name_or_path", name)
+    check_local("model_name_or_path", name)
     if (Path(name) / "adapter_config.json").is_file():
         raise UserError(
             f"model_name_or_path: '{name}' holds an adapter, not a whole model; training would start without "
             f"it. Merge it first (hf-align merge --model_name_or_path {name} --output_dir …), or name its "
             "base model."
         )
-    options: dict[str, Any] = {}
-    quantization = quantization_config(config, precision)
+    quantization = quantization_config(config, precision, not_quantized=not_quantized)
     if quantization is not None:
         options["quantization_config"] = quantization
         options["device_map"] = {"": _device(use_cpu)}
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        model, loaded = auto_class.from_pretrained(
             name,
             revision=config.model_revision,
             trust_remote_code=config.trust_remote_code,
@@ -93,15 +133,33 @@ def load_model(
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(
-            f"model_name_or_path: no causal language model could be loaded from '{name}': "
-            f"{_first_line(error)}"
+            f"model_name_or_path: no {kind} could be loaded from '{name}': {first_line(error)}"
         ) from error
-    _check_complete(name, loaded)
+    mismatched = sorted(
+        str(entry[0] if isinstance(entry, tuple) else entry) for entry in loaded["mismatched_keys"]
+    )
+    if mismatched:
+        raise UserError(
+            f"model_name_or_path: '{name}' has the wrong shape for the weights {_some(mismatched)} of this "
+            f"{kind}; random numbers would take their place"
+        )
     if quantization is not None:
         prepare_quantized(model)
     if not all(torch.isfinite(p).all() for p in model.parameters() if p.is_floating_point()):
         raise UserError(f"model_name_or_path: '{name}' holds weights that are not finite numbers")
-    return model
+    return model, sorted(loaded["missing_keys"])
+
+
+def refuse_missing(name: str, kind: str, missing: Sequence[str]) -> None:
+    """Raise UserError for weights that the files of the model ``name`` lack.
+
+    transformers fills them with random numbers, which would be trained unseen.
+    """
+    if missing:
+        raise UserError(
+            f"model_name_or_path: '{name}' lacks the weights {_some(missing)} of this {kind}; random numbers "
+            "would take their place"
+        )
 
 
 def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -125,19 +183,8 @@ def check_context(model: Any, longest: int) -> None:
         )
 
 
-def _check_complete(name: str, loaded: dict[str, Any]) -> None:
-    """transformers fills weights that a file lacks with random numbers, which would be trained unseen."""
-    missing = sorted(loaded["missing_keys"])
-    mismatched = sorted(
-        str(entry[0] if isinstance(entry, tuple) else entry) for entry in loaded["mismatched_keys"]
-    )
-    for what, names in (("lacks", missing), ("has the wrong shape for", mismatched)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise UserError(
-                f"model_name_or_path: '{name}' {what} the weights {', '.join(names[:3])}{more} of this "
-                "causal language model; random numbers would take their place"
-            )
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _dtype(config: ModelConfig, trainable_base: bool, precision: Precision) -> torch.dtype:
@@ -160,7 +207,7 @@ def _device(use_cpu: bool) -> str | int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def _check_local(key: str, name: str) -> None:
+def check_local(key: str, name: str) -> None:
     """A name that can only be a folder must be there; anything else may be a hub id."""
     path = Path(name)
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
@@ -171,5 +218,5 @@ def _check_local(key: str, name: str) -> None:
         raise UserError(f"{key}: the folder '{name}' does not exist.{hint}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import ModelConfig
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from hf_align.modeling.precision import Precision
 
 
-def quantization_config(config: ModelConfig, precision: Precision) -> Any | None:
-    """The ``BitsAndBytesConfig`` that a recipe asks for, or None."""
+def quantization_config(
+    config: ModelConfig, precision: Precision, *, not_quantized: Sequence[str] | None = None
+) -> Any | None:
+    """The ``BitsAndBytesConfig`` that a recipe asks for, or None.
+
+    ``not_quantized``: modules that keep ordinary weights; by default those that transformers leaves out.
+    """
     if not (config.load_in_4bit or config.load_in_8bit):
         return None
     from transformers import BitsAndBytesConfig
@@ -29,6 +34,7 @@ def quantization_config(config: ModelConfig, precision: Precision) -> Any | None
         bnb_4bit_quant_type=config.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=config.use_bnb_nested_quant,
         bnb_4bit_compute_dtype=compute_dtype(precision),
+        llm_int8_skip_modules=None if not_quantized is None else list(not_quantized),
     )
 
 

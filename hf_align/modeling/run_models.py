@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_FOLDER = "adapter"
+"""Where a run that saves a merged model keeps the adapter, inside its own folder."""
 _RUN_FILE = "run.json"
 _QUANTIZATION = ("load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant")
+_TASKS = {"CAUSAL_LM": "a model that generates text", "SEQ_CLS": "a reward model"}
 _PRECISIONS: dict[str, Precision] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -61,11 +64,13 @@ def find_model(
     base: str | None = None,
     chosen: Collection[str] = (),
     use_cpu: bool = False,
+    task_type: str = "CAUSAL_LM",
 ) -> ModelSource:
     """What ``config.model_name_or_path`` holds; reads no weights.
 
     ``base``: the base model to put an adapter on, in place of the one that the adapter names. ``chosen``:
-    keys that the user gave a value, which is kept even where it is the default.
+    keys that the user gave a value, which is kept even where it is the default. ``task_type``: what an
+    adapter has to be for, by PEFT's name.
     Raises UserError for a folder that holds neither a model nor an adapter, and for an adapter whose base
     cannot be found.
     """
@@ -88,10 +93,10 @@ def find_model(
     run_dir, record = _run_record(folder)
     recipe = _mapping(record.get("recipe"))
     settings = _read_json(folder / ADAPTER_CONFIG)
-    if settings.get("task_type") not in (None, "CAUSAL_LM"):
+    if settings.get("task_type") not in (None, task_type):
         raise UserError(
-            f"{folder / ADAPTER_CONFIG}: task_type is {settings['task_type']}; expected CAUSAL_LM, the "
-            "adapter of a model that generates text"
+            f"{folder / ADAPTER_CONFIG}: task_type is {settings['task_type']}; expected {task_type}, the "
+            f"adapter of {_TASKS[task_type]}"
         )
     changes: dict[str, Any] = {
         "model_name_or_path": base or _find_base(folder, settings, run_dir, recipe),
@@ -163,6 +168,8 @@ def attach_adapter(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTok
             # PEFT asks transformers by a name that is about to go; nobody here can change that.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             model = PeftModel.from_pretrained(base, str(folder)).eval()
+    except KeyError as error:  # of a module that is saved whole, such as the head of a reward model
+        raise UserError(f"{place}: the adapter's file lacks {error}") from error
     except (RuntimeError, ValueError, TypeError, UserWarning) as error:
         raise UserError(f"{place}: {' '.join(str(error).split())[:400]}") from error
     # PEFT passes over weights that the base has no place for.
@@ -236,8 +243,10 @@ def _tokenizer_of(folder: Path) -> str | None:
 
 
 def _run_record(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """The run folder that ``folder`` is or is a checkpoint of, and its run.json; (None, {}) without one."""
-    for place in (folder, *([folder.parent] if re.fullmatch(r"checkpoint-\d+", folder.name) else [])):
+    """The run folder that ``folder`` is or lies in, as a checkpoint or the adapter beside a merged model, and
+    its run.json; (None, {}) without one."""
+    inside = re.fullmatch(rf"checkpoint-\d+|{ADAPTER_FOLDER}", folder.name)
+    for place in (folder, *([folder.parent] if inside else [])):
         if (place / _RUN_FILE).is_file():
             return place, _read_json(place / _RUN_FILE)
     return None, {}

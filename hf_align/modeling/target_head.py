@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from hf_align.modeling.logps import token_logps
+from hf_align.modeling.logps import token_logps, token_logps_and_entropies
 from hf_align.types import IGNORE_INDEX
 
 MAX_LOGITS_PER_CHUNK = 2**27
@@ -35,24 +35,37 @@ class TargetOutput(ModelOutput):
     """Per target token, in row-major order of ``shift_labels``, N in all.
 
     ``logps`` (N,) float32: log-probability in nats, differentiable. ``correct`` (N,) bool: whether no
-    token was more probable.
+    token was more probable. Where they were asked for: ``entropies`` (N,) float32, of the distribution of
+    each target in nats, differentiable; ``states`` (N, d), the trunk's final state before each target.
+    ``estimates`` (N,) float32: the value that a value head gives each state (``value_head``). Not called
+    ``values``: an output is a dictionary, whose method of that name DistributedDataParallel calls.
     """
 
     logps: torch.Tensor | None = None
     correct: torch.Tensor | None = None
+    entropies: torch.Tensor | None = None
+    estimates: torch.Tensor | None = None
+    states: torch.Tensor | None = None
 
 
 def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_PER_CHUNK) -> None:
     """Teach ``model.forward`` the keyword ``shift_labels`` (B, T), int64 with -100 where nothing counts.
 
-    ``max_logits`` bounds chunk size x vocabulary size.
+    ``max_logits`` bounds chunk size x vocabulary size. Three more keywords go with it: ``temperature``
+    divides the logits, as in sampling; ``with_entropies`` and ``with_states`` fill those of the output.
     """
     # An instance may already carry a patched forward (Accelerate's device hooks do): it is kept and called.
     patched = model.__dict__.get("forward")
 
     @functools.wraps(type(model).forward)
     def forward(
-        self: PreTrainedModel, *args: Any, shift_labels: torch.Tensor | None = None, **kwargs: Any
+        self: PreTrainedModel,
+        *args: Any,
+        shift_labels: torch.Tensor | None = None,
+        temperature: float = 1.0,
+        with_entropies: bool = False,
+        with_states: bool = False,
+        **kwargs: Any,
     ) -> Any:
         original = patched or functools.partial(type(self).forward, self)
         if shift_labels is None:
@@ -63,32 +76,43 @@ def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_
         counted = shift_labels != IGNORE_INDEX
         chunk = max(1, max_logits // self.config.get_text_config().vocab_size)
         head = functools.partial(_head, original, self.base_model, type(trunk_output))
-        return _target_output(head, states[counted], shift_labels[counted], chunk)
+        score = functools.partial(_score, head, temperature=temperature, with_entropies=with_entropies)
+        output = _target_output(score, states[counted], shift_labels[counted], chunk)
+        if with_states:
+            output["states"] = states[counted]
+        return output
 
     # Bound as a method, so that a deep copy of the model gets a forward of its own.
     model.forward = types.MethodType(forward, model)
 
 
 def _target_output(
-    head: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor, labels: torch.Tensor, chunk: int
+    score: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
+    states: torch.Tensor,
+    labels: torch.Tensor,
+    chunk: int,
 ) -> TargetOutput:
-    """``states`` (N, d) and ``labels`` (N,) to log-probabilities; ``head`` maps (n, d) to logits (n, V)."""
+    """``states`` (N, d) and ``labels`` (N,) to what ``score`` gives for them, in chunks."""
     if len(states) <= chunk:
-        logps, correct = _score(head, states, labels)
-        return TargetOutput(logps=logps, correct=correct)
+        return TargetOutput(*score(states, labels))
     pieces = [
-        checkpoint(_score, head, some, some_labels, use_reentrant=False)
+        checkpoint(score, some, some_labels, use_reentrant=False)
         for some, some_labels in zip(states.split(chunk), labels.split(chunk), strict=True)
     ]
-    return TargetOutput(
-        logps=torch.cat([logps for logps, _ in pieces]), correct=torch.cat([right for _, right in pieces])
-    )
+    return TargetOutput(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
 
 def _score(
-    head: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    return token_logps(head(states), labels)
+    head: Callable[[torch.Tensor], torch.Tensor],
+    states: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    temperature: float,
+    with_entropies: bool,
+) -> tuple[torch.Tensor, ...]:
+    """``head`` maps (n, d) to logits (n, V); the fields of the output in their order."""
+    score = token_logps_and_entropies if with_entropies else token_logps
+    return score(head(states), labels, temperature=temperature)
 
 
 def _head(

@@ -51,13 +51,23 @@ _KNOWN: dict[str, tuple[str, str, Callable[[Any], str]]] = {
     "loss": ("Training loss", "loss", formatting.loss),
     "eval_loss": ("Held-out loss", "loss", formatting.loss),
     "eval_token_accuracy": ("Held-out tokens right", "", formatting.share),
+    "eval_rewards/accuracies": ("Held-out pairs in the right order", "", formatting.share),
+    "rewards/accuracies": ("Pairs in the right order", "", formatting.share),
+    "eval_rewards/margins": ("Held-out reward margin", "", formatting.loss),
+    "rewards/margins": ("Reward margin", "", formatting.loss),
+    "eval_logps/chosen_change": (
+        "Held-out change of the better answers",
+        "nats per token",
+        formatting.loss,
+    ),
+    "logps/chosen_change": ("Change of the better answers", "nats per token", formatting.loss),
     "learning_rate": ("Learning rate", "", formatting.loss),
     "grad_norm": ("Gradient norm", "", formatting.loss),
     "tokens_per_second": ("Throughput", "tokens/s", formatting.rate),
     "peak_memory_bytes": ("Peak memory", "", formatting.size),
 }
 _HEROES = ("loss", "eval_loss")
-_MINOR = ("target_tokens", "eval_target_tokens", "eval_perplexity")
+_MINOR = ("target_tokens", "eval_target_tokens", "eval_perplexity", "prompts", "eval_prompts")
 _STEADY = ("learning_rate", "peak_memory_bytes")
 
 

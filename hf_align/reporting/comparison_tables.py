@@ -1,7 +1,6 @@
 """The figures of several runs side by side: headlines, recipe, data, versions and machine.
 
-The best figure of a row is marked only where more or less is plainly better and the runs measured the same
-thing: held-out figures on the same rows, speed on the same machine. Otherwise a note says why none is marked.
+The best figure of a row is marked where ``comparability`` allows it; otherwise a note says why none is.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hf_align.reporting import formatting
+from hf_align.reporting.comparability import comparable, direction, final_figure, why_unmarked
 from hf_align.reporting.compared_run import ComparedRun
 from hf_align.reporting.data_view import first_number, totals
 from hf_align.reporting.metrics import rows_with, series
@@ -18,18 +18,28 @@ from hf_align.reporting.run_view import listing, mapping, method, model_name
 
 Row = dict[str, Any]
 
-_LOWER = re.compile(r"(?:^|[_/])(?:loss|perplexity|bytes|seconds|runtime|error|errors|kl|toxicity)(?:$|[_/])")
-_HIGHER = re.compile(
-    r"(?:^|[_/])(?:accuracy|accuracies|exact_match|match|reward|rewards|margins?|per_second|score|f1|win_rate)"
-    r"(?:$|[_/])"
+_FIRST_FINAL = (
+    "eval_loss_before",
+    "eval_loss",
+    "eval_perplexity",
+    "eval_token_accuracy",
+    "eval_rewards/accuracies_before",
+    "eval_rewards/accuracies",
+    "eval_rewards/margins",
+    "train_loss",
 )
-_FIRST_FINAL = ("eval_loss_before", "eval_loss", "eval_perplexity", "eval_token_accuracy", "train_loss")
 _LABELS = {
     "eval_loss_before": "Held-out loss before",
     "eval_loss": "Held-out loss",
     "eval_perplexity": "Held-out perplexity",
     "eval_token_accuracy": "Held-out tokens right",
     "eval_target_tokens": "Held-out target tokens",
+    "eval_prompts": "Held-out prompts",
+    "eval_rewards/accuracies_before": "Held-out pairs in the right order before",
+    "eval_rewards/accuracies": "Held-out pairs in the right order",
+    "eval_rewards/margins": "Held-out reward margin",
+    "eval_logps/chosen_change": "Held-out change of the better answers, nats per token",
+    "eval_kl": "Held-out distance from the reference, nats per token",
     "train_loss": "Training loss, mean of the run",
     "steps": "Optimizer steps",
 }
@@ -51,7 +61,7 @@ def headline_table(runs: Sequence[ComparedRun]) -> tuple[list[Row], list[str]]:
     rows = [_row(label, texts) for label, texts in words]
     rows += [_figure(runs, key, values) for key, values in _figures(runs)]
     shown = [row for row in rows if any(cell["text"] != formatting.MISSING for cell in row["cells"])]
-    return shown, _why_unmarked(runs)
+    return shown, why_unmarked(runs)
 
 
 def recipe_table(runs: Sequence[ComparedRun]) -> tuple[list[Row], list[Row]]:
@@ -132,10 +142,16 @@ def _figures(runs: Sequence[ComparedRun]) -> list[tuple[str, list[float | None]]
     ]
     names += list(dict.fromkeys(logged))
     ordered = [key for key in _FIRST_FINAL if key in names]
-    ordered += [key for key in names if key not in (*ordered, "steps")]
+    # Of what was measured before training only the first lines are shown; each run's own page has the rest.
+    ordered += [key for key in names if key not in (*ordered, "steps") and not key.endswith("_before")]
     found: list[tuple[str, list[float | None]]] = [
-        (key, [_final(run, final, key) for run, final in zip(runs, finals, strict=True)]) for key in ordered
+        (key, [final_figure(run, key) for run in runs]) for key in ordered
     ]
+    likelier = [
+        mapping(mapping(run.record.get("preference_summary")).get("after")).get("likelihood_accuracy")
+        for run in runs
+    ]
+    found.append(("likelihood_accuracy", [formatting.number(value) for value in likelier]))
     matches = [mapping(run.record.get("sample_exact_match")).get("after") for run in runs]
     found.append(("sample_exact_match", [formatting.number(value) for value in matches]))
     found.append(("steps", [_steps(run, final) for run, final in zip(runs, finals, strict=True)]))
@@ -144,17 +160,6 @@ def _figures(runs: Sequence[ComparedRun]) -> list[tuple[str, list[float | None]]
     models = [mapping(run.record.get("model")) for run in runs]
     found.append(("trainable_parameters", [first_number(model, "trainable_parameters") for model in models]))
     return found
-
-
-def _final(run: ComparedRun, final: Mapping[str, Any], key: str) -> float | None:
-    value = formatting.number(final.get(key))
-    return _last(run, key) if value is None and key.startswith("eval_") else value
-
-
-def _last(run: ComparedRun, key: str) -> float | None:
-    """The last logged value; what was measured before the first step says nothing about the result."""
-    curve = series(rows_with(run.log.rows, key), key)
-    return curve.values[-1] if curve.steps and curve.steps[-1] > 0 else None
 
 
 def _steps(run: ComparedRun, final: Mapping[str, Any]) -> float | None:
@@ -174,6 +179,7 @@ def _whole_run(run: ComparedRun, key: str) -> float | None:
 def _figure(runs: Sequence[ComparedRun], key: str, values: Sequence[float | None]) -> Row:
     label = {
         "sample_exact_match": "Samples answered exactly",
+        "likelihood_accuracy": "Held-out pairs whose better answer is likelier per token",
         "wall_time_seconds": "Wall time",
         "tokens_per_second": "Throughput, tokens/s",
         "peak_memory_bytes": "Peak memory",
@@ -181,58 +187,12 @@ def _figure(runs: Sequence[ComparedRun], key: str, values: Sequence[float | None
     }.get(key) or _LABELS.get(key, key)
     row = _row(label, [_form(key)(value) for value in values])
     known = [value for value in values if formatting.finite(value) is not None]
-    direction = _direction(key)
-    if direction and len(set(known)) > 1 and _comparable(runs, key):
-        best = (min if direction < 0 else max)(value for value in known if value is not None)
+    better = direction(key)
+    if better and len(set(known)) > 1 and comparable(runs, key):
+        best = (min if better < 0 else max)(value for value in known if value is not None)
         for cell, value in zip(row["cells"], values, strict=True):
             cell["best"] = value == best
     return row
-
-
-def _direction(key: str) -> int:
-    """-1: less is better, 1: more is better, 0: neither, or unknown."""
-    if key.endswith("_before") or key in ("steps", "trainable_parameters"):
-        return 0
-    if _HIGHER.search(key):
-        return 1
-    return -1 if _LOWER.search(key) else 0
-
-
-def _comparable(runs: Sequence[ComparedRun], key: str) -> bool:
-    if key in ("wall_time_seconds", "tokens_per_second", "peak_memory_bytes"):
-        return _same_machine(runs)
-    return _same_stage(runs) and (not key.startswith("eval_") or _same_evaluation(runs))
-
-
-def _same_stage(runs: Sequence[ComparedRun]) -> bool:
-    return len({str(run.record.get("command")) for run in runs}) == 1
-
-
-def _same_machine(runs: Sequence[ComparedRun]) -> bool:
-    machines = [mapping(run.record.get("machine")) for run in runs]
-    keys = ("cpu", "cores", "accelerator")
-    return len({formatting.plain([one.get(key) for key in keys]) for one in machines}) == 1
-
-
-def _same_evaluation(runs: Sequence[ComparedRun]) -> bool:
-    """Whether held-out figures are of the same rows, as far as the runs can tell."""
-    counts = {_final(run, mapping(run.record.get("final_metrics")), "eval_target_tokens") for run in runs}
-    keys = ("eval_datasets", "eval_split_size", "train_on", "chat_template_path")
-    recipes = {formatting.plain([run.recipe.get(key) for key in keys]) for run in runs if run.recipe}
-    return len(counts - {None}) <= 1 and len(recipes) <= 1
-
-
-def _why_unmarked(runs: Sequence[ComparedRun]) -> list[str]:
-    notes = []
-    if not _same_stage(runs):
-        notes.append(
-            "The runs are of different stages: their losses and rewards do not measure the same thing."
-        )
-    elif not _same_evaluation(runs):
-        notes.append("The runs were evaluated on different rows: their held-out figures cannot be compared.")
-    if not _same_machine(runs):
-        notes.append("The runs were made on different machines: speed and memory cannot be compared.")
-    return notes
 
 
 def _form(key: str) -> Callable[[Any], str]:
@@ -246,7 +206,7 @@ def _form(key: str) -> Callable[[Any], str]:
         return formatting.share
     if key == "trainable_parameters":
         return formatting.short_count
-    return formatting.count if key == "steps" or key.endswith("_tokens") else formatting.loss
+    return formatting.count if key == "steps" or key.endswith(("_tokens", "_prompts")) else formatting.loss
 
 
 def _setting(recipes: Sequence[Mapping[str, Any]], number: int, key: str) -> str:

@@ -146,6 +146,10 @@ def _problem_tables(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
             malformed.append([place, reason] if found else ["", place])
         unanswered += [[str(place)] for place in places] if isinstance(places, list) else []
     tables = []
+    kinds = _kinds(sources)
+    if kinds:
+        columns = ["source", "kind", "rows"]
+        tables.append({"title": "Malformed rows by kind", "columns": columns, "rows": kinds})
     if malformed:
         tables.append(
             {
@@ -163,3 +167,18 @@ def _problem_tables(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
             }
         )
     return tables
+
+
+def _kinds(sources: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """(source, kind, rows) of malformed rows where the report tells kinds, the others of a source last."""
+    rows = []
+    for source in sources:
+        kinds = source.get("malformed_kinds")
+        found = kinds.items() if isinstance(kinds, dict) else ()
+        known = {str(kind): number for kind, value in found if (number := formatting.finite(value))}
+        other = (first_number(source, "malformed") or 0) - sum(known.values())
+        if known and other > 0:
+            known["other"] = other
+        name = str(source.get("name") or "unnamed")
+        rows += [[name, kind, formatting.count(number)] for kind, number in known.items()]
+    return rows

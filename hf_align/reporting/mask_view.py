@@ -1,92 +1,49 @@
 """Which tokens of a row are trained: as terminal text, as HTML, and as an entry of the run record.
 
-Tokens are turned back into characters one by one, so that the mask is shown exactly as training sees it.
-A character that is split over several tokens (an emoji in a byte-level vocabulary) is shown whole, at its
-first trained token or else at its first token; the other tokens keep an empty text, so counting the
-entries still counts tokens. How the mask is made is up to ``hf_align.data``.
+A row that compares answers shows what they share once, then each answer from the token that predicts its
+first one, with its score and how it compares. How the mask is made is up to ``hf_align.data``, how tokens
+become text to ``token_view``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from markupsafe import Markup
+from hf_align.reporting import formatting
+from hf_align.reporting.token_view import marked_tokens, tokens_html, tokens_terminal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from hf_align.types import TokenizedRow
+    from hf_align.types import ComparisonRow, TokenizedRow
+
+    Row = TokenizedRow | ComparisonRow
 
 T = TypeVar("T")
 
-REPLACEMENT = "\ufffd"
-_LONGEST_JOIN = 16
-"""Tokens tried to complete one character. Four bytes need four; chains of shared bytes need more."""
 
-_TRAINED_ON, _TRAINED_OFF = "⟦", "⟧"
-_ANSI_TRAINED, _ANSI_OTHER, _ANSI_RESET = "\x1b[1;36m", "\x1b[2m", "\x1b[0m"
+def mask_sample(row: Row, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """``{"source", "tokens": [[text, is_target], …]}`` with one entry a token, for the run record.
 
-# Controls, direction overrides, invisible spaces and lone surrogates: shown by code, never sent raw.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-_WHITESPACE = re.compile(r"[ \t\n]")
-_MARKS = {" ": "·", "\t": "→\t", "\n": "↵\n"}
-
-
-def token_texts(input_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, str]]:
-    """The row cut at character borders: ``(number of tokens, their text)`` for each piece, in order."""
-    ids = [int(token) for token in input_ids]
-    pieces: list[tuple[int, str]] = []
-    start = context = 0
-    while start < len(ids):
-        text = alone = _decode_after(ids, context, start, start + 1, tokenizer)
-        stop = start + 1
-        while text.endswith(REPLACEMENT) and stop < min(len(ids), start + _LONGEST_JOIN):
-            stop += 1
-            text = _decode_after(ids, context, start, stop, tokenizer)
-        broken = REPLACEMENT in text  # bytes that no later token completes, or U+FFFD itself
-        if broken:
-            stop, text = start + 1, alone
-        if not text and stop == start + 1:
-            text = str(tokenizer.convert_ids_to_tokens(ids[start]))
-        pieces.append((stop - start, text))
-        # Decoders merge broken bytes with what follows: such a piece is no context for the next.
-        context, start = (stop if broken else start), stop
-    return pieces
+    Where answers are compared, ``tokens`` are those that they share, and ``answers`` holds the ``tokens`` and
+    the ``score`` of each; ``margin`` is there where the row has one.
+    """
+    if not hasattr(row, "branches"):
+        return {"source": row.source, "tokens": marked_tokens(row, tokenizer)}
+    shared = len(row.prefix)
+    # Decoded with what comes before: a branch alone would lose its first space.
+    sequences = [marked_tokens(row.sequence(k), tokenizer) for k in range(len(row.branches))]
+    answers = [
+        {"score": float(score), "tokens": tokens[shared:]}
+        for score, tokens in zip(row.scores, sequences, strict=True)
+    ]
+    margin = {} if row.margin is None else {"margin": row.margin}
+    return {"source": row.source, "tokens": sequences[0][:shared], "answers": answers, **margin}
 
 
-def _decode_after(
-    ids: list[int], context: int, start: int, stop: int, tokenizer: PreTrainedTokenizerBase
-) -> str:
-    """The text that ids[start:stop] add after ids[context:start]; alone, decoders drop its first space."""
-
-    def decode(first: int, last: int) -> str:
-        return str(
-            tokenizer.decode(ids[first:last], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        )
-
-    if context == start:
-        return decode(start, stop)
-    before, whole = decode(context, start), decode(context, stop)
-    return whole[len(before) :] if whole.startswith(before) else decode(start, stop)
-
-
-def mask_sample(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """``{"source", "tokens": [[text, is_target], …]}`` with one entry a token, for the run record."""
-    targets = [bool(target) for target in row.target_mask]
-    tokens: list[list[Any]] = []
-    for length, text in token_texts(list(row.input_ids), tokenizer):
-        flags = targets[len(tokens) : len(tokens) + length]
-        shown = flags.index(True) if True in flags else 0
-        tokens += [[text if place == shown else "", flag] for place, flag in enumerate(flags)]
-    return {"source": row.source, "tokens": tokens}
-
-
-def choose_rows(rows: Any, wanted: int) -> list[TokenizedRow]:
+def choose_rows(rows: Any, wanted: int) -> list[Row]:
     """Rows spread evenly over a list, or the first ones of a stream."""
     if not hasattr(rows, "__len__") or not hasattr(rows, "__getitem__"):
         return list(islice(iter(rows), wanted))
@@ -100,97 +57,72 @@ def spread(items: Sequence[T], wanted: int) -> list[T]:
     return [items[(2 * position + 1) * len(items) // (2 * number)] for position in range(number)]
 
 
-def visible(text: str) -> str:
-    """``text`` with spaces as ``·``, line ends as ``↵`` (and a line break), and unsafe characters by code."""
-    return _WHITESPACE.sub(lambda match: _MARKS[match[0]], _safe(text))
+def standings(scores: Sequence[float]) -> list[str]:
+    """How each answer compares with the others, in words."""
+    if len(scores) == 2:
+        return ["tied" if a == b else "better" if a > b else "worse" for a, b in (scores, scores[::-1])]
+    words = []
+    for score in scores:
+        counts = {
+            "beats": sum(other < score for other in scores),
+            "ties with": sum(other == score for other in scores) - 1,
+            "loses to": sum(other > score for other in scores),
+        }
+        words.append(", ".join(f"{word} {count}" for word, count in counts.items() if count))
+    return words
 
 
-def _safe(text: str) -> str:
-    return _UNSAFE.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", text.replace("\r", "␍"))
-
-
-def render_terminal(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase, *, color: bool = False) -> str:
+def render_terminal(row: Row, tokenizer: PreTrainedTokenizerBase, *, color: bool = False) -> str:
     """The row with its trained tokens in colour, or between ⟦ and ⟧ where ``color`` is False."""
-    lines = []
-    for trained, text in _runs(mask_sample(row, tokenizer)["tokens"]):
-        shown = visible(text)
-        if color:
-            # Colour each line by itself: pagers and some terminals reset it at a line end.
-            style = _ANSI_TRAINED if trained else _ANSI_OTHER
-            shown = "\n".join(f"{style}{line}{_ANSI_RESET}" if line else "" for line in shown.split("\n"))
-        elif trained:
-            # The closing bracket stands before a final line break, where the eye looks for it.
-            body, end = (shown[:-1], "\n") if shown.endswith("\n") else (shown, "")
-            shown = f"{_TRAINED_ON}{body}{_TRAINED_OFF}{end}"
-        lines.append(shown)
-    return "".join(lines)
-
-
-def _runs(tokens: Iterable[Sequence[Any]]) -> list[tuple[bool, str]]:
-    """Neighbouring tokens with the same mask, joined."""
-    runs: list[tuple[bool, str]] = []
-    for text, trained in tokens:
-        if runs and runs[-1][0] == bool(trained):
-            runs[-1] = (runs[-1][0], runs[-1][1] + str(text))
-        else:
-            runs.append((bool(trained), str(text)))
-    return runs
-
-
-def tokens_html(tokens: Iterable[Sequence[Any]]) -> Markup:
-    """The tokens of a mask sample as HTML: one ``<mark>`` for each trained character piece, the rest plain.
-
-    ``data-tokens`` on a mark says how many trained tokens it stands for, where that is not one.
-    """
-    pieces: list[tuple[bool, str, int]] = []
-    for text, trained in tokens:
-        same = pieces and pieces[-1][0] == bool(trained)
-        # An empty trained text belongs to the character before it, or to the one that follows.
-        if same and (not trained or not text or not pieces[-1][1]):
-            flag, before, length = pieces[-1]
-            pieces[-1] = (flag, before + str(text), length + 1)
-        else:
-            pieces.append((bool(trained), str(text), 1))
-    parts = []
-    for trained, text, length in pieces:
-        shown = _visible_html(text)
-        if trained:
-            several = Markup(' data-tokens="{0}" title="{0} tokens"').format(length) if length > 1 else ""
-            shown = Markup("<mark{}>{}</mark>").format(several, shown)
-        parts.append(shown)
-    return Markup("").join(parts)
-
-
-def _visible_html(text: str) -> Markup:
-    """``visible`` as HTML: the stand-ins for whitespace are dimmed, and a line may break after them."""
-    parts = []
-    for part in re.split(r"([ \t\n])", _safe(text)):
-        if part in _MARKS:
-            after = Markup("<wbr>") if part == " " else part.strip(" ")
-            parts.append(Markup("<i>{}</i>{}").format(_MARKS[part].rstrip(), after))
-        else:
-            parts.append(Markup.escape(part))
-    return Markup("").join(parts)
+    sample = mask_sample(row, tokenizer)
+    parts = [tokens_terminal(sample["tokens"], color=color)]
+    for answer in sample_view(sample)["answers"]:
+        parts += [f"-- {answer['title']}", tokens_terminal(answer["entries"], color=color)]
+    return parts[0] if len(parts) == 1 else "\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def sample_view(sample: Any) -> dict[str, Any]:
-    """A mask sample of a run record for the template: ``source``, ``tokens``, ``trained``, ``html``."""
+    """A mask sample of a run record for the template.
+
+    ``source``; ``tokens`` and ``trained``, counted through all answers; ``html`` of the tokens, or of those
+    that the answers share; ``answers``, each with a ``title``, its ``html`` and its token ``entries``;
+    ``shared``: in words, how much they share.
+    """
     record = sample if isinstance(sample, dict) else {}
+    tokens = _entries(record)
+    listed = record.get("answers")
+    given = [answer for answer in listed if isinstance(answer, dict)] if isinstance(listed, list) else []
+    scores = [formatting.finite(answer.get("score")) or 0.0 for answer in given]
+    answers = []
+    for number, (answer, score, standing) in enumerate(zip(given, scores, standings(scores), strict=True), 1):
+        entries = _entries(answer)
+        trained = sum(flag for _, flag in entries)
+        counts = f"{trained:,} of {len(entries):,} tokens trained"
+        title = f"Answer {number}: {standing} (score {score:g}; {counts})"
+        answers.append({"title": title, "html": tokens_html(entries), "entries": entries})
+    everything = [*tokens, *(entry for answer in answers for entry in answer["entries"])]
+    margin = formatting.finite(record.get("margin"))
+    return {
+        "source": str(record.get("source") or ""),
+        "tokens": len(everything),
+        "trained": sum(trained for _, trained in everything),
+        "html": tokens_html(tokens),
+        "answers": answers,
+        "shared": f"{len(tokens):,} tokens shared" + (f", margin {margin:g}" if margin is not None else ""),
+    }
+
+
+def _entries(record: dict[str, Any]) -> list[tuple[str, bool]]:
+    """The well-formed entries of a list of marked tokens."""
     listed = record.get("tokens")
-    tokens = [
+    return [
         (str(token[0]), bool(token[1]))
         for token in (listed if isinstance(listed, list) else [])
         if isinstance(token, list | tuple) and len(token) == 2
     ]
-    return {
-        "source": str(record.get("source") or ""),
-        "tokens": len(tokens),
-        "trained": sum(trained for _, trained in tokens),
-        "html": tokens_html(tokens),
-    }
 
 
-def render_html(rows: Iterable[TokenizedRow], tokenizer: PreTrainedTokenizerBase, report: Any) -> str:
+def render_html(rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, report: Any) -> str:
     """One self-contained page that shows the mask of ``rows``, with the counts and the data report.
 
     ``report``: a DataReport, its dictionary, or None.

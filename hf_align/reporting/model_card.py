@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hf_align.reporting import formatting
+from hf_align.reporting.best_of_n_card import write_best_of_n_card
 from hf_align.reporting.data_view import data_view, totals
 from hf_align.reporting.markdown import code, inline, listed, table
 from hf_align.reporting.metrics import METRICS_FILE, read_metrics
+from hf_align.reporting.ppo_view import ppo_facts
+from hf_align.reporting.preference_view import fall, held_out, settings
+from hf_align.reporting.reward_card import is_adapter, reward_loading, reward_section
 from hf_align.reporting.run_record import read_run, redact, write_atomic
 from hf_align.reporting.run_view import facts, listing, loss_change, mapping, method, model_name
 
@@ -30,6 +34,8 @@ def write_model_card(run_dir: str | os.PathLike[str]) -> Path:
     """
     folder = Path(run_dir)
     record = read_run(folder)
+    if record.get("command") == "best-of-n":  # which has no model of its own
+        return write_best_of_n_card(folder)
     path = folder / CARD_FILE
     card = model_card(record, read_metrics(folder / METRICS_FILE).rows)
     write_atomic(path, card.encode("utf-8", "replace"))
@@ -43,13 +49,20 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         _front_matter(record, recipe),
         f"# {_title(record, recipe)}",
         _introduction(record, recipe),
-        "## Results\n\n" + table(["", "", ""], [[f.label, f.value, f.detail] for f in facts(record, rows)]),
-        _loading(recipe),
+        "## Results\n\n" + _results(record, rows),
+        _preferences(record, rows),
+        reward_section(record),
+        reward_loading(record) if record.get("command") == "reward" else _loading(recipe),
         _data(record),
         _limits(record, rows),
         "## Reproduce\n\n" + _reproduce(record, recipe),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _results(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    found = [*ppo_facts(record), *facts(record, rows)]
+    return table(["", "", ""], [[fact.label, fact.value, fact.detail] for fact in found])
 
 
 def _title(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
@@ -63,9 +76,10 @@ def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     adapter = _adapter(recipe)
     tags = ["hf_align", str(record.get("command") or "sft")] + ([adapter] if adapter else [])
     values: dict[str, Any] = {"base_model": base} if base else {}
+    reward = record.get("command") == "reward"
     values |= {
-        "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": "text-generation",
+        "library_name": "peft" if adapter and (not reward or is_adapter(record)) else "transformers",
+        "pipeline_tag": "text-classification" if reward else "text-generation",
         "tags": tags,
     }
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
@@ -86,17 +100,43 @@ def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
         sentences = [
             f"The result of the stage {code(str(record['command']))}{of}{on}, made with {made_with}."
         ]
+    if record.get("command") == "reward":
+        sentences = [
+            f"A reward model, the result of fine-tuning{of}{on}, made with {made_with}.",
+            "It scores answers and writes none.",
+        ]
+    if record.get("command") == "dpo":
+        sentences = [f"The result of preference optimisation{of}{on}, made with {made_with}."]
+    if record.get("command") == "ppo":
+        sentences = [f"The result of proximal policy optimisation{of}{on}, made with {made_with}."]
     learned = {
         "assistant": "the assistant's turns",
         "last": "the last answer of each conversation",
         "all": "all tokens",
     }
-    if recipe.get("train_on") in learned:
+    if record.get("command") in (None, "sft") and recipe.get("train_on") in learned:
         sentences.append(f"The loss counts {learned[str(recipe['train_on'])]}.")
     status = record.get("status")
     if status != "completed":
         sentences.append(f"**This run is not complete (status: {inline(str(status or 'unknown'))}).**")
     return " ".join(sentences)
+
+
+def _preferences(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a preference run adds; empty for other runs."""
+    if record.get("command") != "dpo":
+        return ""
+    facts_of_the_loss = [f"- {name}: {inline(text)}" for name, text in settings(record)]
+    measured = [[row["name"], *row["cells"]] for row in held_out(record)]
+    columns = ["held-out prompts", "before", "after", "95 % interval"]
+    parts = [
+        "## Preferences",
+        "\n".join(facts_of_the_loss),
+        table(columns, measured, numbers=True) if measured else "",
+        # The first paragraph has this run's figures; what they mean in general stays in the report.
+        *(inline(paragraph) for paragraph in fall(record, rows)[:1]),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _loading(recipe: Mapping[str, Any]) -> str:

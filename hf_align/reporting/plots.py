@@ -15,7 +15,9 @@ from hf_align.reporting.drawing import (
     FIRST_SOFT,
     INK,
     SECOND,
+    STEPS,
     Plot,
+    XAxis,
     bad_note,
     binary_unit,
     course,
@@ -32,16 +34,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def run_plots(rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
+def run_plots(rows: Sequence[Mapping[str, Any]], x: XAxis = STEPS) -> list[Plot]:
     """The plots that the metrics allow, the loss first; an empty list if nothing was logged.
 
-    ``rows``: the lines of ``metrics.jsonl`` in order (see ``metrics.read_metrics``).
+    ``rows``: the lines of ``metrics.jsonl`` in order (see ``metrics.read_metrics``). ``x``: what a step is.
     """
     train, evaluation = training_rows(rows), evaluation_rows(rows)
     losses, eval_losses = drawable(train, "loss"), drawable(evaluation, "eval_loss")
     plots = []
     if losses.values or eval_losses.values:
-        plots.append(_loss_plot(losses, eval_losses))
+        by_prompt = any("prompts" in row for row in train) or any("eval_prompts" in row for row in evaluation)
+        label = "loss per prompt" if by_prompt else "loss, nats per target token"
+        plots.append(_loss_plot(losses, eval_losses, label))
     for key, title, unit, form in (
         ("learning_rate", "Learning rate", "", formatting.loss),
         ("grad_norm", "Gradient norm", "", formatting.loss),
@@ -50,11 +54,11 @@ def run_plots(rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
     ):
         values = drawable(train, key)
         if values.values:
-            plots.append(_single_plot(key, title, unit, values, form))
+            plots.append(_single_plot(key, title, unit, values, form, x))
     return plots
 
 
-def _loss_plot(train: Series, evaluation: Series) -> Plot:
+def _loss_plot(train: Series, evaluation: Series, label: str) -> Plot:
     def draw(axes: Axes) -> None:
         if train.values:
             many = len(train.values) > 5
@@ -76,7 +80,7 @@ def _loss_plot(train: Series, evaluation: Series) -> Plot:
             if len(steps) < 3:  # a line between two points would claim a course that nobody measured
                 style["linestyle"] = "none"
             axes.plot(steps, values, color=SECOND, label="held-out", **style)
-        axes.set_ylabel("loss, nats per target token")
+        axes.set_ylabel(label)
         limit_spikes(axes, train.values + evaluation.values)
         start_at_zero(axes, train.values + evaluation.values)
         axes.legend(frameon=False, loc="best", labelcolor=INK, handlelength=2.2)
@@ -91,7 +95,7 @@ def _loss_plot(train: Series, evaluation: Series) -> Plot:
     return Plot("Loss", summary, forms, bad_note(train, evaluation))
 
 
-def _single_plot(key: str, title: str, unit: str, values: Series, form: Any) -> Plot:
+def _single_plot(key: str, title: str, unit: str, values: Series, form: Any, x: XAxis) -> Plot:
     def draw(axes: Axes) -> None:
         steps, points = thinned(values.steps, values.values)
         scale = binary_unit(points) if form is formatting.size else (1.0, unit)
@@ -104,4 +108,4 @@ def _single_plot(key: str, title: str, unit: str, values: Series, form: Any) -> 
 
     ending = f" {unit}" if unit else ""
     summary = sentence(course(values, form, ending))
-    return Plot(title, summary, {"small": svg(draw, key, "small", title, summary)}, bad_note(values))
+    return Plot(title, summary, {"small": svg(draw, key, "small", title, summary, x)}, bad_note(values))

@@ -59,8 +59,13 @@ def model_name(record: Row) -> str:
 
 
 def method(record: Row) -> str:
-    """How the weights were trained: ``LoRA (r = 16)``, ``QLoRA (NF4, r = 16)``, ``full fine-tuning``."""
+    """How the weights were trained: ``LoRA (r = 16)``, ``QLoRA (NF4, r = 16)``, ``full fine-tuning``.
+
+    Where none were, what was done: ``best of 16``.
+    """
     recipe = mapping(record.get("recipe"))
+    if record.get("command") == "best-of-n":
+        return f"best of {recipe['num_generations']}" if "num_generations" in recipe else "best of n"
     adapter = str(recipe.get("adapter") or mapping(record.get("model")).get("adapter") or "none")
     if adapter == "none":
         return "full fine-tuning" if recipe else formatting.MISSING
@@ -101,7 +106,10 @@ def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
     """The headline facts, in reading order; what is unknown is left out."""
     model, recipe = mapping(record.get("model")), mapping(record.get("recipe"))
     final = mapping(record.get("final_metrics"))
-    found = [_change_fact(loss_change(record, rows), final), _match_fact(record)]
+    # Only there is the loss of a run that was cut short known to be one of tokens.
+    by_token = record.get("command") in (None, "sft")
+    found = [_change_fact(loss_change(record, rows), final, by_token=by_token)]
+    found += [*_preference_facts(record), _reward_fact(record), _match_fact(record)]
     found.append(Fact("Method", method(record), _attention_note(model)))
     found.append(_parameters_fact(model))
     if model.get("precision"):
@@ -130,7 +138,7 @@ def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
     return [fact for fact in found if fact is not None]
 
 
-def _change_fact(change: LossChange, final: Row) -> Fact | None:
+def _change_fact(change: LossChange, final: Row, *, by_token: bool) -> Fact | None:
     if change.before is None and change.after is None:
         return None
     value = formatting.loss(change.after if change.before is None else change.before)
@@ -139,6 +147,7 @@ def _change_fact(change: LossChange, final: Row) -> Fact | None:
     perplexity = formatting.finite(final.get("eval_perplexity"))
     if (
         perplexity is None
+        and by_token
         and change.name == "Held-out loss"
         and change.after is not None
         and change.after < 50
@@ -147,6 +156,40 @@ def _change_fact(change: LossChange, final: Row) -> Fact | None:
     if perplexity is not None and change.name == "Held-out loss":
         return Fact(change.name, value, f"perplexity {formatting.loss(perplexity)}")
     return Fact(change.name, value, "before training" if change.after is None else "")
+
+
+def _preference_facts(record: Row) -> list[Fact]:
+    """What a preference run is about, on held-out prompts; an empty list for other runs."""
+    summary = mapping(record.get("preference_summary"))
+    before, after = mapping(summary.get("before")), mapping(summary.get("after"))
+    found = []
+    for key, label, form in (
+        ("accuracy", "Held-out accuracy", formatting.share),
+        ("margin", "Held-out reward margin", formatting.loss),
+    ):
+        if formatting.finite(after.get(key)) is None:
+            continue
+        limits = [formatting.finite(limit) for limit in listing(after.get(f"{key}_interval"))]
+        detail = f"95 %: {form(limits[0])} to {form(limits[1])}" if len(limits) == 2 else ""
+        found.append(Fact(label, form(after[key]), detail))
+    key = "likelihood_accuracy"
+    if all(formatting.finite(figures.get(key)) is not None for figures in (before, after)):
+        change = f"{formatting.share(before[key])} → {formatting.share(after[key])}"
+        found.append(Fact("Better answer likelier", change, "per token, held-out pairs"))
+    return found
+
+
+def _reward_fact(record: Row) -> Fact | None:
+    """Held-out accuracy of a reward model; None for other runs."""
+    evaluations = mapping(record.get("reward_evaluation"))
+    before, after = mapping(evaluations.get("before")), mapping(evaluations.get("after"))
+    shares = [formatting.share(part["accuracy"]) for part in (before, after) if "accuracy" in part]
+    if not shares:
+        return None
+    limits = [formatting.finite(limit) for limit in listing(after.get("accuracy_interval"))]
+    known = len(limits) == 2 and None not in limits
+    detail = f"95 %: {formatting.share(limits[0])} to {formatting.share(limits[1])}" if known else ""
+    return Fact("Held-out accuracy", " → ".join(shares), detail or "before training")
 
 
 def _match_fact(record: Row) -> Fact | None:

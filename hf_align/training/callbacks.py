@@ -35,10 +35,12 @@ class ProgressBar(TrainerCallback):
         if "loss" in logs:
             self.bar.set_postfix_str(f"loss {logs['loss']:.3f}, {logs['tokens_per_second']:,.0f} tokens/s")
         elif "eval_loss" in logs:
-            self.bar.write(
-                f"step {state.global_step}: held-out loss {logs['eval_loss']:.4f}, "
-                f"perplexity {logs['eval_perplexity']:.2f}"
-            )
+            parts = [f"held-out loss {logs['eval_loss']:.4f}"]
+            if "eval_perplexity" in logs:
+                parts.append(f"perplexity {logs['eval_perplexity']:.2f}")
+            if "eval_rewards/accuracies" in logs:
+                parts.append(f"accuracy {logs['eval_rewards/accuracies']:.1%}")
+            self.bar.write(f"step {state.global_step}: {', '.join(parts)}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:

@@ -103,6 +103,13 @@ def enable_segment_attention(model: Any) -> bool:
     return packed
 
 
+def shares_prefixes(model: Any) -> bool:
+    """What the main process's probe of a packed ``model`` finds, on every process."""
+    from hf_align.modeling.packing_probe import shares_prefixes as probe
+
+    return on_main(lambda: probe(model))
+
+
 def command_to_resume(command: str, recipe: Recipe) -> str:
     """The shell command that continues the run of ``recipe``, as far as a process can know how it began."""
     overrides: dict[str, Any] = {**recipe.overrides, "resume_from_checkpoint": "auto"}

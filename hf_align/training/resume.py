@@ -28,7 +28,8 @@ FREE_KEYS = frozenset(
     "output_dir resume_from_checkpoint force_resume report_to run_name logging_steps "
     "save_strategy save_steps save_total_limit num_samples sample_max_new_tokens sample_temperature "
     "max_malformed_share max_untrained_share max_tokens_per_batch gradient_checkpointing "
-    "dataset_num_proc dataset_cache dataset_cache_dir".split()
+    "dataset_num_proc dataset_cache dataset_cache_dir reference_cache chosen_fall_warning "
+    "save_merged".split()
 )
 # Only their product with the number of processes matters, which is compared.
 ROWS_OF_A_STEP = ("per_device_train_batch_size", "gradient_accumulation_steps")

@@ -36,23 +36,30 @@ def prepare_output_dir(output_dir: str, *, resuming: bool) -> None:
     An earlier run there is moved to ``<output_dir>.<time>`` unless it is resumed. What a killed process left
     half-done is cleaned up. Raises UserError for a folder that holds something else.
     """
+    check_output_dir(output_dir, resuming=resuming)
     folder = Path(output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"output_dir: '{output_dir}' is a file; expected a folder")
     if resuming or (folder / RUN_FILE).is_file() or _only_leftovers(folder):
         remove_leftovers(folder)
     if resuming or not folder.exists() or not any(folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
         return
-    if not (folder / RUN_FILE).is_file():
-        raise UserError(
-            f"output_dir: '{output_dir}' is not empty and is not a run folder (it has no {RUN_FILE}); "
-            "choose another folder"
-        )
     moved = _free_name(folder.with_name(f"{folder.name}.{datetime.now(UTC):%Y%m%d-%H%M%S}"))
     folder.rename(moved)
     folder.mkdir()
     logger.warning("%s held an earlier run, which is now in %s", folder, moved)
+
+
+def check_output_dir(output_dir: str, *, resuming: bool) -> None:
+    """Raise UserError for a file, and for a folder that holds something else than a run."""
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output_dir: '{output_dir}' is a file; expected a folder")
+    usable = resuming or not folder.exists() or (folder / RUN_FILE).is_file() or _only_leftovers(folder)
+    if not usable:
+        raise UserError(
+            f"output_dir: '{output_dir}' is not empty and is not a run folder (it has no {RUN_FILE}); "
+            "choose another folder"
+        )
 
 
 def _only_leftovers(folder: Path) -> bool:

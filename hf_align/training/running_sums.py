@@ -9,6 +9,8 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 NAMES = ("loss", "steps", "tokens", "units", "seconds")
+METRIC = "metric/"
+"""What the names of the task's own sums begin with, so that they cannot meet the names above."""
 
 
 class RunningSums(TrainerCallback, ExportableState):
@@ -27,6 +29,21 @@ class RunningSums(TrainerCallback, ExportableState):
         for name, value in values.items():
             self.interval[name] += value
             self.total[name] += value
+
+    def add_metrics(self, sums: dict[str, float]) -> None:
+        """Sums of the task's metrics over the units of a step."""
+        for name, value in sums.items():
+            for kept in (self.interval, self.total):
+                kept[METRIC + name] = kept.get(METRIC + name, 0.0) + value
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The task's sums since the last line of metrics."""
+        return {
+            name.removeprefix(METRIC): value
+            for name, value in self.interval.items()
+            if name.startswith(METRIC)
+        }
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._began = time.perf_counter()

@@ -21,39 +21,53 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import DistributedType
+from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
 from transformers import Trainer
 
 from hf_align.data.batching import StepSampler, split_by_tokens
 from hf_align.data.packing import to_device
-from hf_align.losses import perplexity
 from hf_align.training.memory import peak_memory_bytes
 from hf_align.training.running_sums import RunningSums
-from hf_align.types import Batch, LossOutput, TokenizedRow
+from hf_align.types import LossOutput
 
-Rows = Sequence[TokenizedRow]
+Rows = Sequence[Any]
+"""Rows of one kind: TokenizedRow or ComparisonRow."""
 
 
 @dataclass(frozen=True)
 class Task:
     """What a stage trains: how rows become a batch, what is computed on it, and what it is divided by.
 
-    ``collate``: rows to one micro-batch. ``objective``: (model, batch) to summed losses. ``units``: how
-    many units (target tokens, pairs) a row has. ``padded``: whether a micro-batch costs its padding.
+    ``collate``: rows to one micro-batch, a dataclass of tensors. ``objective``: (model, batch) to summed
+    losses. ``units``: how many units (target tokens, prompts) a row has, and ``unit_name`` what they are
+    called in the log. ``filler``: a row that adds nothing to any loss, for a rank that has none left.
+    ``padded``: whether a micro-batch costs its padding; ``shared``: whether it holds each prompt once.
+
+    ``train_metrics``: (sums, units) of the steps since the last logged one to figures for the log.
+    ``eval_metrics``: (mean loss, units, sums, details) of an evaluation to its figures, without the prefix
+    ``eval_``; details hold one array a name, over all rows. ``check_first_step``: called with the mean
+    metrics of the first step of a run, before the optimizer moves anything; raises where they are wrong.
     """
 
-    collate: Callable[[Rows], Batch]
-    objective: Callable[[torch.nn.Module, Batch], LossOutput]
-    units: Callable[[TokenizedRow], int]
+    collate: Callable[[Rows], Any]
+    objective: Callable[[torch.nn.Module, Any], LossOutput]
+    units: Callable[[Any], int]
+    filler: Callable[[], Any]
+    unit_name: str
+    eval_metrics: Callable[[float, int, dict[str, float], dict[str, Any]], dict[str, float]]
+    train_metrics: Callable[[dict[str, float], int], dict[str, float]] | None = None
+    check_first_step: Callable[[dict[str, float]], None] | None = None
     padded: bool = False
+    shared: bool = True
 
 
 @dataclass(frozen=True)
 class StepPlan:
     """One rank's micro-batches of a step, and the sums over all ranks."""
 
-    micro_batches: list[list[TokenizedRow]]
+    micro_batches: list[list[Any]]
     units: int
     tokens: int
 
@@ -76,6 +90,8 @@ class AlignTrainer(Trainer):
         self.sums = RunningSums()
         self.add_callback(self.sums)
         self._evaluated: tuple[int, dict[str, float] | None] = (-1, None)
+        self.evaluation_details: dict[str, Any] = {}
+        """Arrays over all rows of the last evaluation, by the names of the objective's details."""
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         rows = self.train_dataset
@@ -107,6 +123,7 @@ class AlignTrainer(Trainer):
             self.optimizer.train()
         plan = self._plan(inputs, self.max_tokens_per_batch)
         loss = torch.zeros((), device=self.args.device)
+        sums: dict[str, torch.Tensor] = {}
         for i, rows in enumerate(plan.micro_batches):
             last = i == len(plan.micro_batches) - 1
             # DeepSpeed's engine makes its optimizer step in any backward pass that is not told otherwise.
@@ -116,10 +133,17 @@ class AlignTrainer(Trainer):
                 scaled = output.loss_sum * (self.args.world_size / plan.units)
                 self.accelerator.backward(scaled, **self._backward_options)
             loss += scaled.detach()
-        if self.args.world_size > 1:
-            loss = self.accelerator.reduce(loss, reduction="mean")
-        self.sums.add(loss=loss.item(), steps=1, tokens=plan.tokens, units=plan.units)
-        return loss
+            for name, value in output.metrics.items():
+                sums[name] = sums.get(name, 0.0) + value.detach().double()
+        totals = torch.stack([loss.double() / self.args.world_size, *sums.values()])
+        # In one transfer: each number read by itself would wait for the device.
+        mean_loss, *metrics = self._sum_over_ranks(totals)
+        summed = dict(zip(sums, metrics, strict=True))
+        if self.task.check_first_step is not None and self.state.global_step == 0:
+            self.task.check_first_step({name: value / plan.units for name, value in summed.items()})
+        self.sums.add(loss=mean_loss, steps=1, tokens=plan.tokens, units=plan.units)
+        self.sums.add_metrics(summed)
+        return torch.full_like(loss, mean_loss)
 
     @property
     def _backward_options(self) -> dict[str, Any]:
@@ -130,28 +154,30 @@ class AlignTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Mean loss per unit over all rows (not the mean of batch means), perplexity and token accuracy."""
+        """Mean loss per unit over all rows (not the mean of batch means), and the task's own figures."""
         rows = list(self.eval_dataset if eval_dataset is None else eval_dataset)
         mine = rows[self.args.process_index :: self.args.world_size]
         plan = self._plan(mine, self.max_tokens_per_batch)
         model = self.model
         was_training = model.training
         model.eval()
-        sums = torch.zeros(2, dtype=torch.float64)
+        sums: dict[str, float] = {}
+        details: dict[str, list[torch.Tensor]] = {}
         with torch.no_grad(), self.accelerator.autocast():
             for micro_batch in self._watched(plan.micro_batches, "evaluating"):
                 output = self.task.objective(model, self._batch(micro_batch))
-                correct = output.metrics.get("correct", torch.zeros(()))
-                sums += torch.tensor([output.loss_sum.item(), correct.item()], dtype=torch.float64)
+                for name, value in {"loss": output.loss_sum, **output.metrics}.items():
+                    sums[name] = sums.get(name, 0.0) + value.item()
+                for name, values in output.details.items():
+                    details.setdefault(name, []).append(values.cpu())
         model.train(was_training)
-        loss_sum, correct_sum = self._sum_over_ranks(sums)
-        loss = loss_sum / plan.units
-        metrics = {
-            f"{metric_key_prefix}_loss": loss,
-            f"{metric_key_prefix}_perplexity": perplexity(loss),
-            f"{metric_key_prefix}_token_accuracy": correct_sum / plan.units,
-            f"{metric_key_prefix}_target_tokens": plan.units,
-        }
+        totals = self._sum_over_ranks(torch.tensor(list(sums.values()), dtype=torch.float64))
+        sums = dict(zip(sums, totals, strict=True))
+        self.evaluation_details = self._gather_details(details)
+        figures = self.task.eval_metrics(
+            sums.pop("loss") / plan.units, plan.units, sums, self.evaluation_details
+        )
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self._evaluated = (self.state.global_step, dict(metrics))
         # A copy: Trainer adds the epoch to what it logs.
         self.log(dict(metrics))
@@ -169,7 +195,9 @@ class AlignTrainer(Trainer):
             interval = self.sums.interval
             # Trainer's own mean leaves out the steps before a checkpoint that the run was resumed from.
             logs["loss"] = interval["loss"] / interval["steps"]
-            logs["target_tokens"] = interval["units"]
+            logs[self.task.unit_name] = interval["units"]
+            if self.task.train_metrics is not None:
+                logs |= self.task.train_metrics(self.sums.metrics, int(interval["units"]))
             logs["tokens_per_second"] = interval["tokens"] / max(interval["seconds"], 1e-9)
             logs["peak_memory_bytes"] = peak_memory_bytes(self.args.device)
             self.sums.start_interval()
@@ -184,11 +212,11 @@ class AlignTrainer(Trainer):
         parameters = sum(p.numel() for p in self.model.parameters())
         return 6 * parameters * sum(len(row) for row in inputs)
 
-    def _batch(self, rows: Rows) -> Batch:
+    def _batch(self, rows: Rows) -> Any:
         return to_device(self.task.collate(rows), self.args.device)
 
     def _plan(self, rows: Rows, max_tokens: int) -> StepPlan:
-        micro_batches = split_by_tokens(rows, max_tokens, padded=self.task.padded)
+        micro_batches = split_by_tokens(rows, max_tokens, padded=self.task.padded, shared=self.task.shared)
         mine = [
             sum(self.task.units(row) for row in rows),
             sum(len(row) for row in rows),
@@ -200,10 +228,18 @@ class AlignTrainer(Trainer):
             everyone = gathered.cpu().numpy()
         # Every rank runs the same number of forward passes: sharded models meet in each of them.
         while len(micro_batches) < everyone[:, 2].max():
-            micro_batches.append([_without_targets()])
+            micro_batches.append([self.task.filler()])
         return StepPlan(micro_batches, units=int(everyone[:, 0].sum()), tokens=int(everyone[:, 1].sum()))
 
-    def _watched(self, micro_batches: list[list[TokenizedRow]], what: str) -> Iterable[list[TokenizedRow]]:
+    def _gather_details(self, details: dict[str, list[torch.Tensor]]) -> dict[str, Any]:
+        """One array a name, over all rows of all ranks."""
+        mine = {name: torch.cat(values).float().numpy() for name, values in details.items()}
+        if self.args.world_size == 1:
+            return mine
+        everyone = gather_object([mine])
+        return {name: np.concatenate([part[name] for part in everyone]) for name in mine}
+
+    def _watched(self, micro_batches: list[list[Any]], what: str) -> Iterable[list[Any]]:
         return tqdm(micro_batches, desc=what, leave=False, disable=not self.is_world_process_zero())
 
     def _sum_over_ranks(self, values: torch.Tensor) -> list[float]:
@@ -213,15 +249,5 @@ class AlignTrainer(Trainer):
         return result
 
 
-def target_units(row: TokenizedRow) -> int:
-    """The unit of language modelling: target tokens."""
-    return row.target_tokens
-
-
 def steps_per_epoch(rows: int, rows_per_step: int) -> int:
     return math.ceil(rows / rows_per_step)
-
-
-def _without_targets() -> TokenizedRow:
-    """A row that costs two tokens and adds nothing to the loss."""
-    return TokenizedRow(np.zeros(2, dtype=np.int32), np.zeros(2, dtype=bool))

@@ -40,3 +40,24 @@ def test_parameters_by_hand() -> None:
 def test_modules_that_are_not_there_are_listed_with_those_that_are() -> None:
     with pytest.raises(UserError, match=r"lora_target_modules.*q_prj.*Linear layers.*q_proj"):
         apply_adapter(tiny_model("llama"), AdapterConfig(adapter="lora", lora_target_modules=["q_prj"]))
+
+
+def test_a_head_is_trained_whatever_the_recipe_saves() -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=30,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_labels=1,
+    )
+    base = AutoModelForSequenceClassification.from_config(config)
+    adapter = AdapterConfig(adapter="lora", lora_r=2, modules_to_save=["norm"])
+    model = apply_adapter(base, adapter, task_type="SEQ_CLS", head=["score"])
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    kinds = {kind for name in trained for kind in ("lora_", "score", "norm") if kind in name}
+    assert kinds == {"lora_", "score", "norm"}
+    assert not any("lora_" in name and "score" in name for name in trained), "no adapter on the head itself"

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from hf_align.commands import sft
 from hf_align.errors import UserError
+from hf_align.training import stage
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +190,7 @@ def test_a_run_that_fails_is_marked(inputs, tmp_path: Path, monkeypatch: pytest.
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sft, "_train", interrupt)
+    monkeypatch.setattr(stage, "train", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(inputs, tmp_path / "run")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_align.modeling import logps as module
-from hf_align.modeling.logps import token_logps
+from hf_align.modeling.logps import token_logps, token_logps_and_entropies
 
 
 @pytest.mark.parametrize("piece", [1, 40, 2**20])
@@ -53,3 +53,41 @@ def test_no_rows() -> None:
     logps.sum().backward()
     assert logps.shape == correct.shape == (0,)
     assert logits.grad is not None
+
+
+@pytest.mark.parametrize("piece", [1, 40, 2**20])
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_temperature_and_entropies_and_their_gradients(
+    piece: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module.PIECE, "cpu", piece)
+    torch.manual_seed(0)
+    logits = (torch.randn(7, 19) * 4).requires_grad_()
+    labels = torch.randint(0, 19, (7,))
+    weights = torch.randn(2, 7)
+    logps, correct, entropies = token_logps_and_entropies(logits, labels, temperature=temperature)
+    (gradient,) = torch.autograd.grad((torch.stack([logps, entropies]) * weights).sum(), logits)
+    scaled = logits / temperature
+    expected = torch.log_softmax(scaled, dim=1).gather(1, labels[:, None]).squeeze(1)
+    entropy = torch.distributions.Categorical(logits=scaled).entropy()
+    (expected_gradient,) = torch.autograd.grad((torch.stack([expected, entropy]) * weights).sum(), logits)
+    torch.testing.assert_close(logps, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(entropies, entropy, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
+    assert torch.equal(correct, logits.argmax(dim=1) == labels)
+    alone, _ = token_logps(logits, labels, temperature=temperature)
+    assert torch.equal(alone, logps)
+
+
+def test_entropies_of_certain_and_of_even_distributions() -> None:
+    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1e4, 0.0, 0.0, 0.0]]).requires_grad_()
+    _, _, entropies = token_logps_and_entropies(logits, torch.tensor([1, 1]))
+    # ln 4, and nothing.
+    assert entropies.tolist() == pytest.approx([1.386294, 0.0], abs=1e-6)
+    entropies.sum().backward()
+    assert torch.equal(logits.grad, torch.zeros(2, 4)), "both are at an extreme"
+    masked = torch.tensor([[0.0, 0.0, float("-inf")]]).requires_grad_()
+    _, _, entropies = token_logps_and_entropies(masked, torch.tensor([0]))
+    assert entropies.item() == pytest.approx(0.693147)
+    entropies.sum().backward()
+    assert torch.isfinite(masked.grad).all()

@@ -88,3 +88,23 @@ def test_nothing_to_show(broken):
 def test_partial_sources_show_dashes():
     rows = table(data_view({"sources": [{"name": "a"}], "total": None}))
     assert set(rows["a"].values()) == {"–", ""}
+
+
+def test_malformed_comparisons_are_listed_by_kind():
+    first, second = source("a.jsonl", read=9, kept=5), source("b.jsonl", read=3, kept=2)
+    for place, kind in (("a:1", "identical answers"), ("a:2", "identical answers"), ("a:3", "empty answer")):
+        first.add_malformed(place, "reason", kind)
+    first.add_malformed("a:4", "torn")
+    second.add_malformed("b:1", "torn")
+    kinds, places = data_view(DataReport([first, second]).to_dict())["tables"]
+    assert kinds["rows"] == [
+        ["a.jsonl", "identical answers", "2"],
+        ["a.jsonl", "empty answer", "1"],
+        ["a.jsonl", "other", "1"],
+    ]
+    assert len(places["rows"]) == 5
+
+
+@pytest.mark.parametrize("broken", [3, [], {"x": "y"}, {"x": None}])
+def test_broken_kinds_are_left_out(broken):
+    assert data_view({"sources": [{"name": "a", "malformed_kinds": broken}]})["tables"] == []

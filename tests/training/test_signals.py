@@ -18,7 +18,7 @@ from hf_align.commands import sft
 from hf_align.config import load_config
 from hf_align.config.sft import SftConfig
 from hf_align.errors import UserError
-from hf_align.training import signals
+from hf_align.training import signals, stage
 from hf_align.training.trainer import AlignTrainer
 
 Steps = Callable[[int, Callable[[], None]], None]
@@ -111,7 +111,7 @@ def test_a_second_ctrl_c_stops_at_once(
 def test_before_training_a_signal_stops_at_once(
     inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sft, "_train", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(stage, "train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as stopped:
         run(inputs, tmp_path / "run")
     assert stopped.value.code == 143

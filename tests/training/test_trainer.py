@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ import torch
 from helpers.tiny_models import random_rows, tiny_model
 
 from hf_align.config import TrainingConfig
-from hf_align.data.packing import pack_rows, pad_rows
 from hf_align.modeling.packing_probe import enable_segment_attention
 from hf_align.modeling.target_head import install_target_head
-from hf_align.objectives.causal_lm import causal_lm
-from hf_align.training import arguments, trainer
+from hf_align.training import arguments, tasks, trainer
 
 ROWS = random_rows([12, 5, 21, 8, 3, 17, 9, 4, 14, 6], seed=3)
 
@@ -37,12 +34,7 @@ def build(
         train_dataset=ROWS,
         eval_dataset=ROWS[:7],
         max_tokens_per_batch=budget,
-        task=trainer.Task(
-            collate=partial(pad_rows, pad_token_id=0) if padded else pack_rows,
-            objective=causal_lm,
-            units=trainer.target_units,
-            padded=padded,
-        ),
+        task=tasks.language_model_task(packed=not padded, pad_token_id=0),
     )
 
 

@@ -1,0 +1,65 @@
+"""A key-value cache that is written in place: transformers' own copies all of it for every new token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+
+class GrowingLayer(DynamicLayer):
+    """A full-attention layer with ``room`` for further tokens behind those of the first call.
+
+    ``keys`` and ``values`` are views of what has been written.
+    """
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        used = self.get_seq_length()
+        filled = used + key_states.shape[-2]
+        if self._buffers is None or filled > self._buffers[0].shape[-2]:
+            self._buffers = (
+                self._larger(self.keys, key_states, used, filled),
+                self._larger(self.values, value_states, used, filled),
+            )
+        keys, values = self._buffers
+        keys[:, :, used:filled] = key_states
+        values[:, :, used:filled] = value_states
+        self.keys, self.values = keys[:, :, :filled], values[:, :, :filled]
+        return self.keys, self.values
+
+    def _larger(self, old: torch.Tensor, new: torch.Tensor, used: int, filled: int) -> torch.Tensor:
+        batch, heads, _, size = new.shape
+        buffer = new.new_empty(batch, heads, filled + self.room, size)
+        if used:
+            buffer[:, :, :used] = old
+        return buffer
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._buffers = None
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._buffers = None
+
+
+def growing_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
+    """transformers' cache for a model of this ``config``, with its full-attention layers written in place.
+
+    Layers with a sliding window keep transformers' own form, which holds the window only. ``room``: tokens to
+    make place for behind the prompt; more than that are copied into a larger place.
+    """
+    cache = DynamicCache(config=config)
+    cache.layers = [GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache

@@ -1,0 +1,72 @@
+"""A reward adapter merged into its base: one plain float32 model, its scores compared before it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_align.errors import UserError
+from hf_align.modeling.merging import EXACT, compute_in_float32, merge
+from hf_align.modeling.pad_token import set_pad_token
+from hf_align.modeling.reward_head import install_reward_head
+from hf_align.modeling.reward_model import load_reward_base
+from hf_align.modeling.reward_scoring import RewardModel, add_row_for_padding, load_reward_model, score_rows
+from hf_align.modeling.run_models import attach_adapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from hf_align.config import ModelConfig
+    from hf_align.modeling.precision import Precision
+    from hf_align.types import ComparisonRow
+
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def save_merged(
+    folder: str | Path,
+    adapter: Path,
+    config: ModelConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[ComparisonRow],
+    *,
+    precision: Precision,
+) -> float:
+    """Write the base of ``config`` with the saved ``adapter`` in it to ``folder``; tokenizer included.
+
+    On the CPU and in float32, which takes four bytes a parameter; the base is read in the type that it was
+    trained in (``precision``), so that its weights are those that the adapter was trained on. ``rows`` are
+    scored before merging and by what was written; returns the largest difference, in standard deviations of
+    the scores. Raises UserError where it is more than rounding explains, and keeps no merged model then.
+    """
+    if config.dtype == "auto":
+        config = dataclasses.replace(config, dtype=_DTYPES[precision])
+    base: Any = load_reward_base(
+        config, trainable_base=False, precision="fp32", use_cpu=True, head_init="zero"
+    )
+    add_row_for_padding(base, tokenizer)
+    set_pad_token(base, int(tokenizer.pad_token_id))
+    model = attach_adapter(base, adapter, tokenizer)
+    compute_in_float32(model)
+    install_reward_head(base)
+    before = score_rows(RewardModel(model, tokenizer, "fp32", packed=False, shared=False), rows)
+    merged = merge(model)
+    merged.config.dtype = "float32"
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    after = score_rows(load_reward_model(folder, packing=False, dtype="float32", use_cpu=True), rows)
+    scale = max(float(before.std()), 1e-6)
+    difference = float(np.abs(after - before).max()) / scale
+    if not difference <= EXACT:
+        for path in (Path(folder) / "config.json", *Path(folder).glob("model*.safetensors*")):
+            path.unlink()
+        raise UserError(
+            f"{folder}: the merged model gives other scores than the adapter on its base (by up to "
+            f"{difference:.2g} standard deviations); the adapter alone is in {adapter}. Set "
+            "save_merged: false to keep it at that."
+        )
+    return difference

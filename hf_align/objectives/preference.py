@@ -1,0 +1,158 @@
+"""Learning from compared answers without a reward model: DPO and every other pairwise loss.
+
+One objective serves them all: it turns a batch into the log-probabilities of pairs and hands them to the
+entries of ``losses.PAIRWISE_LOSSES``. The reference's log-probabilities come with the batch, or from the
+same model with its adapter switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hf_align.losses import PAIRWISE_LOSSES, PairwiseLoss, kl_estimate, log_ratios
+from hf_align.modeling.inputs import model_inputs
+from hf_align.types import ComparisonBatch, LossOutput, PairLogps
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """One pairwise loss with its weight and its options, by their names in the loss."""
+
+    loss: PairwiseLoss
+    weight: float
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PreferenceObjective:
+    """``(model, batch)`` to the summed loss over prompts; the pairs of a prompt are averaged.
+
+    ``terms``: their weighted losses are added. ``beta``: scales log-ratios to rewards in the metrics.
+    ``sft_weight``: of the negative log-likelihood per token of the better answer. ``reference_free``: no
+    reference is asked for. ``model``: a causal language model with a target head, wrapped or not.
+    """
+
+    terms: tuple[LossTerm, ...]
+    beta: float
+    sft_weight: float = 0.0
+    reference_free: bool = False
+
+    @property
+    def needs_reference(self) -> bool:
+        return not self.reference_free and any(term.loss.uses_reference for term in self.terms)
+
+    def __call__(self, model: torch.nn.Module, batch: ComparisonBatch) -> LossOutput:
+        reference = self._reference(model, batch) if self.needs_reference else None
+        logps = model(**model_inputs(batch.inputs))["logps"]
+        policy_pairs = pair_logps(logps, batch)
+        reference_pairs = None if reference is None else pair_logps(reference, batch)
+        losses = torch.zeros_like(policy_pairs.chosen)
+        for term in self.terms:
+            given = (policy_pairs, reference_pairs) if term.loss.uses_reference else (policy_pairs,)
+            losses = losses + term.weight * term.loss(*given, **term.options)
+        sft = -policy_pairs.chosen / policy_pairs.chosen_length
+        weights = batch.pair_weights
+        per_pair = {"pairwise_loss": losses.detach()} | _figures(policy_pairs, reference_pairs, self.beta)
+        if self.sft_weight:
+            per_pair["sft_loss"] = sft.detach()
+            losses = losses + self.sft_weight * sft
+        if reference is not None:
+            per_pair["kl"] = _kl(logps.detach(), reference, batch)
+        return LossOutput(
+            loss_sum=(weights * losses).sum(),
+            count=batch.prompts,
+            metrics={name: (weights * values).sum() for name, values in per_pair.items()},
+            details={
+                "margins": per_pair["rewards/margins"],
+                "likelihood_margins": likelihood_margins(policy_pairs).detach(),
+                "pair_weights": weights,
+            },
+        )
+
+    @staticmethod
+    def _reference(model: torch.nn.Module, batch: ComparisonBatch) -> torch.Tensor:
+        if batch.reference_logps is not None:
+            return batch.reference_logps
+        with torch.no_grad(), _adapted(model).disable_adapter():
+            logps: torch.Tensor = model(**model_inputs(batch.inputs))["logps"]
+            return logps
+
+
+def loss_terms(
+    names: Sequence[str], weights: Sequence[float] | None, options: Mapping[str, Any]
+) -> tuple[LossTerm, ...]:
+    """Entries of ``PAIRWISE_LOSSES`` with the ``options`` that each takes; ``weights`` default to 1.
+
+    ``options``: by their names in a recipe, which begin with the name of a loss where only that one takes
+    them (``ipo_reduction``); those that a loss does not take are left out.
+    """
+    terms = []
+    for name, weight in zip(names, weights or [1.0] * len(names), strict=True):
+        loss = PAIRWISE_LOSSES[name]
+        taken = {key.removeprefix(f"{name}_"): options[key] for key in loss.options}
+        terms.append(LossTerm(loss, weight, taken))
+    return tuple(terms)
+
+
+def loss_at_start(terms: Sequence[LossTerm]) -> float | None:
+    """The value of the weighted losses where policy and reference are the same, if theory gives one."""
+    constants = []
+    for term in terms:
+        if term.loss.at_start is None:
+            return None
+        constants.append(term.weight * term.loss.at_start(**term.options))
+    return sum(constants)
+
+
+def pair_logps(logps: torch.Tensor, batch: ComparisonBatch) -> PairLogps:
+    """``logps`` (N,) of the targets, in nats, to token sums and counts of the pairs."""
+    lengths = batch.answer_lengths
+    sums = logps.new_zeros(len(lengths)).index_add(0, batch.target_answers, logps)
+    return PairLogps(sums[batch.better], sums[batch.worse], lengths[batch.better], lengths[batch.worse])
+
+
+def likelihood_margins(policy: PairLogps) -> torch.Tensor:
+    """(Q,): by how many nats per token the better answer of each pair is likelier than the worse one."""
+    return policy.chosen / policy.chosen_length - policy.rejected / policy.rejected_length
+
+
+def _figures(policy: PairLogps, reference: PairLogps | None, beta: float) -> dict[str, torch.Tensor]:
+    """Detached values for each pair; a reward is beta times the log-ratio (arXiv 2305.18290, equation 5)."""
+    figures = {"logps/chosen": policy.chosen.detach(), "logps/rejected": policy.rejected.detach()}
+    chosen, rejected = (ratio.detach() for ratio in log_ratios(policy, reference))
+    if reference is not None:
+        figures["logps/chosen_change"] = chosen / policy.chosen_length
+    return figures | {
+        "rewards/chosen": beta * chosen,
+        "rewards/rejected": beta * rejected,
+        "rewards/margins": beta * (chosen - rejected),
+        "rewards/accuracies": (chosen > rejected).float(),
+    }
+
+
+def _kl(logps: torch.Tensor, reference: torch.Tensor, batch: ComparisonBatch) -> torch.Tensor:
+    """(Q,) half the squared log-ratio per token, averaged over both answers of each pair, in nats.
+
+    For small changes that is the KL divergence from the reference. For large ones it only says how far apart
+    the two models are on these tokens: the answers are those of the data, not samples of the policy, and k3,
+    which is exact for samples, would be the exponential of whatever the worse answers have lost.
+    """
+    estimates = kl_estimate(logps, reference, kind="k2")
+    sums = logps.new_zeros(len(batch.answer_lengths)).index_add(0, batch.target_answers, estimates)
+    means = sums / batch.answer_lengths.clamp(min=1)
+    return (means[batch.better] + means[batch.worse]) / 2
+
+
+def _adapted(model: Any) -> Any:
+    """The model with an adapter inside whatever wraps it."""
+    while not hasattr(model, "disable_adapter"):
+        if not hasattr(model, "module"):
+            raise TypeError(
+                f"{type(model).__name__} has no adapter to switch off, and the batch has no reference"
+            )
+        model = model.module
+    return model

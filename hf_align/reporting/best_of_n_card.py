@@ -1,0 +1,60 @@
+"""``README.md`` of a Best-of-N run: which files it holds, how they are used, and what they rest on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_align.reporting import formatting
+from hf_align.reporting.best_of_n_view import COLUMNS, best_of_n_facts, best_of_n_view
+from hf_align.reporting.markdown import code, inline, listed, table
+from hf_align.reporting.run_record import read_run, redact, write_atomic
+from hf_align.reporting.run_view import listing, mapping
+
+CARD_FILE = "README.md"
+
+
+def write_best_of_n_card(run_dir: str | os.PathLike[str]) -> Path:
+    """(Re)write the card of ``run_dir`` and return its path.
+
+    Raises UserError if the folder holds no readable ``run.json``.
+    """
+    path = Path(run_dir) / CARD_FILE
+    write_atomic(path, best_of_n_card(read_run(run_dir)).encode("utf-8", "replace"))
+    return path
+
+
+def best_of_n_card(record: Mapping[str, Any]) -> str:
+    """The card as Markdown. It describes data, so that it has no front matter of a model."""
+    recipe = mapping(redact(record.get("recipe")))
+    view = best_of_n_view(record) or {}
+    samples = mapping(record.get("best_of_n")).get("samples_per_prompt") or recipe.get("num_generations")
+    sources = [code(str(mapping(item).get("path") or item)) for item in listing(recipe.get("datasets"))]
+    rewards = [
+        code(str(name)) for key in ("reward_model", "reward_functions") for name in listing(recipe.get(key))
+    ]
+    version = mapping(record.get("versions")).get("hf_align", "")
+    model = code(str(recipe.get("model_name_or_path") or "a model"))
+    introduction = [
+        f"{formatting.count(samples)} answers of {model} to each prompt of "
+        f"{listed(sources) if sources else 'its data'}, scored by "
+        f"{listed(rewards) if rewards else 'its rewards'}; made with hf_align {inline(str(version))}."
+    ]
+    if record.get("status") != "completed":
+        introduction.append(f"**This run is not complete (status: {inline(str(record.get('status')))}).**")
+    facts = [[fact.label, fact.value, fact.detail] for fact in best_of_n_facts(record)]
+    rows = [[row["name"], *row["cells"]] for row in listing(view.get("rows"))]
+    seed = f"Seed {recipe['seed']}. " if recipe.get("seed") is not None else ""
+    parts = [
+        "# " + inline(f"Best of {formatting.count(samples)}"),
+        " ".join(introduction),
+        "## Results\n\n" + table(["", "", ""], facts) if facts else "",
+        table(COLUMNS, rows, numbers=True) if rows else "",
+        "\n\n".join(inline(note) for note in listing(view.get("notes"))),
+        "\n".join(f"- {inline(name)}: {inline(text)}" for name, text in listing(view.get("settings"))),
+        "The answers are a model's own: they may be wrong, and its licence and the data's apply to them.",
+        f"## Reproduce\n\n{seed}The resolved recipe, all versions and the machine are in `run.json`.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,63 @@
+"""What the model card of a reward run says: the figures, and how the model is loaded and used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_align.reporting.markdown import inline, table
+from hf_align.reporting.reward_view import COLUMNS, held_out, reference_scores, settings
+from hf_align.reporting.run_view import mapping
+
+
+def reward_section(record: Mapping[str, Any]) -> str:
+    """The held-out figures; an empty string for other runs."""
+    if record.get("command") != "reward":
+        return ""
+    rows = [[row["name"], *row["cells"]] for row in held_out(record)]
+    parts = [
+        "## Reward model",
+        "\n".join(f"- {name}: {inline(text)}" for name, text in settings(record)),
+        table(COLUMNS, rows, numbers=True) if rows else "",
+        inline(reference_scores(record)),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def is_adapter(record: Mapping[str, Any]) -> bool:
+    """Whether the run folder holds an adapter with its head, and no whole model."""
+    adapter = str(mapping(record.get("recipe")).get("adapter") or "none")
+    return adapter != "none" and not mapping(record.get("merge"))
+
+
+def reward_loading(record: Mapping[str, Any]) -> str:
+    """The section on how to load the model and score an answer."""
+    recipe = mapping(record.get("recipe"))
+    folder = repr(str(recipe.get("output_dir") or "."))
+    if is_adapter(record):
+        lines = [
+            "from hf_align.modeling.reward_scoring import load_reward_model",
+            f"reward = load_reward_model({folder})",
+            "model, tokenizer = reward.model, reward.tokenizer",
+        ]
+        note = (
+            "This folder holds an adapter with its head, trained on a base in 4 or 8 bits; this call loads "
+            "that base as it was."
+            if recipe.get("load_in_4bit") or recipe.get("load_in_8bit")
+            else "This folder holds an adapter with its head; this call loads its base as well."
+        )
+    else:
+        trust = ", trust_remote_code=True" if recipe.get("trust_remote_code") else ""
+        lines = [
+            "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+            f"model = AutoModelForSequenceClassification.from_pretrained({folder}{trust})",
+            f"tokenizer = AutoTokenizer.from_pretrained({folder}{trust})",
+        ]
+        note = "Batches may be padded on the right; the pad token ends no sequence."
+    lines += [
+        "turns = [{'role': 'user', 'content': '…'}, {'role': 'assistant', 'content': '…'}]",
+        "inputs = tokenizer.apply_chat_template(turns, return_tensors='pt', return_dict=True)",
+        "score = model(**inputs).logits[0, 0].item()",
+    ]
+    listed = "\n".join(lines)
+    return f"## Use\n\n```python\n{listed}\n```\n\n{note}"

@@ -1,0 +1,131 @@
+"""What a reward run adds to the report and to the model card: how good and how honest the scores are.
+
+Reads the run record like the rest of the page, and copes with whatever is missing. Drawings are in
+``reward_plots`` and ``preference_plots``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hf_align.reporting import formatting
+from hf_align.reporting.preference_plots import preference_plots
+from hf_align.reporting.reward_plots import reward_plots
+from hf_align.reporting.run_view import listing, mapping
+
+Row = Mapping[str, Any]
+
+COLUMNS = ["held-out pairs", "before", "after", "95 % interval"]
+_GROUPS = (
+    ("longer_better", "Accuracy where the better answer is longer"),
+    ("shorter_better", "Accuracy where the better answer is shorter"),
+    ("equal", "Accuracy where both are equally long"),
+)
+
+
+def reward_view(record: Row, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """The same entries as those of ``preference_view``; None for another stage."""
+    if record.get("command") != "reward":
+        return None
+    evaluations = mapping(record.get("reward_evaluation"))
+    return {
+        "settings": settings(record),
+        "columns": COLUMNS,
+        "rows": held_out(record),
+        "notes": notes(record),
+        "plots": [*reward_plots(evaluations), *preference_plots(rows)],
+        "fall": [],
+    }
+
+
+def settings(record: Row) -> list[tuple[str, str]]:
+    """Head, centring and padding, as (what, in words)."""
+    recipe, model = mapping(record.get("recipe")), mapping(record.get("model"))
+    centring = formatting.finite(recipe.get("center_rewards_coefficient"))
+    words = [
+        ("Centring", f"{formatting.plain(centring)} x (sum of the two scores)^2" if centring else "none")
+    ]
+    if model.get("pad_token"):
+        words.append(("Padding", f"{model['pad_token']}, which ends no sequence"))
+    difference = formatting.finite(mapping(record.get("merge")).get("largest_score_difference"))
+    if difference is not None:
+        words.append(
+            (
+                "Saved",
+                "the adapter merged into its base; scores differ by up to "
+                f"{difference:.1g} standard deviations from those of the adapter",
+            )
+        )
+    return words
+
+
+def held_out(record: Row) -> list[dict[str, Any]]:
+    """Rows of ``name`` and ``cells`` (before, after, interval after) with what is known."""
+    evaluations = mapping(record.get("reward_evaluation"))
+    before, after = mapping(evaluations.get("before")), mapping(evaluations.get("after"))
+    if not before and not after:
+        return []
+    shown = [
+        _row("Accuracy: the better answer scores higher", before, after, "accuracy", formatting.share),
+        _row("Mean margin: better minus worse score", before, after, "mean_margin", _signed),
+        _row("Calibration error (ECE)", before, after, "ece", formatting.loss),
+    ]
+    for group, name in _GROUPS:
+        halves = [mapping(mapping(part.get("by_length")).get(group)) for part in (before, after)]
+        if any(halves):
+            count = (halves[1] or halves[0]).get("pairs")
+            pairs = "1 pair" if count == 1 else f"{formatting.count(count)} pairs"
+            shown.append(_row(f"{name} ({pairs})", *halves, "accuracy", formatting.share))
+    shown.append(_row("Correlation of score and length", before, after, "score_length_correlation", _signed))
+    if any(formatting.finite(part.get("ties")) for part in (before, after)):
+        shown.append(_row("Pairs of equal scores, counted as wrong", before, after, "ties", formatting.share))
+    return shown
+
+
+def notes(record: Row) -> list[str]:
+    """What the figures mean and what they rest on, as sentences."""
+    evaluations = mapping(record.get("reward_evaluation"))
+    found = mapping(evaluations.get("after")) or mapping(evaluations.get("before"))
+    said = []
+    if found:
+        prompts, pairs = formatting.count(found.get("prompts")), formatting.count(found.get("pairs"))
+        said.append(
+            f"{pairs} pairs of answers to {prompts} held-out prompts; every prompt counts once. The interval "
+            "is Wilson's for that many prompts: it says what other prompts would change, not another seed."
+        )
+        said.append(
+            "Calibration: sigma(margin) is the probability that the better answer wins. The error is the "
+            "mean distance between the confidence in the predicted order and the share that was right, over "
+            "ten bins of equal width."
+        )
+    broken = formatting.finite(found.get("not_finite"))
+    if broken:
+        pairs = "1 pair" if broken == 1 else f"{formatting.count(broken)} pairs"
+        said.append(f"The scores of {pairs} were not finite numbers.")
+    reference = reference_scores(record)
+    if reference:
+        said.append(f"{reference} Subtract the mean and divide by the deviation for scores around 0.")
+    return said
+
+
+def reference_scores(record: Row) -> str:
+    """Mean and deviation of the scores of known answers, as a sentence, or an empty string."""
+    found = mapping(record.get("reward_reference"))
+    if formatting.finite(found.get("mean")) is None:
+        return ""
+    answers, source = formatting.count(found.get("answers")), str(found.get("source") or "answers")
+    return (
+        f"The scores of {answers} {source} have the mean {_signed(found['mean'])} and the standard deviation "
+        f"{formatting.loss(found.get('std'))}."
+    )
+
+
+def _row(name: str, before: Row, after: Row, key: str, form: Callable[[Any], str]) -> dict[str, Any]:
+    limits = [formatting.finite(limit) for limit in listing(after.get(f"{key}_interval"))]
+    between = f"{form(limits[0])} to {form(limits[1])}" if len(limits) == 2 and None not in limits else ""
+    return {"name": name, "cells": [form(before.get(key)), form(after.get(key)), between]}
+
+
+def _signed(value: Any) -> str:
+    return formatting.loss(value).replace("-", "−")

@@ -1,0 +1,286 @@
+"""Proximal policy optimisation: the loop. Sample, score, measure, estimate, update; again and again.
+
+    rollout   sample_episodes     answers to prompts, by the policy as it is        ppo_rollout
+              score_episodes      what they are worth                               rewards
+              measure_episodes    log-probabilities, reference, values              ppo_rollout
+              estimate            rewards of tokens, advantages                     ppo_estimates
+    update    update              clipped losses, optimizer steps                   ppo_update
+
+A rollout draws nothing from what was drawn before it, and a checkpoint lies between two rollouts, so that a
+resumed run is the run that it continues. What this leaves out: the models (``ppo_models``).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm.auto import tqdm
+
+from hf_align.losses import AdaptiveKLController, FixedKLController
+from hf_align.training import checkpoints, ppo_checks
+from hf_align.training.memory import peak_memory_bytes
+from hf_align.training.ppo_checkpoints import Progress, load_checkpoint, save_checkpoint, save_policy
+from hf_align.training.ppo_estimates import answer_figures, estimate, final_scores, reward_figures
+from hf_align.training.ppo_log import Clock, RunLog
+from hf_align.training.ppo_models import build_models, check_room
+from hf_align.training.ppo_prompts import RunPrompts, run_prompts
+from hf_align.training.ppo_rollout import (
+    RolloutTools,
+    gather_episodes,
+    measure_episodes,
+    sample_episodes,
+    score_episodes,
+    trees_of,
+    update_rows,
+)
+from hf_align.training.ppo_setup import prepare
+from hf_align.training.ppo_update import UpdateTools, update
+from hf_align.training.samples import SampleSet
+
+if TYPE_CHECKING:
+    from hf_align.config.ppo import PpoConfig
+    from hf_align.training.rewards import Rewards
+    from hf_align.training.signals import StopRequest
+    from hf_align.training.stage import Run
+
+SAMPLING, ORDER, EVALUATION = range(3)
+"""What a seed is for, so that no two uses draw the same numbers."""
+
+
+def train(run: Run, rewards: Rewards, stop: StopRequest) -> None:
+    """Everything between an open run and its report; run.json and metrics.jsonl hold the figures."""
+    loop = Loop(run, rewards)
+    if run.checkpoint is not None:
+        loop.resume(run.checkpoint)
+        if loop.evaluation_due:
+            # It came after the checkpoint, if at all; a user's rewards may draw random numbers in it.
+            loop.evaluate()
+    else:
+        loop.evaluate("before")
+    with stop.training():
+        bar = tqdm(total=loop.rollouts, initial=loop.progress.rollouts, desc="PPO", unit="rollout")
+        bar.disable = not run.machine.main
+        while loop.progress.rollouts < loop.rollouts:
+            figures = loop.rollout_and_update()
+            bar.update()
+            bar.set_postfix_str(f"reward {figures['reward/total']:.3f}, KL {figures['kl']:.3f}")
+            stopping = loop.any_process(stop.signum)
+            if loop.checkpoint_due or stopping:
+                loop.save()
+            if loop.evaluation_due and not stopping:
+                loop.evaluate()
+            if stopping:
+                stop.signum = stopping
+                break
+        bar.close()
+    loop.finish()
+
+
+class Loop:
+    """The state of a run and its steps: :meth:`rollout_and_update` is PPO, the rest is what surrounds it."""
+
+    def __init__(self, run: Run, rewards: Rewards) -> None:
+        config: PpoConfig = run.config
+        self.run, self.config = run, config
+        self.reward_identity = rewards.identity()
+        self.rollouts = config.ppo.rollouts(len(run.data.train))  # type: ignore[arg-type]
+        self.prompts: RunPrompts = run_prompts(run, self.rollouts)
+        models = build_models(run)
+        check_room([*self.prompts.training.values(), *self.prompts.held_out], models, run)
+        steps = self.rollouts * config.ppo.num_ppo_epochs * config.ppo.num_mini_batches
+        prepared = prepare(run, models, steps=steps)
+        self.accelerator = prepared.accelerator
+        budget = config.training.max_tokens_per_batch
+        self.rolling = RolloutTools(models, rewards, run.tokenizer, config.ppo, self.accelerator, budget)
+        self.updating = UpdateTools(
+            models,
+            prepared.module,
+            prepared.optimizer,
+            prepared.scheduler,
+            self.accelerator,
+            config.ppo,
+            budget,
+            config.training.max_grad_norm,
+        )
+        self.progress = Progress(kl_coef=config.ppo.kl_coef)
+        self.check_sampling = ppo_checks.SamplingCheck(run.machine.precision)
+        examples = run.data.eval_examples or [prompt.example for prompt in self.prompts.training.values()]
+        self.samples = SampleSet(models.policy, run.tokenizer, examples, config.samples)  # type: ignore[arg-type]
+        self.log = RunLog(
+            config.training.output_dir,
+            main=run.machine.main,
+            earlier_seconds=run.record.earlier_seconds,
+        )
+        self.keeper = checkpoints.CheckpointKeeper(
+            config.training.save_total_limit,
+            keep_best=False,
+            also_flush=(self.log.metrics, self.log.samples),
+            saved=lambda checkpoint: run.record.update(last_checkpoint=checkpoint.name),
+        )
+        self.final: dict[str, Any] = dict(run.record.content.get("final_metrics") or {})
+
+    def rollout_and_update(self) -> dict[str, float]:
+        """One iteration of PPO; returns the figures that were logged."""
+        config, options, progress = self.config, self.config.ppo, self.progress
+        precision, seed = self.run.machine.precision, config.training.seed
+        clock = Clock()
+        prompts = list(enumerate(self.prompts.of_rollout(progress.rollouts)))
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        asked = prompts[rank::processes]
+
+        draw = (seed, SAMPLING, progress.rollouts, rank)
+        mine = sample_episodes(self.rolling, asked, samples=options.samples_per_prompt, seed=draw)
+        clock.lap("sample_seconds")
+        score_episodes(self.rolling, asked, mine)
+        clock.lap("score_seconds")
+        trees = trees_of(asked, mine)
+        measure_episodes(self.rolling, trees)
+        clock.lap("measure_seconds")
+
+        episodes = gather_episodes(self.accelerator, mine)
+        if progress.rollouts == 0:
+            found = ppo_checks.check_reference(episodes, precision)
+            self.run.record.update(start_check={"kl_at_start": found})
+        self.check_sampling(episodes)
+        scores, progress.moments = final_scores(
+            episodes,
+            options,
+            progress.moments,
+            missing_eos_penalty=config.rewards.missing_eos_penalty,
+        )
+        estimates = estimate(episodes, scores, options, kl_coef=progress.kl_coef)
+        learning_rate = float(self.updating.scheduler.get_last_lr()[0])
+        moved = update(
+            self.updating,
+            update_rows(trees, episodes, estimates.advantages, estimates.returns),
+            prompts=len(prompts),
+            seed=(seed, ORDER, progress.rollouts),
+            check_first=partial(ppo_checks.check_first_pass, precision=precision),
+            check_step=partial(ppo_checks.check_finite, rollout=progress.rollouts + 1),
+        )
+        clock.lap("update_seconds")
+
+        controller = self._controller()
+        controller.update(estimates.kl, len(episodes))
+        progress.kl_coef = controller.coefficient
+        progress.rollouts += 1
+        progress.episodes += len(episodes)
+        tokens = sum(len(episode.tokens) for episode in episodes)
+        progress.tokens += tokens
+        progress.seconds += clock.total
+        figures = {
+            "episodes": float(progress.episodes),
+            **estimates.figures,
+            **moved,
+            "learning_rate": learning_rate,
+            "tokens_per_second": tokens / clock.total,
+            "peak_memory_bytes": float(peak_memory_bytes(self.accelerator.device)),
+            **clock.laps,
+        }
+        self.log.figures(progress.rollouts, figures)
+        self.log.answers(progress.rollouts, [prompt.text for _, prompt in prompts], episodes)
+        self.final |= {name: figures[name] for name in ("score", "kl", "entropy", "eos_rate")}
+        self.final |= {name: value for name, value in figures.items() if name.startswith("reward/")}
+        return figures
+
+    def _controller(self) -> AdaptiveKLController | FixedKLController:
+        options = self.config.ppo
+        if not options.adaptive_kl:
+            return FixedKLController(self.progress.kl_coef)
+        return AdaptiveKLController(
+            self.progress.kl_coef, target=options.target_kl, horizon=options.kl_horizon
+        )
+
+    def evaluate(self, when: str = "") -> None:
+        """Answer the held-out prompts and log what the answers are worth; ``when``: ``before`` or ``after``
+        training, where sample answers are kept as well."""
+        seed = self.config.training.seed
+        if when:
+            with self.accelerator.autocast():
+                self.samples.generate(when, seed=seed, main=self.run.machine.main)
+            self.run.record.update(**self.samples.record())
+        if not self.prompts.held_out:
+            return
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        asked = list(enumerate(self.prompts.held_out))[rank::processes]
+        mine = sample_episodes(self.rolling, asked, samples=1, seed=(seed, EVALUATION, rank))
+        score_episodes(self.rolling, asked, mine)
+        measure_episodes(self.rolling, trees_of(asked, mine))
+        episodes = gather_episodes(self.accelerator, mine)
+        kl = sum(float((one.logps - one.reference_logps).sum()) for one in episodes) / len(episodes)
+        figures = {**reward_figures(episodes), **answer_figures(episodes), "kl": kl}
+        self.log.figures(self.progress.rollouts, {f"eval_{name}": value for name, value in figures.items()})
+        suffix = "_before" if when == "before" else ""
+        self.final |= {f"eval_{name}{suffix}": value for name, value in figures.items()}
+        self.final["eval_answers"] = len(episodes)
+        self.run.record.update(final_metrics=self.final)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        training, done = self.config.training, self.progress.rollouts
+        by_steps = training.save_strategy == "steps"
+        return by_steps and (done % training.save_steps == 0 or done == self.rollouts)
+
+    @property
+    def evaluation_due(self) -> bool:
+        training, done = self.config.training, self.progress.rollouts
+        # The last one is made when training is over.
+        by_steps = training.eval_strategy == "steps" and done < self.rollouts
+        return by_steps and done % (training.eval_steps or 1) == 0
+
+    def save(self) -> None:
+        """A checkpoint, verified before older ones go."""
+        training = self.config.training
+        folder = Path(training.output_dir) / f"checkpoint-{self.progress.rollouts}"
+        save_checkpoint(
+            folder,
+            self.updating,
+            self.progress,
+            identity=self.run.identity,
+            rewards=self.reward_identity,
+        )
+        state = SimpleNamespace(
+            global_step=self.progress.rollouts,
+            is_local_process_zero=self.accelerator.is_local_main_process,
+            is_world_process_zero=self.accelerator.is_main_process,
+            best_global_step=None,
+        )
+        self.keeper.on_save(training, state, None)
+
+    def resume(self, checkpoint: Path) -> None:
+        self.progress = load_checkpoint(
+            checkpoint,
+            self.updating,
+            rewards=self.reward_identity,
+            force=self.config.training.force_resume,
+        )
+        self.samples.restore(self.run.record.content.get("generations") or [])
+
+    def any_process(self, signum: int | None) -> int | None:
+        """The signal that any process got; every process learns it after the same rollout."""
+        if self.accelerator.num_processes == 1:
+            return signum
+        flags = self.accelerator.gather(torch.tensor([signum or 0], device=self.accelerator.device))
+        return int(flags.max()) or None
+
+    def finish(self) -> None:
+        """Save the policy, evaluate it, and complete the record."""
+        run, progress = self.run, self.progress
+        if run.machine.main:
+            folder = Path(self.config.training.output_dir)
+            self.samples.set_stop_tokens()
+            save_policy(self.rolling.models, folder)
+            run.tokenizer.save_pretrained(folder)
+        self.accelerator.wait_for_everyone()
+        self.evaluate("after")
+        self.final |= {"rollouts": progress.rollouts, "episodes": progress.episodes}
+        run.record.update(
+            status="completed",
+            final_metrics=self.final,
+            tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+            peak_memory_bytes=peak_memory_bytes(self.accelerator.device),
+        )

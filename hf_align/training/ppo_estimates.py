@@ -1,0 +1,124 @@
+"""From measured answers to advantages, and to the figures of a rollout that are logged.
+
+Everything here is computed over the answers of all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hf_align.config.ppo import PpoOptionsConfig
+from hf_align.losses import generalized_advantage_estimation, kl_estimate, masked_mean, masked_whiten
+from hf_align.losses.token_rewards import explained_variance, token_rewards
+from hf_align.training.ppo_rollout import Episode, answer_mask, padded
+from hf_align.training.score_scaling import (
+    RunningMoments,
+    Scores,
+    clip_scores,
+    normalize_scores,
+    penalize_missing_eos,
+)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """``advantages`` and ``returns`` (B, T), 0 behind each answer. ``kl``: mean over the answers of the
+    divergence from the reference summed over their tokens, in nats, by the estimator of the recipe.
+    ``figures``: what is logged of the rollout."""
+
+    advantages: torch.Tensor
+    returns: torch.Tensor
+    kl: float
+    figures: dict[str, float]
+
+
+def final_scores(
+    episodes: Sequence[Episode],
+    options: PpoOptionsConfig,
+    moments: RunningMoments,
+    *,
+    missing_eos_penalty: float | None,
+) -> tuple[Scores, RunningMoments]:
+    """(B,) the scores that are learned from, and the moments with those of this rollout.
+
+    In this order: penalty, normalisation by the moments (this rollout included), clipping.
+    """
+    stopped = [episode.stopped for episode in episodes]
+    rewards = np.array([episode.reward for episode in episodes])
+    scores = penalize_missing_eos(rewards, stopped, missing_eos_penalty)
+    if options.normalize_scores:
+        moments = moments.updated(scores)
+        scores = normalize_scores(scores, moments)
+    return clip_scores(scores, options.score_clip), moments
+
+
+def estimate(
+    episodes: Sequence[Episode], scores: Scores, options: PpoOptionsConfig, *, kl_coef: float
+) -> Estimates:
+    """Advantages of every sampled token. ``episodes`` (B) with their ``scores`` (B,)."""
+    mask = answer_mask(episodes)
+    values = padded([episode.values for episode in episodes])
+    logps = padded([episode.logps for episode in episodes])
+    reference = padded([episode.reference_logps for episode in episodes])
+    kl = kl_estimate(logps, reference, kind=options.kl_estimator)
+    rewards = token_rewards(kl, torch.from_numpy(scores).float(), mask, kl_coef=kl_coef)
+    if options.whiten_rewards:
+        rewards = masked_whiten(rewards, mask, shift_mean=False)
+    advantages, returns = generalized_advantage_estimation(
+        rewards, values, mask, gamma=options.gamma, lam=options.lam
+    )
+    if options.whiten_advantages:
+        advantages = masked_whiten(advantages, mask)
+    summed_kl = torch.where(mask, kl, 0.0).sum(dim=1).mean().item()
+    entropies = padded([episode.entropies for episode in episodes])
+    figures = {
+        **reward_figures(episodes),
+        "score": float(scores.mean()),
+        "score_std": float(scores.std()),
+        "kl": summed_kl,
+        "token_kl": masked_mean(kl, mask).item(),
+        "kl_coef": kl_coef,
+        "kl_penalty": kl_coef * summed_kl,
+        "objective": float(scores.mean()) - kl_coef * summed_kl,
+        "entropy": masked_mean(entropies, mask).item(),
+        "values": masked_mean(values, mask).item(),
+        "returns": masked_mean(returns, mask).item(),
+        "explained_variance": explained_variance(values, returns, mask),
+        **answer_figures(episodes),
+        "sampling_logp_difference": sampling_difference(episodes)[0],
+    }
+    return Estimates(advantages, returns, summed_kl, figures)
+
+
+def reward_figures(episodes: Sequence[Episode]) -> dict[str, float]:
+    """``reward/total``, its deviation, and ``reward/NAME`` for each part, averaged over the answers."""
+    totals = np.array([episode.reward for episode in episodes])
+    parts = {
+        f"reward/{name}": float(np.mean([episode.parts[name] for episode in episodes]))
+        for name in episodes[0].parts
+    }
+    return {"reward/total": float(totals.mean()), "reward_std": float(totals.std()), **parts}
+
+
+def answer_figures(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Mean length in tokens, and the share of answers that ended by themselves."""
+    return {
+        "response_length": float(np.mean([len(episode.tokens) for episode in episodes])),
+        "eos_rate": float(np.mean([episode.stopped for episode in episodes])),
+    }
+
+
+def sampling_difference(episodes: Sequence[Episode]) -> tuple[float, float]:
+    """Mean and largest difference in nats between log-probabilities taken while sampling and afterwards."""
+    found = np.concatenate([np.abs(one.sampled_logps - one.logps) for one in episodes])
+    return float(found.mean()), float(found.max())
+
+
+def reference_difference(episodes: Sequence[Episode]) -> tuple[float, float]:
+    """Mean and largest difference in nats between policy and reference at a token."""
+    found = np.concatenate([np.abs(one.logps - one.reference_logps) for one in episodes])
+    return float(found.mean()), float(found.max())

@@ -1,0 +1,162 @@
+"""A reward written by the user: ``file.py:name`` is loaded by its path and called with texts.
+
+The function has the form ``name(prompts, completions, rows) -> list of numbers``. Whatever goes wrong in it
+is reported with its name and the row it went wrong on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_align.errors import UserError, did_you_mean
+
+FORM = "function(prompts, completions, rows)"
+
+
+def load_function(file: str, name: str) -> tuple[Callable[..., Any], str]:
+    """(the function, a digest of its file); the file is run.
+
+    Raises UserError where there is no such file or function, where the file fails, and where the function
+    does not take three arguments.
+    """
+    path = Path(file).expanduser()
+    key = f"reward_functions: {file}:{name}"
+    if not path.is_file():
+        near = did_you_mean(path.name, (item.name for item in path.parent.glob("*.py")))
+        raise UserError(f"{key}: there is no file '{path}'.{near}")
+    content = path.read_bytes()
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    # Two files of the same name are two modules; dataclasses and pickle look a module up by its name.
+    module_name = f"reward_file_{digest}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{key}: '{path}' cannot be loaded as a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # the user's own code, which may fail in any way
+        sys.modules.pop(module_name, None)
+        raise UserError(f"{key}: running '{path}' fails: {_described(error, path)}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [n for n, value in vars(module).items() if inspect.isfunction(value)]
+        listed = f" It has: {', '.join(functions)}." if functions else " It has none."
+        kind = "no function" if function is None else f"'{name}' as a {type(function).__name__}, no function"
+        raise UserError(f"{key}: '{path}' has {kind} '{name}'.{listed}{did_you_mean(name, functions)}")
+    _check_form(function, key)
+    return function, digest
+
+
+def call_function(
+    function: Callable[..., Any],
+    name: str,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    rows: Sequence[dict[str, Any]],
+    *,
+    places: Sequence[str],
+) -> npt.NDArray[np.float64]:
+    """(R,) what the function gives for R completions. ``places`` (R): where each row stands in the data.
+
+    Raises UserError where it raises, and where it returns something else than R finite numbers.
+    """
+    key = f"reward_functions: {name}"
+    arguments = (list(prompts), list(completions), list(rows))
+    try:
+        returned = function(*arguments)
+    except Exception as error:  # the user's own code, which may fail in any way
+        where = _failing_row(function, arguments, places)
+        raise UserError(f"{key} fails{where}: {_described(error, _file_of(name))}") from error
+    count = len(arguments[1])
+    try:
+        values = list(returned)
+    except TypeError:
+        found = type(returned).__name__
+        raise UserError(f"{key} returned a {found}; expected a list of {count} numbers") from None
+    if len(values) != count:
+        raise UserError(
+            f"{key} returned {len(values)} numbers for {count} completions; expected one for each. "
+            f"{_missing(values, places)}"
+        )
+    numbers = np.empty(count)
+    for i, value in enumerate(values):
+        number = _number(value)
+        if number is None or not np.isfinite(number):
+            raise UserError(
+                f"{key} returned {_shown(value)} for the answer to {places[i]} (number {i + 1} of {count}: "
+                f"{_shown(arguments[1][i])}); expected a finite number"
+            )
+        numbers[i] = number
+    return numbers
+
+
+def _check_form(function: Callable[..., Any], key: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some callables written in C do not tell
+        return
+    try:
+        signature.bind([], [], [])
+    except TypeError:
+        raise UserError(f"{key}: found {function.__name__}{signature}, expected {FORM}") from None
+
+
+def _failing_row(function: Callable[..., Any], arguments: Sequence[list[Any]], places: Sequence[str]) -> str:
+    """Which single row the function fails on as well, in words; nothing where it fails on none alone."""
+    for i, place in enumerate(places):
+        try:
+            function(*([values[i]] for values in arguments))
+        except Exception:  # what it says is already known
+            return f" on the answer to {place} ({_shown(arguments[1][i])})"
+    return ""
+
+
+def _described(error: BaseException, file: Path) -> str:
+    """The error in one line, with the line of the user's file that it came from."""
+    detail = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {detail}" if detail else type(error).__name__
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).name == file.name
+    ]
+    return f"{text} (line {lines[-1]})" if lines else text
+
+
+def _file_of(name: str) -> Path:
+    return Path(name.rpartition(":")[0])
+
+
+def _missing(values: Sequence[Any], places: Sequence[str]) -> str:
+    if len(values) < len(places):
+        return f"The first without one is the answer to {places[len(values)]}"
+    return f"The last row is {places[-1]}" if places else "There are no rows"
+
+
+def _number(value: Any) -> float | None:
+    """A number, also one of NumPy or a tensor of one element; None for anything else."""
+    if isinstance(value, Real):
+        return float(value)
+    if hasattr(value, "item") and getattr(value, "size", None) is not None:
+        try:
+            return float(value.item())
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    return None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]} … {text[-15:]}"

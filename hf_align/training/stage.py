@@ -1,0 +1,318 @@
+"""What every stage does around its own data, model and loss: launch, run folder, trainer, saving, report.
+
+A stage's command calls these in turn: ``begin``, ``open_run``, ``adapted``, ``make_trainer``, ``train``,
+``save``, ``finish``. What a stage trains is in ``tasks`` and the layers below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_align.training import (
+    arguments,
+    callbacks,
+    checkpoints,
+    launch,
+    resume,
+    run_folder,
+    signals,
+    streaming,
+)
+from hf_align.training.trainer import AlignTrainer, Task, steps_per_epoch
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from hf_align.config import TrainingConfig
+    from hf_align.config.adapter import AdapterConfig
+    from hf_align.data.prepare import PreparedData
+    from hf_align.modeling.precision import Precision
+    from hf_align.training.samples import SampleSet
+
+logger = logging.getLogger(__name__)
+
+MASK_SAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where this process runs: on a CPU or not, whether it is the main one, and in which precision."""
+
+    use_cpu: bool
+    main: bool
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a stage: its recipe, its data, its record, and the checkpoint it goes on from, if any."""
+
+    command: str
+    config: Any
+    machine: Machine
+    tokenizer: PreTrainedTokenizerBase
+    data: PreparedData
+    identity: dict[str, Any]
+    checkpoint: Path | None
+    record: run_folder.RunRecord
+
+    @property
+    def training(self) -> TrainingConfig:
+        training: TrainingConfig = self.config.training
+        return training
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[signals.StopRequest]:
+        """Signals ask the run to save and stop; whatever else ends it is noted in its record."""
+        resumed_by = launch.command_to_resume(self.command, self.config)
+        with (
+            signals.StopRequest(main=self.machine.main) as stop,
+            run_folder.marked_if_cut_short(self.record, resumed_by),
+        ):
+            yield stop
+
+
+def begin(training: TrainingConfig) -> Machine:
+    """Join the other processes, if there are any, and settle device and precision.
+
+    Raises UserError for a tracker that is not installed, a precision that the device lacks, a number of
+    processes that is not the one asked for, and an ``output_dir`` that the run cannot use: before data are
+    prepared, which may take long.
+    """
+    from hf_align.modeling.precision import resolve_precision, runs_on_cpu
+
+    arguments.check_trackers(training.report_to)
+    use_cpu = runs_on_cpu(training.use_cpu)
+    main = launch.start(use_cpu=use_cpu)
+    resuming = training.resume_from_checkpoint is not None
+    launch.on_main(lambda: run_folder.check_output_dir(training.output_dir, resuming=resuming))
+    return Machine(use_cpu, main, resolve_precision(training.precision, use_cpu=use_cpu))
+
+
+def open_run(
+    command: str, config: Any, machine: Machine, tokenizer: PreTrainedTokenizerBase, data: PreparedData
+) -> Run:
+    """Find the checkpoint to go on from, prepare ``output_dir`` and begin the run's record.
+
+    Raises UserError where the run cannot be continued or the folder cannot be used.
+    """
+    from hf_align.reporting.mask_view import choose_rows, mask_sample
+
+    training = config.training
+    if machine.main:
+        print(data.report.summary(), flush=True)
+    # What "auto" came to on this machine, so that a run is not continued in another precision unseen.
+    resolved = config.to_flat() | {"use_cpu": machine.use_cpu, "precision": machine.precision}
+    identity = resume.run_identity(resolved, data.train_fingerprint, processes=arguments.world_size())
+    checkpoint = launch.on_main(lambda: resume.begin(training, identity))
+    run_folder.check_shared(training.output_dir, main=machine.main, wait=launch.wait_for_everyone)
+    record = run_folder.RunRecord(
+        command, config, training.output_dir, resuming=checkpoint is not None, main=machine.main
+    )
+    shown = choose_rows(data.train, MASK_SAMPLES)
+    record.update(
+        data_report=data.report.to_dict(), mask_samples=[mask_sample(row, tokenizer) for row in shown]
+    )
+    return Run(command, config, machine, tokenizer, data, identity, checkpoint, record)
+
+
+def check_rows_fit(run: Run, model: PreTrainedModel) -> None:
+    """Raise UserError where the model's vocabulary or its positions do not reach for the data."""
+    from hf_align.modeling.loading import check_context, check_vocabulary
+
+    data = run.config.data
+    check_vocabulary(model, run.tokenizer)
+    # The rows of a stream are not known yet; its max_length bounds them.
+    lengths = {} if data.streaming else run.data.report.to_dict()["total"]["lengths"]
+    check_context(model, min(data.max_length, lengths.get("max", data.max_length)))
+
+
+def adapted(
+    run: Run,
+    base: PreTrainedModel,
+    adapter: AdapterConfig,
+    apply: Callable[[PreTrainedModel, AdapterConfig], torch.nn.Module],
+) -> torch.nn.Module:
+    """The base with what is trained: noise on its embeddings and an adapter where the recipe asks for them.
+
+    Run.json says what came of it.
+    """
+    from hf_align.adapters.factory import count_parameters
+    from hf_align.modeling.neftune import install_neftune
+
+    if run.training.neftune_noise_alpha:
+        install_neftune(base, run.training.neftune_noise_alpha)
+    model = apply(base, adapter)
+    total, trainable = count_parameters(model)
+    name = run.config.model.model_name_or_path
+    logger.info("%s: %s parameters, %s trained", name, f"{total:,}", f"{trainable:,}")
+    run.record.update(
+        model={
+            "name": name,
+            "class": type(base).__name__,
+            "parameters": total,
+            "trainable_parameters": trainable,
+            "precision": run.machine.precision,
+            "adapter": adapter.adapter,
+        }
+    )
+    return model
+
+
+def make_trainer(
+    run: Run, model: torch.nn.Module, task: Task, stop: signals.StopRequest, callbacks_: Sequence[Any] = ()
+) -> AlignTrainer:
+    """The trainer of a run with everything that watches it; ``callbacks_``: the stage's own."""
+    import transformers
+
+    training, data = run.training, run.data
+    steps = None
+    if not run.config.data.streaming:
+        rows_per_step = arguments.rows_per_rank(training) * arguments.world_size()
+        steps = steps_per_epoch(len(data.train), rows_per_step)
+    args = arguments.training_arguments(
+        training, precision=run.machine.precision, use_cpu=run.machine.use_cpu, steps_per_epoch=steps
+    )
+    rows: Any = data.train
+    if run.config.data.streaming:
+        rows = streaming.RankStream(data.train, rank=args.process_index, world_size=args.world_size)
+    record = run.record
+    watchers: list[Any] = [
+        resume.RunIdentity(run.identity),
+        callbacks.ProgressBar(),
+        metrics := callbacks.MetricsWriter(training.output_dir, earlier_seconds=record.earlier_seconds),
+        signals.SaveAndStop(stop),
+        checkpoints.CheckpointKeeper(
+            training.save_total_limit,
+            keep_best=training.load_best_model_at_end,
+            also_flush=(metrics.path,),
+            saved=lambda checkpoint: record.update(last_checkpoint=checkpoint.name),
+        ),
+        *callbacks_,
+    ]
+    if training.early_stopping_patience is not None:
+        watchers.append(callbacks.EarlyStopping(training.early_stopping_patience))
+    trainer = AlignTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        eval_dataset=data.eval or None,
+        processing_class=run.tokenizer,
+        callbacks=watchers,
+        max_tokens_per_batch=training.max_tokens_per_batch,
+        task=task,
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    record.update(model=record.content["model"] | {"attention": "padded" if task.padded else "segments"})
+    return trainer
+
+
+def train(
+    run: Run,
+    trainer: AlignTrainer,
+    stop: signals.StopRequest,
+    *,
+    samples: SampleSet | None = None,
+    save: Callable[[Run, AlignTrainer], None] | None = None,
+    evaluated: Callable[[str, dict[str, float]], None] | None = None,
+) -> None:
+    """Evaluate and sample, train, save, evaluate and sample again; run.json holds the figures.
+
+    ``save``: how the trained model is saved, :func:`save_model` by default. ``evaluated``: called with
+    ``before`` or ``after`` and the figures of that evaluation.
+    """
+    training, record = run.training, run.record
+    metrics: dict[str, Any] = dict(record.content.get("final_metrics") or {})
+    # Every process takes part in each forward pass of a sharded model, also when it generates.
+    answers_here = record.main or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+
+    def answer(when: str) -> None:
+        if samples is not None:
+            samples.generate(when, seed=training.seed, main=answers_here)
+            record.update(**samples.record())
+
+    def before() -> None:
+        if run.data.eval:
+            figures = trainer.evaluate()
+            metrics.update({f"{name}_before": value for name, value in figures.items() if _is_result(name)})
+            if evaluated is not None:
+                evaluated("before", figures)
+        record.update(final_metrics=metrics)
+        answer("before")
+
+    if run.checkpoint is None:
+        trainer.callback_handler.callbacks.insert(0, callbacks.AtStart(before))
+    else:
+        resume.check_randomness(
+            run.checkpoint,
+            run.identity,
+            trainer.model,
+            noise=bool(training.neftune_noise_alpha),
+            force=training.force_resume,
+        )
+        if samples is not None:
+            samples.restore(record.content.get("generations") or [])
+            record.update(**samples.record())
+    with stop.training():
+        trainer.train(resume_from_checkpoint=None if run.checkpoint is None else str(run.checkpoint))
+    metrics["train_loss"] = trainer.sums.total["loss"] / max(trainer.sums.total["steps"], 1)
+    metrics["steps"] = trainer.state.global_step
+    if samples is not None:
+        samples.set_stop_tokens()
+    (save or save_model)(run, trainer)
+    if run.data.eval:
+        figures = trainer.last_evaluation() or trainer.evaluate()
+        metrics |= figures
+        if evaluated is not None:
+            evaluated("after", figures)
+    answer("after")
+    record.update(
+        status="completed",
+        final_metrics=metrics,
+        tokens_per_second=trainer.sums.total["tokens"] / max(trainer.sums.total["seconds"], 1e-9),
+        peak_memory_bytes=trainer.peak_memory_bytes(),
+        data_report=run.data.report.to_dict(),
+    )
+
+
+def save_model(run: Run, trainer: AlignTrainer, folder: Path | None = None) -> None:
+    """Save the trained model as one whole, also where its checkpoints are sharded.
+
+    ``folder``: where, by default the run folder.
+    """
+    # Trainer switches the cache off for training; whoever loads the model generates with it.
+    trainer.model.config.use_cache = True
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    place = folder or Path(run.training.output_dir)
+    trainer.save_model(str(place))
+    if run.machine.main:
+        # A pickle, and nothing in it that run.json does not say.
+        (place / "training_args.bin").unlink(missing_ok=True)
+
+
+def finish(run: Run, results: Sequence[str]) -> None:
+    """Write the report and the model card, and print ``results``, a line each, on the main process."""
+    if not run.machine.main:
+        return
+    from hf_align.reporting.html import write_report
+    from hf_align.reporting.model_card import write_model_card
+
+    output_dir = run.training.output_dir
+    report = write_report(output_dir)
+    write_model_card(output_dir)
+    for line in results:
+        print(line)
+    speed = run.record.content["tokens_per_second"]
+    print(f"{speed:,.0f} tokens/s; model in {output_dir}; report: {report}")
+
+
+def _is_result(name: str) -> bool:
+    """Whether a figure of an evaluation can change: not counts, which are those of the data."""
+    return name not in ("eval_target_tokens", "eval_prompts", "epoch")

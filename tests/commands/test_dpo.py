@@ -1,0 +1,384 @@
+"""The dpo command from recipe to report, on a tiny model: every loss and reference, resuming bit for bit."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import math
+import re
+import shutil
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer, write_orders
+from helpers.tiny_preferences import make_inputs, run, write_pairs, write_rankings
+from helpers.tiny_runs import merged_metrics, same_weights, weights
+from transformers import AutoModelForCausalLM
+
+from hf_align.errors import UserError
+from hf_align.losses import PAIRWISE_LOSSES
+from hf_align.modeling import loading
+from hf_align.training import reference_models, reference_store
+
+LORA = {"adapter": "lora", "lora_r": 4, "learning_rate": 0.01}
+QLORA = {**LORA, "load_in_4bit": True, "optim": "adamw_8bit", "precision": "bf16"}
+SHORT = {"num_train_epochs": 1, "save_strategy": "no", "num_samples": 0}
+START = {"dpo": math.log(2), "robust": math.log(2), "hinge": 1.0, "ipo": 25.0}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    # 64 wide: bitsandbytes' 4-bit blocks hold 64 weights.
+    return make_inputs(tmp_path_factory.mktemp("inputs"), hidden_size=64)
+
+
+def close(ours: Path, theirs: Path, *, atol: float = 1e-5) -> None:
+    one, other = weights(ours), weights(theirs)
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=atol)
+
+
+@pytest.mark.parametrize("options", [{}, LORA, QLORA], ids=["full", "lora", "qlora_nf4"])
+def test_a_run_learns_and_leaves_a_whole_run_folder(inputs, tmp_path: Path, options: dict) -> None:
+    folder = tmp_path / "run"
+    result = run(inputs, folder, eval_strategy="epoch", num_samples=2, **options)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "completed" and record["command"] == "dpo"
+    assert record["final_metrics"] == result["final_metrics"]
+    final, summary = record["final_metrics"], record["preference_summary"]
+    assert final["eval_loss"] < final["eval_loss_before"] - 0.1
+    assert final["eval_rewards/margins"] > 0.3 and final["eval_rewards/accuracies"] == 1.0
+    assert summary["before"]["prompts"] == summary["after"]["prompts"] == 5
+    assert summary["after"]["likelihood_accuracy"] == 1.0 and "likelihood_accuracy" in summary["before"]
+    assert record["start_check"]["checked"] and record["start_check"]["expected"] == math.log(2)
+    assert set(record["start_check"]["found"]) == {"held-out rows", "first step"}
+    kind = "adapter switched off" if options else "run beforehand"
+    assert (record["reference"]["kind"], record["reference"]["model"]) == (
+        kind,
+        inputs["model_name_or_path"],
+    )
+    assert {"before", "after"} <= record["generations"][0].keys()
+    assert record["generations"][0]["reference"].endswith("."), "the better answer"
+    (first, *_), lines = merged_metrics(folder), merged_metrics(folder)
+    names = "rewards/chosen rewards/rejected rewards/margins rewards/accuracies logps/chosen logps/rejected "
+    names += "logps/chosen_change kl pairwise_loss"
+    assert set(names.split()) <= first.keys() and first["prompts"] == 4
+    assert any({f"eval_{name}" for name in names.split()} <= line.keys() for line in lines)
+    assert 'id="preferences"' in (folder / "report.html").read_text()
+    assert "preference optimisation" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(PAIRWISE_LOSSES))
+def test_every_loss_of_the_table_trains(inputs, tmp_path: Path, name: str, caplog: Any) -> None:
+    options: dict[str, Any] = {"beta": 2.0} if name == "simpo" else {}
+    options |= {"sft_weight": 1.0} if name == "orpo" else {}
+    for adapter in ({}, LORA):
+        caplog.clear()
+        result = run(inputs, tmp_path / f"run{len(adapter)}", loss=name, **SHORT, **options, **adapter)
+        final = result["final_metrics"]
+        assert final["eval_loss"] < final["eval_loss_before"]
+        assert final["eval_rewards/margins"] > final["eval_rewards/margins_before"]
+        check = result["start_check"]
+        if name in START:
+            assert check["expected"] == pytest.approx(START[name])
+            assert check["found"] == pytest.approx({"held-out rows": START[name], "first step": START[name]})
+        else:
+            assert result["reference"] == {"kind": "none", "model": None}
+            assert not check["checked"] and "no value that theory gives" in check["why"]
+            assert "not compared with theory" in caplog.text
+            assert "eval_kl" not in final
+    if name == "orpo":
+        assert final["eval_loss"] == pytest.approx(final["eval_pairwise_loss"] + final["eval_sft_loss"])
+
+
+def test_a_new_loss_is_one_function_and_one_entry(inputs, tmp_path: Path, monkeypatch: Any) -> None:
+    from hf_align.losses import PairwiseLoss, log_ratios
+
+    def squared(policy: Any, reference: Any, *, beta: float) -> torch.Tensor:
+        chosen, rejected = log_ratios(policy, reference)
+        return (1 - beta * (chosen - rejected)) ** 2
+
+    monkeypatch.setitem(
+        PAIRWISE_LOSSES, "squared", PairwiseLoss(squared, True, ("beta",), at_start=lambda **_: 1.0)
+    )
+    result = run(inputs, tmp_path / "run", loss="squared", beta=0.3, **SHORT, **LORA)
+    assert result["start_check"]["found"] == pytest.approx({"held-out rows": 1.0, "first step": 1.0})
+    assert result["final_metrics"]["eval_rewards/margins"] > 0
+
+
+def test_several_losses_are_weighted(inputs, tmp_path: Path) -> None:
+    options = {"loss": ["dpo", "ipo", "hinge"], "loss_weights": [2.0, 0.01, 0.5], "beta": 0.5}
+    result = run(inputs, tmp_path / "run", **options, **SHORT, **LORA)
+    # 2 ln 2 + 0.01 * (1 / (2 * 0.5))^2 + 0.5
+    assert result["start_check"]["expected"] == pytest.approx(2 * math.log(2) + 0.01 + 0.5)
+    assert result["start_check"]["checked"]
+
+
+def test_rankings_of_several_answers_train(inputs, tmp_path: Path) -> None:
+    data = {
+        "datasets": write_rankings(tmp_path / "train.jsonl", 10),
+        "eval_datasets": write_rankings(tmp_path / "heldout.jsonl", 3, start=50),
+    }
+    result = run({**inputs, **data}, tmp_path / "run", **SHORT)
+    assert result["start_check"]["found"]["first step"] == pytest.approx(math.log(2), abs=1e-5)
+    assert result["preference_summary"]["after"]["prompts"] == 3
+    assert result["final_metrics"]["eval_rewards/margins"] > 0
+
+
+def test_the_layout_of_batches_changes_nothing(inputs, tmp_path: Path) -> None:
+    options = {**SHORT, "optim": "sgd", "learning_rate": 0.1}
+    run(inputs, tmp_path / "shared", **options)
+    for name, layout in (
+        ("separate", {"share_prefix": False}),
+        ("padded", {"packing": False}),
+        ("cut", {"max_tokens_per_batch": 90}),
+    ):
+        result = run(inputs, tmp_path / name, **options, **layout)
+        assert result["model"]["attention"] == ("padded" if name == "padded" else "segments")
+        close(tmp_path / name, tmp_path / "shared")
+
+
+def test_the_reference_may_be_computed_beforehand_or_in_the_step(inputs, tmp_path: Path) -> None:
+    options = {**SHORT, **LORA, "optim": "sgd", "learning_rate": 1.0}
+    run(inputs, tmp_path / "step", **options)
+    result = run(inputs, tmp_path / "before", **options, precompute_ref_log_probs=True)
+    assert result["reference"]["kind"] == "run beforehand"
+    assert result["start_check"]["checked"]
+    close(tmp_path / "before", tmp_path / "step")
+
+
+def test_an_int8_base_rounds_as_half_precision_does(inputs, tmp_path: Path) -> None:
+    options = {**SHORT, **LORA, "load_in_8bit": True, "precompute_ref_log_probs": True}
+    result = run(inputs, tmp_path / "run", **options)
+    found = list(result["start_check"]["found"].values())
+    assert len(found) == 2 and found == pytest.approx([math.log(2)] * 2, abs=2e-2)
+
+
+def test_log_probabilities_of_the_reference_serve_other_runs(
+    inputs, tmp_path: Path, monkeypatch: Any
+) -> None:
+    cache = {"dataset_cache_dir": str(tmp_path / "cache")}
+    first = run({**inputs, **cache}, tmp_path / "first", **SHORT)
+    assert not first["reference"]["reused"] and first["reference"]["rows"] == 27
+    assert (tmp_path / "cache" / first["reference"]["entry"]).is_dir()
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the reference was run again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reference_store, "reference_logps", refuse)
+        other = {"loss": ["ipo", "hinge"], "beta": 0.3, "seed": 7, "learning_rate": 0.1}
+        again = run({**inputs, **cache}, tmp_path / "again", **SHORT, **other)
+        assert again["reference"]["reused"]
+        assert again["reference"]["entry"] == first["reference"]["entry"]
+        # The same rows, split in another way.
+        merged = tmp_path / "all.jsonl"
+        merged.write_text("".join(Path(inputs[key]).read_text() for key in ("datasets", "eval_datasets")))
+        split = {"datasets": str(merged), "eval_datasets": [], "eval_split_size": 6}
+        assert run({**inputs, **cache, **split}, tmp_path / "split", **SHORT)["reference"]["reused"]
+        with pytest.raises(AssertionError, match="run again"):
+            run({**inputs, **cache}, tmp_path / "off", **SHORT, reference_cache=False)
+        with pytest.raises(AssertionError, match="run again"):
+            run({**inputs, **cache, "system_prompt": "Be kind."}, tmp_path / "template", **SHORT)
+    off = run({**inputs, **cache}, tmp_path / "off", **SHORT, reference_cache=False)
+    assert off["reference"]["entry"] is None and same_weights(tmp_path / "off", tmp_path / "first")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "ipo"},
+        {**LORA, "lora_dropout": 0.2},
+        {**LORA, "precompute_ref_log_probs": True, "loss": ["dpo", "orpo"], "sft_weight": 0.5},
+        QLORA,
+    ],
+    ids=["full", "lora", "lora_precomputed", "qlora"],
+)
+def test_a_resumed_run_ends_with_the_same_bits(inputs, tmp_path: Path, options: dict, caplog: Any) -> None:
+    # 6 steps an epoch; the checkpoint at 4 lies inside the first one.
+    common = {"save_strategy": "steps", "save_steps": 4, "save_total_limit": None, "eval_strategy": "epoch"}
+    whole = tmp_path / "whole"
+    first = run(inputs, whole, **common, **options)
+    part = Path(shutil.copytree(whole, tmp_path / "part"))
+    for step in (8, 12):
+        shutil.rmtree(part / f"checkpoint-{step}")
+    caplog.clear()
+    done = run(inputs, part, **common, **options, resume_from_checkpoint="auto")
+    assert same_weights(part, whole)
+    assert merged_metrics(part) == merged_metrics(whole)
+    assert done["final_metrics"] == first["final_metrics"]
+    assert done["preference_summary"] == first["preference_summary"]
+    assert done["start_check"] == first["start_check"], "what was found when the run began"
+    assert "the run is resumed" in caplog.text
+    # In a folder of its own there is nothing to remember.
+    elsewhere = run(
+        inputs, tmp_path / "new", **common, **options, resume_from_checkpoint=str(whole / "checkpoint-8")
+    )
+    assert same_weights(tmp_path / "new", whole)
+    assert "the run is resumed" in elsewhere["start_check"]["why"]
+
+
+def test_another_loss_is_another_run(inputs, tmp_path: Path) -> None:
+    common = {"save_strategy": "steps", "save_steps": 4, "resume_from_checkpoint": "auto"}
+    run(inputs, tmp_path / "run", **common)
+    with pytest.raises(UserError, match=r"loss was \['dpo'\] and is \['ipo'\]"):
+        run(inputs, tmp_path / "run", **common, loss="ipo")
+    run(inputs, tmp_path / "run", **common, chosen_fall_warning=None, reference_cache=False)
+
+
+def test_a_reference_of_its_own_is_gone_before_training(inputs, tmp_path: Path, monkeypatch: Any) -> None:
+    other = save_tiny_checkpoint(tmp_path / "other", hidden_size=32, num_hidden_layers=1)
+    model = AutoModelForCausalLM.from_pretrained(other)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(3.0)
+    model.save_pretrained(other)
+    load, seen = loading.load_model, []
+
+    def load_reference(*args: Any, **kwargs: Any) -> Any:
+        found = load(*args, **kwargs)
+        seen.append((weakref.ref(found), [weakref.ref(weight) for weight in found.parameters()]))
+        return found
+
+    def load_policy(*args: Any, **kwargs: Any) -> Any:
+        (reference, parameters) = seen[0]
+        assert reference() is None and all(weight() is None for weight in parameters)
+        seen.append(None)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(reference_models, "load_model", load_reference)
+    monkeypatch.setattr(loading, "load_model", load_policy)
+    gc.disable()  # only what the command itself does may free it
+    try:
+        result = run(inputs, tmp_path / "run", ref_model_name_or_path=other, **SHORT, **LORA)
+    finally:
+        gc.enable()
+    assert len(seen) == 2
+    assert result["reference"]["kind"] == "run beforehand" and result["reference"]["model"] == other
+    assert "another model" in result["start_check"]["why"]
+    # The model was never its own reference.
+    assert abs(result["final_metrics"]["eval_pairwise_loss_before"] - math.log(2)) > 0.01
+    assert result["final_metrics"]["eval_kl_before"] > 0.01
+
+
+def test_a_stale_reference_is_noticed_before_training(inputs, tmp_path: Path, monkeypatch: Any) -> None:
+    # The worst that could happen to the cache: another model's log-probabilities under this model's key.
+    monkeypatch.setattr(reference_store, "model_digest", lambda model: "the same for all")
+    cache = {"dataset_cache_dir": str(tmp_path / "cache")}
+    other = save_tiny_checkpoint(tmp_path / "other", hidden_size=48)
+    run({**inputs, **cache, "model_name_or_path": other}, tmp_path / "first", **SHORT)
+    with pytest.raises(UserError, match="held-out rows before training the mean pairwise loss"):
+        run({**inputs, **cache}, tmp_path / "run", **SHORT)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "interrupted" and record["reference"]["reused"]
+    assert list(record["start_check"]["found"]) == ["held-out rows"]
+    unseen = {**inputs, **cache, "eval_datasets": []}
+    run({**unseen, "model_name_or_path": other}, tmp_path / "second", **SHORT)
+    with pytest.raises(UserError, match="the rows of the first step the mean pairwise loss"):
+        run(unseen, tmp_path / "unseen", **SHORT)
+    assert not list((tmp_path / "unseen").glob("*.safetensors"))
+    run({**inputs, **cache}, tmp_path / "run", **SHORT, reference_cache=False)
+
+
+def test_dropout_is_off_unless_it_is_asked_for(tmp_path: Path, caplog: Any) -> None:
+    inputs = make_inputs(tmp_path, attention_dropout=0.3)
+    result = run(inputs, tmp_path / "off", **SHORT)
+    assert result["start_check"]["found"]["first step"] == pytest.approx(math.log(2), abs=1e-6)
+    result = run(inputs, tmp_path / "on", **SHORT, disable_dropout=False)
+    assert "attention_dropout in the forward pass" in result["start_check"]["first step"]
+    assert set(result["start_check"]["found"]) == {"held-out rows"}
+    assert result["final_metrics"]["eval_loss"] != pytest.approx(math.log(2))
+
+
+def test_without_held_out_rows(inputs, tmp_path: Path) -> None:
+    result = run({**inputs, "eval_datasets": []}, tmp_path / "run", **SHORT)
+    assert set(result["preference_summary"]) == {"chosen_fall"}
+    assert result["start_check"]["found"] == pytest.approx({"first step": math.log(2)})
+    assert 'id="preferences"' in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_stream_is_trained_on(inputs, tmp_path: Path) -> None:
+    result = run(inputs, tmp_path / "run", streaming=True, max_steps=6, save_strategy="no", **LORA)
+    assert result["final_metrics"]["steps"] == 6
+    assert result["final_metrics"]["eval_loss"] < result["final_metrics"]["eval_loss_before"]
+
+
+def test_gradient_checkpointing_changes_nothing(inputs, tmp_path: Path) -> None:
+    options = {**SHORT, **LORA, "optim": "sgd", "learning_rate": 1.0}
+    run(inputs, tmp_path / "plain", **options)
+    run(inputs, tmp_path / "saving", **options, gradient_checkpointing=True)
+    close(tmp_path / "saving", tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "orpo"}, "orpo without sft_weight"),
+        ({"loss": "robust"}, "robust with label_smoothing 0 is dpo"),
+        # The first logged change of a run whose answers get likelier is 0.
+        ({"chosen_fall_warning": 1e-9, "learning_rate": 0.3}, "have lost .* nats per token"),
+    ],
+    ids=["orpo", "robust", "fall"],
+)
+def test_what_is_probably_not_meant_is_said(
+    inputs, tmp_path: Path, options: dict, message: str, caplog: Any
+) -> None:
+    caplog.set_level(logging.WARNING)
+    run(inputs, tmp_path / "run", **{**SHORT, **options})
+    assert re.search(message, caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model_name_or_path": "models/no-such-model"}, "make model"),
+        ({"ref_model_name_or_path": "models/no-such-model"}, "ref_model_name_or_path: .*no-such-model"),
+        ({**LORA, "lora_target_modules": ["q_prj"]}, "q_proj"),
+        ({"datasets": "nowhere.jsonl"}, r"nowhere\.jsonl"),
+        ({"max_length": 9}, "max_length"),
+        ({"loss": "dppo"}, "Did you mean 'dpo'"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_user_errors(
+    inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        run(inputs, tmp_path / "run", **options)
+
+
+def test_data_of_another_kind_are_refused(inputs, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"orders\.jsonl"):
+        run({**inputs, "datasets": write_orders(tmp_path / "orders.jsonl", 8)}, tmp_path / "run")
+    same = tmp_path / "same.jsonl"
+    row = {"prompt": "Why?", "chosen": "So.", "rejected": "So."}
+    same.write_text(f"{json.dumps(row)}\n" * 8 + Path(write_pairs(tmp_path / "p.jsonl", 3)).read_text())
+    with pytest.raises(UserError, match=r"identical|same"):
+        run({**inputs, "datasets": str(same)}, tmp_path / "run")
+
+
+def test_a_reference_with_another_tokenizer_is_refused(inputs, tmp_path: Path) -> None:
+    other = save_tiny_checkpoint(tmp_path / "other")
+    tokenizer = tiny_tokenizer(300)
+    assert tokenizer.get_vocab() != tiny_tokenizer().get_vocab()
+    tokenizer.save_pretrained(other)
+    with pytest.raises(UserError, match=r"ref_model_name_or_path: .*another tokenizer"):
+        run(inputs, tmp_path / "run", ref_model_name_or_path=other)
+
+
+def test_the_saved_adapter_gives_what_training_measured(inputs, tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    result = run(inputs, tmp_path / "run", **{**SHORT, **LORA, "num_samples": 1, "sample_max_new_tokens": 4})
+    model = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "run").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
+    entry = result["generations"][0]
+    ids = tokenizer(entry["prompt"], add_special_tokens=False, return_tensors="pt")
+    output = model.generate(**ids, max_new_tokens=4, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    assert tokenizer.decode(output, skip_special_tokens=True) == entry["after"]

@@ -1,0 +1,110 @@
+"""The keys of rewards: at least one, named well, weighted one each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hf_align.config import BestOfNConfig, KeyProblem, RewardsConfig, load_recipe, parse_best_of_n
+from hf_align.config.rewards import split_function
+from hf_align.errors import UserError
+
+
+def test_one_name_stands_for_a_list_of_one():
+    config = RewardsConfig(reward_functions="a.py:score", reward_weights=2)
+    assert config.reward_functions == ["a.py:score"]
+    assert config.weights == [2.0]
+
+
+def test_weights_are_1_each_unless_given():
+    config = RewardsConfig(reward_model=["runs/a", "runs/b"], reward_functions=["f.py:g"])
+    assert config.weights == [1.0, 1.0, 1.0]
+    assert RewardsConfig(reward_model="m", reward_functions="f.py:g", reward_weights=[1, -2]).weights == [
+        1,
+        -2,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "keys", "words"),
+    [
+        ({}, ("reward_functions", "reward_model"), "there is no reward"),
+        ({"reward_functions": "score"}, ("reward_functions",), "rewards.py:score"),
+        ({"reward_functions": "a.txt:score"}, ("reward_functions",), "'a.txt:score'"),
+        ({"reward_functions": "a.py:two words"}, ("reward_functions",), "name of a function"),
+        ({"reward_functions": "a.py:"}, ("reward_functions",), "name of a function"),
+        ({"reward_model": [" "]}, ("reward_model",), "empty text"),
+        ({"reward_model": ["a", "a"]}, ("reward_model",), "'a' is given twice"),
+        (
+            {"reward_model": "a", "reward_weights": [1, 2]},
+            ("reward_weights", "reward_model"),
+            "found 2 for 1 rewards",
+        ),
+        ({"reward_model": "a", "reward_weights": [0]}, ("reward_weights",), "leaves a reward out"),
+        ({"reward_model": "a", "reward_weights": []}, ("reward_weights",), "not empty"),
+        ({"reward_model": "a", "missing_eos_penalty": -1}, ("missing_eos_penalty",), "at least 0"),
+        (
+            {"reward_functions": "a.py:f", "center_reward_models": True},
+            ("center_reward_models", "reward_model"),
+            "no effect",
+        ),
+        (
+            {"reward_functions": "a.py:f", "reward_model_input": "answer"},
+            ("reward_model_input", "reward_model"),
+            "no effect",
+        ),
+        ({"reward_model": "a", "reward_model_input": "anser"}, ("reward_model_input",), "'answer'"),
+    ],
+)
+def test_wrong_values(values, keys, words):
+    with pytest.raises(KeyProblem) as problem:
+        RewardsConfig(**values)
+    assert problem.value.keys == keys
+    assert words in str(problem.value)
+
+
+def test_a_function_is_split_at_the_last_colon():
+    assert split_function("C:/my:files/a.py:score") == ("C:/my:files/a.py", "score")
+
+
+def test_a_home_folder_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    config = RewardsConfig(reward_model="~/runs/a", reward_functions="~/f.py:g")
+    assert (config.reward_model, config.reward_functions) == (["/home/ada/runs/a"], ["/home/ada/f.py:g"])
+
+
+def _recipe(folder: Path, text: str = "") -> str:
+    path = folder / "r.yaml"
+    path.write_text(f"model_name_or_path: m\ndatasets: d.jsonl\n{text}", encoding="utf-8")
+    return str(path)
+
+
+def test_the_recipe_of_best_of_n(tmp_path):
+    path = _recipe(tmp_path, "reward_functions: f.py:g\nnum_generations: 8\n")
+    config = parse_best_of_n(["--config", path, "--keep_best", "2"])
+    assert (config.best_of_n.num_generations, config.best_of_n.keep_best) == (8, 2)
+    assert BestOfNConfig.from_flat(config.to_flat()).to_flat() == config.to_flat()
+
+
+def test_a_recipe_without_a_reward_is_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no reward; give reward_functions"):
+        load_recipe(BestOfNConfig, _recipe(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"num_generations": 1}, "of at least 2"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"keep_best": 17}, "found 17 answers to keep of 16"),
+        ({"eval_datasets": "e.jsonl"}, "eval_datasets.*no effect"),
+        ({"eval_split_size": 0.1}, "eval_split_size.*no effect"),
+        ({"streaming": True}, "streaming.*no effect"),
+        ({"num_return_sequences": 4}, "num_generations"),
+        ({"num_generation": 4}, "Did you mean 'num_generations'"),
+    ],
+)
+def test_wrong_recipes(tmp_path, overrides, words):
+    with pytest.raises(UserError, match=words):
+        load_recipe(BestOfNConfig, _recipe(tmp_path, "reward_functions: f.py:g\n"), overrides)

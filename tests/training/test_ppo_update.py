@@ -1,0 +1,181 @@
+"""Updates: steps that do not depend on how they are cut, their order, the KL stop, and what is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.ppo_parts import answers, models, options, prompts, rollout_tools, update_tools
+
+from hf_align.errors import UserError
+from hf_align.training import ppo_checks
+from hf_align.training.ppo_estimates import estimate
+from hf_align.training.ppo_models import PpoModels
+from hf_align.training.ppo_rollout import measure_episodes, trees_of, update_rows
+from hf_align.training.ppo_update import Numbered, update
+
+ASKED = prompts([7, 4, 9, 5])
+LENGTHS = [[3, 1], [4, 2], [2, 6], [5, 5]]
+
+
+def measured(found: PpoModels, **given: Any) -> list[Numbered]:
+    """The rows of an update on fixed answers."""
+    episodes = answers(LENGTHS)
+    trees = trees_of(ASKED, episodes)
+    measure_episodes(rollout_tools(found), trees)
+    scores = np.array([one.reward for one in episodes])
+    estimates = estimate(episodes, scores, options(**given), kl_coef=0.05)
+    return update_rows(trees, episodes, estimates.advantages, estimates.returns)
+
+
+def run(found: PpoModels, rows: list[Numbered], *, seed: int = 0, **given: Any) -> dict[str, float]:
+    tools = update_tools(found, **given)
+    precise = {"check_first": _first, "check_step": lambda figures: ppo_checks.check_finite(figures, 1)}
+    return update(tools, rows, prompts=len(ASKED), seed=(seed,), **precise)
+
+
+def _first(figures: Mapping[str, float]) -> None:
+    ppo_checks.check_first_pass(figures, "fp32")
+
+
+def weights(found: PpoModels) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in found.module.named_parameters()}
+
+
+@pytest.mark.parametrize("max_tokens", [1, 25, 60])
+def test_the_token_budget_does_not_change_what_is_learned(max_tokens: int) -> None:
+    whole, cut = models(), models()
+    settings = {"num_ppo_epochs": 2, "num_mini_batches": 2, "entropy_coef": 0.01}
+    start = weights(whole)
+    first = run(whole, measured(whole), **settings)
+    second = run(cut, measured(cut), max_tokens=max_tokens, **settings)
+    ours, theirs = weights(cut), weights(whole)
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-6, msg=name)
+    assert any(not torch.equal(theirs[name], start[name]) for name in theirs)
+    for name, value in first.items():
+        assert second[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    assert first["update_steps"] == 4
+
+
+def test_padded_batches_learn_the_same() -> None:
+    packed, padded = models(), models(packed=False)
+    run(packed, measured(packed), num_ppo_epochs=2)
+    run(padded, measured(padded), num_ppo_epochs=2)
+    for name, values in weights(packed).items():
+        torch.testing.assert_close(weights(padded)[name], values, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_step_is_the_mean_over_its_tokens() -> None:
+    """One epoch of one mini-batch by plain SGD: the loss is the mean over tokens by hand."""
+    found = models()
+    rows = measured(found)
+    means = run(found, rows, num_ppo_epochs=1)
+    advantages = np.concatenate([row.advantages for _, row in rows])
+    differences = np.concatenate([row.old_values - row.returns for _, row in rows])
+    assert means["policy_loss"] == pytest.approx(-advantages.mean(), abs=1e-5)
+    assert means["value_loss"] == pytest.approx((differences**2).mean() / 2, rel=1e-4)
+    expected = means["policy_loss"] + 0.1 * means["value_loss"]
+    assert means["total_loss"] == pytest.approx(expected, rel=1e-4)
+    assert means["ratio"] == pytest.approx(1, abs=1e-5)
+    assert means["grad_norm"] > 0
+
+
+def test_mini_batches_take_every_prompt_once_an_epoch_in_an_order_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hf_align.training import ppo_update
+
+    found = models()
+    rows = measured(found)
+    sources = {id(row): number for number, row in rows}
+    seen: list[list[int]] = []
+    inner = ppo_update._gradient
+
+    def watched(tools: Any, some: Any) -> Any:
+        seen.append(sorted(sources[id(row)] for row in some))
+        return inner(tools, some)
+
+    monkeypatch.setattr(ppo_update, "_gradient", watched)
+    run(found, rows, num_ppo_epochs=6, num_mini_batches=2)
+    epochs = [sorted(seen[i] + seen[i + 1]) for i in range(0, len(seen), 2)]
+    assert epochs == [[0, 1, 2, 3]] * 6
+    assert len({tuple(part) for part in seen[::2]}) > 1
+    first = list(seen)
+    seen.clear()
+    # The same policy as before it was trained, and so the same old log-probabilities.
+    run(models(), rows, num_ppo_epochs=6, num_mini_batches=2, seed=1)
+    assert seen != first
+
+
+def test_the_kl_stop_ends_an_update_before_the_step_that_would_go_further() -> None:
+    found = models()
+    rows = measured(found)
+    settings = {"num_ppo_epochs": 8, "learning_rate": 0.5}
+    free = run(models(), rows, **settings)
+    assert free["update_steps"] == 8 and free["stopped_by_kl"] == 0 and free["approx_kl"] > 1e-3
+    tools = update_tools(found, kl_stop=1e-3, **settings)
+    steps = []
+    tools.scheduler.step = lambda: steps.append(1)
+    means = update(tools, rows, prompts=4, seed=(0,), check_first=_first, check_step=lambda figures: None)
+    assert 1 <= means["update_steps"] < 8 and means["stopped_by_kl"] == 1
+    assert means["approx_kl"] <= 1e-3
+    assert len(steps) == 8, "the learning rate goes on as planned"
+    assert all(p.grad is None for p in found.module.parameters()), "the refused gradient is gone"
+
+
+def test_old_figures_of_another_policy_are_refused_on_the_first_pass() -> None:
+    found = models()
+    rows = measured(found)
+    before = weights(found)
+    for _, row in rows:
+        row.old_logps[:] -= 0.05
+    with pytest.raises(UserError, match="not the one that its log-probabilities were taken from"):
+        run(found, rows)
+    assert all(torch.equal(values, before[name]) for name, values in weights(found).items())
+
+
+def test_a_loss_that_is_no_number_is_refused_before_it_is_learned_from() -> None:
+    found = models()
+    rows = measured(found)
+    rows[1][1].advantages[0] = np.inf
+    before = weights(found)
+    with pytest.raises(UserError, match=r"rollout 1: .*loss.*learning_rate"):
+        run(found, rows)
+    assert all(torch.equal(values, before[name]) for name, values in weights(found).items())
+
+
+def test_checks_allow_rounding_and_no_more() -> None:
+    fine = {"ratio_deviation": 5e-5, "approx_kl": 1e-9, "clip_fraction": 0.0}
+    ppo_checks.check_first_pass(fine, "fp32")
+    for name, value in (("ratio_deviation", 1e-3), ("approx_kl", 1e-3), ("clip_fraction", 1e-3)):
+        with pytest.raises(UserError, match=name):
+            ppo_checks.check_first_pass({**fine, name: value}, "fp32")
+        ppo_checks.check_first_pass({**fine, name: value}, "bf16")
+    with pytest.raises(UserError, match="approx_kl"):
+        ppo_checks.check_first_pass({**fine, "approx_kl": float("nan")}, "bf16")
+
+
+def test_another_reference_is_refused_before_training() -> None:
+    found = models()
+    episodes = answers(LENGTHS)
+    other = PpoModels(found.module, models(seed=9).reference, True, True, found.stop_ids, 0)
+    measure_episodes(rollout_tools(other), trees_of(ASKED, episodes))
+    with pytest.raises(UserError, match="reference is not the model that training starts from"):
+        ppo_checks.check_reference(episodes, "fp32")
+
+
+def test_a_difference_between_sampling_and_pass_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    episodes = answers([[3]])
+    episodes[0].logps = np.zeros(3, np.float32)
+    check = ppo_checks.SamplingCheck("fp32")
+    with caplog.at_level("WARNING", logger="hf_align"):
+        check(episodes)
+        assert not caplog.records
+        episodes[0].sampled_logps = np.full(3, 0.01, np.float32)
+        check(episodes)
+        check(episodes)
+    assert len(caplog.records) == 1 and "0.01 nats per token" in caplog.text
