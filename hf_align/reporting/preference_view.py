@@ -134,6 +134,11 @@ def _notes(record: Row) -> list[str]:
             "training all rewards are 0 where the model is its own reference, so that no answer has the "
             "higher one; the likelihood per token shows what the model preferred then."
         )
+    if mapping(record.get("reference")).get("kind") == "none":
+        notes.append(
+            "Without a reference a reward is beta times the log-probability of the whole answer, of which a "
+            "long answer has less whatever it says. The likelihood per token does not depend on the length."
+        )
     return notes
 
 

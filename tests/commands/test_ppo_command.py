@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import tiny_rewards
 from helpers.tiny_ppo import make_inputs, run
 from helpers.tiny_runs import UNSTABLE, same_weights, steps, weights
 
@@ -259,3 +260,25 @@ def test_without_held_out_prompts(inputs: dict[str, Any], tmp_path: Path) -> Non
 def test_rows_held_out_of_the_training_data(inputs: dict[str, Any], tmp_path: Path) -> None:
     record = run({**inputs, "eval_datasets": []}, tmp_path / "run", eval_split_size=3, save_strategy="no")
     assert record["final_metrics"]["eval_answers"] == 3
+
+
+def test_a_reward_model_and_a_function_weighted_with_values_that_start_from_the_model(
+    inputs: dict[str, Any], tmp_path: Path
+) -> None:
+    judge = tiny_rewards.make_inputs(tmp_path)
+    tiny_rewards.run(judge, tmp_path / "reward", num_train_epochs=1, save_strategy="no")
+    record = run(
+        inputs,
+        tmp_path / "run",
+        reward_model=str(tmp_path / "reward"),
+        reward_weights=[2.0, -1.0],
+        value_model="separate",
+        value_model_name_or_path=str(tmp_path / "reward"),
+        num_rollouts=2,
+        save_strategy="no",
+    )
+    for row in training_rows(read_metrics(tmp_path / "run" / "metrics.jsonl").rows):
+        expected = 2 * row["reward/reward"] - row["reward/share_of_e"]
+        assert row["reward/total"] == pytest.approx(expected, abs=1e-6)
+        assert row["values"] != 0, "the head of the reward model is kept"
+    assert record["final_metrics"]["eval_reward/reward"] != 0

@@ -150,6 +150,13 @@ def test_the_reference_is_named(found: dict[str, Any], expected: str) -> None:
     assert reference({"reference": found}) == expected
 
 
+def test_what_a_reward_is_depends_on_the_reference() -> None:
+    free = preference_view(changed(reference={"kind": "none", "model": None}), ROWS)
+    assert free is not None and any("long answer has less" in note for note in free["notes"])
+    usual = preference_view(RECORD, ROWS)
+    assert usual is not None and any("gained over the reference" in note for note in usual["notes"])
+
+
 def test_a_start_that_was_not_checked_says_why() -> None:
     record = changed(start_check={"checked": False, "why": "the losses are reference-free"})
     assert start(record) == "not compared with theory: the losses are reference-free"
