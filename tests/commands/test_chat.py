@@ -221,6 +221,8 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path):
         stderr=subprocess.PIPE,
         cwd=Path(__file__).parent.parent.parent,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1"},
+        # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         process.stdin.write(b"lamps\n")
