@@ -77,7 +77,8 @@ def _what_was_written(error: BaseException, folder: Path) -> str:
     if isinstance(error, OSError) and error.filename:
         return str(error.filename)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    newest = max(files, key=lambda path: path.stat().st_mtime_ns, default=folder / ".")
+    # File times are coarse; of files written in the same tick the large one met the end of the disk.
+    newest = max(files, key=lambda path: (path.stat().st_mtime_ns, path.stat().st_size), default=folder / ".")
     if type(error).__name__ == "SafetensorError":  # it removes the file that it could not finish
         return f"the weights in {newest.parent}"
     return str(newest) if isinstance(error, RuntimeError) else f"a file in {newest.parent}"
