@@ -1,8 +1,8 @@
 """Talk with a model, an adapter on its base, or the result of a run, in the terminal.
 
 Input that is not a terminal is read line by line, one line a turn; then standard output holds the answers
-only, and everything else goes to standard error. Each turn reads the whole conversation again: a template may
-write an earlier turn anew, and a kept cache would then stand for another text.
+only, and everything else goes to standard error. Each turn renders the whole conversation again, since a
+template may write an earlier turn anew; the model reads it from the first token that differs.
 """
 
 from __future__ import annotations
@@ -145,9 +145,14 @@ def _lines(terminal: bool) -> Iterator[str]:
 
 
 def _greet(path: str, source: Any, conversation: Conversation) -> None:
+    from hf_align.modeling.generation import settings_not_followed
+
     base = f" on {source.config.model_name_or_path}" if source.adapter is not None else ""
     held = f", weights held in {source.quantization}" if source.quantization else ""
     _note(f"{path}{base}{held}, computing in {source.precision}.")
+    if left_out := settings_not_followed(conversation.model):
+        asked = ", ".join(f"{key}={value}" for key, value in left_out.items())
+        _note(f"The model's generation_config.json asks for {asked}; tokens are chosen without it.")
     if conversation.system:
         _note(f"System prompt: {conversation.system}")
     if sys.stdin.isatty():

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_align.errors import UserError
-from hf_align.modeling.generation import Answer, Sampling, chat_prompt_ids, context_length, stream_answer
+from hf_align.modeling.generation import Sampling, chat_prompt_ids, context_length
 from hf_align.modeling.stopping import stop_token_ids
+from hf_align.modeling.streaming import Answer, Memory, stream_answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,6 +54,7 @@ class Conversation:
         self.limit = context_length(model, tokenizer)
         self.system: str | None = None
         self.messages: list[dict[str, str]] = []
+        self.memory = Memory()
         self.set_system(system)
 
     def reset(self) -> None:
@@ -87,6 +89,7 @@ class Conversation:
             Sampling(allowed, self.sampling.temperature, self.sampling.top_p),
             stop_ids=self.stop_ids,
             on_text=on_text,
+            memory=self.memory,
         )
         if answer.text or not answer.interrupted:
             self.messages = [*messages, _turn("assistant", answer.text)]

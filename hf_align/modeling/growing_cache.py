@@ -63,3 +63,8 @@ def growing_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def grows_everywhere(cache: DynamicCache) -> bool:
+    """Whether every layer of a cache in use keeps all keys."""
+    return bool(cache.layers) and all(type(layer) is GrowingLayer for layer in cache.layers)

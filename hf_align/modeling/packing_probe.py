@@ -23,6 +23,7 @@ from hf_align.modeling.attention import (
 )
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.quantization import independent_rows
+from hf_align.modeling.virtual_tokens import count_virtual_tokens
 from hf_align.types import ComparisonRow, TokenizedRow
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ def enable_segment_attention(model: PreTrainedModel) -> bool:
     other.
     """
     register_segment_attention()
+    if count_virtual_tokens(model):
+        logger.info("%s has virtual tokens before each row; batches are padded", type(model).__name__)
+        return False
     before = model.config._attn_implementation
     if "chunked_attention" in (getattr(model.config.get_text_config(), "layer_types", None) or []):
         logger.warning("%s: chunked attention is not packed; batches are padded", type(model).__name__)

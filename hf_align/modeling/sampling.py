@@ -1,12 +1,13 @@
 """Many continuations of many prompts, with the log-probability of every token that was chosen.
 
-Prompts of similar length are continued together. A prompt is computed once for all its samples; sequences
-that have ended leave the batch; keys and values are written in place. What this module leaves out: text,
-and streaming one answer (``generation``).
+Prompts of similar length are continued together. A prompt is computed once for all its samples, which read
+its keys where they lie (``decoding``); sequences that have ended leave the batch; keys and values are written
+in place. What this module leaves out: text, and streaming one answer (``generation``).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers import DynamicCache
 
+from hf_align.data.packing import pack_rows, to_device
+from hf_align.modeling.decoding import Abilities, SharedPrompts, decoding
+from hf_align.modeling.decoding_weights import weights_for_decoding
 from hf_align.modeling.generation import Sampling
-from hf_align.modeling.growing_cache import growing_cache
+from hf_align.modeling.growing_cache import GrowingLayer, growing_cache, grows_everywhere
+from hf_align.modeling.inputs import model_inputs
+from hf_align.modeling.token_choice import choose_tokens
+from hf_align.modeling.virtual_tokens import PromptedModel, count_virtual_tokens
+from hf_align.types import TokenizedRow
 
 LEAVE_SHARE = 8
 """Sequences that have ended are taken out once they are one in so many: taking them out copies the rest."""
@@ -50,38 +59,55 @@ def sample_continuations(
     samples: int = 1,
     max_rows: int = 64,
     generator: torch.Generator | None = None,
+    draws: torch.Tensor | None = None,
     value: Callable[[torch.Tensor], torch.Tensor] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Continuation]:
     """``samples`` continuations of each prompt, ordered by prompt.
 
     ``model``: a causal language model with a key-value cache, in evaluation mode. ``max_rows``: sequences
-    continued together; changes speed and memory, and which random numbers a sequence gets. ``generator``
-    draws the tokens; without it torch's global one. ``value``: final states (R, d) to values (R,).
+    continued together; changes speed and memory, and results by rounding alone. ``draws``: (prompts, samples,
+    max_new_tokens) float64 from [0, 1), the random number behind every token; without it they come from
+    ``generator``, without that from torch's global one. ``value``: final states (R, d) to values (R,).
     ``progress`` is called with the number of sequences that a batch finished. Raises ValueError without
-    prompts, for an empty one, and for less than one sample or row.
+    prompts, for an empty one, for less than one sample or row, and for draws of another shape.
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("need at least one prompt, and at least one token in each")
     if samples < 1 or max_rows < 1:
         raise ValueError(f"need at least one sample and one row, got {samples} and {max_rows}")
+    shape = (len(prompts), samples, sampling.max_new_tokens)
+    if draws is None:
+        device = "cpu" if generator is None else generator.device
+        draws = torch.rand(shape, dtype=torch.float64, generator=generator, device=device)
+    if draws.shape != shape:
+        raise ValueError(f"need draws of shape {shape}, got {tuple(draws.shape)}")
     found: list[Continuation] = []
-    for chosen, copies in _batches([len(prompt) for prompt in prompts], samples, max_rows):
-        batch = _Batch(model, [prompts[i] for i in chosen], copies, sampling, stop_ids, pad_token_id, value)
-        found += batch.run([i for i in chosen for _ in range(copies)], generator)
-        if progress is not None:
-            progress(len(chosen) * copies)
+    steps = -(-len(prompts) * samples // max_rows) * sampling.max_new_tokens
+    rows = min(max_rows, len(prompts) * samples)
+    virtual = bool(count_virtual_tokens(model))
+    whole, model = model, PromptedModel(model) if virtual else model
+    with (
+        contextlib.nullcontext(Abilities()) if virtual else decoding(model) as able,
+        weights_for_decoding(whole, rows=rows, steps=steps),
+    ):
+        for chosen, part in _batches([len(prompt) for prompt in prompts], samples, max_rows):
+            batch = _Batch(model, [prompts[i] for i in chosen], sampling, stop_ids, pad_token_id, value)
+            numbers = [i for i in chosen for _ in range(part.stop - part.start)]
+            found += batch.run(numbers, draws[chosen, part].flatten(0, 1), able=able)
+            if progress is not None:
+                progress(len(numbers))
     return sorted(found, key=lambda continuation: continuation.prompt)
 
 
-def _batches(lengths: Sequence[int], samples: int, max_rows: int) -> Iterator[tuple[list[int], int]]:
-    """(prompts that are continued together, samples of each), long prompts first."""
+def _batches(lengths: Sequence[int], samples: int, max_rows: int) -> Iterator[tuple[list[int], slice]]:
+    """(prompts that are continued together, which samples of each), long prompts first."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     together = max(1, max_rows // samples)
     for start in range(0, len(order), together):
         chosen = order[start : start + together]
         for done in range(0, samples, max_rows):
-            yield chosen, min(max_rows, samples - done)
+            yield chosen, slice(done, min(samples, done + max_rows))
 
 
 class _Batch:
@@ -91,7 +117,6 @@ class _Batch:
         self,
         model: Any,
         prompts: Sequence[Sequence[int]],
-        copies: int,
         sampling: Sampling,
         stop_ids: Sequence[int],
         pad_token_id: int,
@@ -99,8 +124,6 @@ class _Batch:
     ) -> None:
         self.model = model
         self.sampling = sampling
-        self.copies = copies
-        self.pad_token_id = pad_token_id
         self.value = value
         width = max(len(prompt) for prompt in prompts)
         ids = np.full((len(prompts), width), pad_token_id, dtype=np.int64)
@@ -114,10 +137,11 @@ class _Batch:
         self.padded = any(len(prompt) < width for prompt in prompts)
         self.width = width
         self.stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
-        self.cache = growing_cache(model.config.get_text_config(), sampling.max_new_tokens)
+        self.cache = self._new_cache()
+        self.prompts: SharedPrompts | None = None
 
-    def run(self, numbers: Sequence[int], generator: torch.Generator | None) -> list[Continuation]:
-        """``numbers``: the prompt of each sequence."""
+    def run(self, numbers: Sequence[int], draws: torch.Tensor, *, able: Abilities) -> list[Continuation]:
+        """``numbers``: the prompt of each sequence. ``draws`` (sequences, limit)."""
         rows, limit, device = len(numbers), self.sampling.max_new_tokens, self.ids.device
         tokens = torch.zeros(rows, limit, dtype=torch.int32, device=device)
         logps = torch.zeros(rows, limit, device=device)
@@ -125,9 +149,10 @@ class _Batch:
         lengths = torch.full((rows,), limit, device=device)
         stopped = torch.zeros(rows, dtype=torch.bool, device=device)
         alive = torch.arange(rows, device=device)
-        logits, states = self._prefill()
+        draws = draws.to(device)
+        logits, states = self._prefill(rows // len(self.ids), able)
         for step in range(limit):
-            chosen, chosen_logps = choose_tokens(logits, self.sampling, generator)
+            chosen, chosen_logps = choose_tokens(logits, self.sampling, draws[alive, step])
             running = ~stopped[alive]
             tokens[alive, step] = torch.where(running, chosen, 0).int()
             logps[alive, step] = chosen_logps
@@ -142,7 +167,7 @@ class _Batch:
             if (len(alive) - len(left)) * LEAVE_SHARE >= len(alive):
                 alive, chosen = alive[left], chosen[left]
                 self._keep(left)
-            logits, states = self._forward(chosen[:, None], self.width + step + 1)
+            logits, states = self._next(chosen[:, None], step)
         arrays = [x.cpu().numpy() for x in (tokens, logps, values, lengths, stopped)]
         return [
             Continuation(
@@ -155,27 +180,82 @@ class _Batch:
             for number, row, row_logps, row_values, length, done in zip(numbers, *arrays, strict=True)
         ]
 
-    def _prefill(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        logits, states = self._forward(self.ids, self.width)
-        if self.copies > 1:
-            self.cache.batch_repeat_interleave(self.copies)
-            self.mask = self.mask.repeat_interleave(self.copies, dim=0)
-            logits = logits.repeat_interleave(self.copies, dim=0)
-            states = None if states is None else states.repeat_interleave(self.copies, dim=0)
+    def _prefill(self, copies: int, able: Abilities) -> tuple[torch.Tensor, torch.Tensor | None]:
+        packs = able.packs and grows_everywhere(self.cache)
+        logits, states = self._packed() if packs else self._forward(self.ids, self.width)
+        if copies > 1 and able.shares and grows_everywhere(self.cache):
+            layers: list[Any] = list(self.cache.layers)
+            self.prompts = SharedPrompts(
+                keys=[layer.keys.contiguous() for layer in layers],
+                values=[layer.values.contiguous() for layer in layers],
+                hidden=~self.mask[:, : self.width].bool() if self.padded else None,
+                prompt_of_row=torch.arange(len(self.ids), device=self.ids.device).repeat_interleave(copies),
+            )
+            # What the sequences are going to write lies apart.
+            self.cache = self._new_cache()
+        elif copies > 1:
+            self.cache.batch_repeat_interleave(copies)
+        if copies > 1:
+            self.mask = self.mask.repeat_interleave(copies, dim=0)
+            logits = logits.repeat_interleave(copies, dim=0)
+            states = None if states is None else states.repeat_interleave(copies, dim=0)
         return logits, states
+
+    def _packed(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As :meth:`_forward`, with the prompts side by side instead of padded."""
+        real = self.mask[:, : self.width].bool()
+        ids = [row[seen].cpu().numpy().astype(np.int32) for row, seen in zip(self.ids, real, strict=True)]
+        packed = pack_rows([TokenizedRow(row, np.zeros(len(row), dtype=bool)) for row in ids])
+        inputs = model_inputs(to_device(packed, self.ids.device))
+        del inputs["shift_labels"]
+        last = inputs["segments"].cu_seqlens[1:].long() - 1
+        output = self.model(
+            **inputs,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=last,
+            output_hidden_states=self.value is not None,
+        )
+        states = None if self.value is None else output.hidden_states[-1][0, last]
+        written, self.cache = self.cache, self._new_cache(len(self.cache.layers))
+        for number, layer in enumerate(written.layers):
+            self.cache.update(*(_by_prompt(x, real) for x in (layer.keys, layer.values)), number)
+        return output.logits[0].float(), states
+
+    def _new_cache(self, layers: int = 0) -> DynamicCache:
+        """``layers``: how many there have to be; a ladder keeps its own behind those of the model."""
+        cache = growing_cache(self.model.config.get_text_config(), self.sampling.max_new_tokens)
+        more = range(layers - len(cache.layers))
+        cache.layers += [GrowingLayer(self.sampling.max_new_tokens) for _ in more]
+        return cache
+
+    def _next(self, ids: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As :meth:`_forward`, for the tokens that were chosen in ``step``."""
+        found = self._forward(ids, self.width + step + 1)
+        prompts = self.prompts
+        if step == 0 and prompts is not None and len(prompts.layers_used) < len(prompts.keys):
+            # Some layer attends without the function that was registered: give it all keys, as usual.
+            self.prompts = None
+            self.cache = self._new_cache(len(prompts.keys))
+            for layer, (keys, values) in enumerate(zip(prompts.keys, prompts.values, strict=True)):
+                self.cache.update(keys[prompts.prompt_of_row], values[prompts.prompt_of_row], layer)
+            found = self._forward(ids, self.width + step + 1)
+        return found
 
     def _forward(self, ids: torch.Tensor, seen: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits (R, V) after the last of ``seen`` positions and, if values are wanted, its states (R, d)."""
         mask = self.mask[:, :seen]
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        shared = {} if self.prompts is None else {"shared_prompts": self.prompts}
         output = self.model(
             input_ids=ids,
-            attention_mask=mask if self.padded else None,
+            attention_mask=mask if self.padded and self.prompts is None else None,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
             output_hidden_states=self.value is not None,
+            **shared,
         )
         states = None if self.value is None else output.hidden_states[-1][:, -1]
         return output.logits[:, -1].float(), states
@@ -183,37 +263,13 @@ class _Batch:
     def _keep(self, rows: torch.Tensor) -> None:
         self.cache.batch_select_indices(rows)
         self.mask = self.mask[rows]
+        if self.prompts is not None:
+            self.prompts.keep(rows)
 
 
-def choose_tokens(
-    logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """``logits`` (R, V) float32 to chosen tokens (R,) int64 and their log-probabilities (R,) in nats.
-
-    Temperature 0 takes the likeliest token. Otherwise logits are divided by the temperature, then the
-    ``top_k`` likeliest are kept (0: all), then the smallest set of them that holds ``top_p`` of the
-    probability. The log-probability is that of the whole distribution at that temperature, which is what a
-    policy is trained on.
-    """
-    if sampling.temperature == 0:
-        chosen = logits.argmax(dim=-1)
-        scaled = logits
-    else:
-        scaled = logits / sampling.temperature
-        probabilities = torch.softmax(_narrowed(scaled, sampling), dim=-1)
-        chosen = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
-    logps = scaled.gather(1, chosen[:, None]).squeeze(1) - torch.logsumexp(scaled, dim=-1)
-    return chosen, logps
-
-
-def _narrowed(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    if 0 < sampling.top_k < logits.shape[-1]:
-        least = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, float("-inf"))
-    if sampling.top_p < 1:
-        ordered, order = logits.sort(dim=-1, descending=True)
-        probabilities = torch.softmax(ordered, dim=-1)
-        # A token goes where those before it already hold enough; the likeliest always stays.
-        gone = probabilities.cumsum(dim=-1) - probabilities >= sampling.top_p
-        logits = logits.masked_fill(gone.scatter(1, order, gone), float("-inf"))
-    return logits
+def _by_prompt(states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Packed ``states`` (1, G, T, D) to (P, G, W, D), zero where ``real`` (P, W) bool is False."""
+    _, groups, _, size = states.shape
+    rows = states.new_zeros(*real.shape, groups, size)
+    rows[real] = states[0].transpose(0, 1)
+    return rows.transpose(1, 2)

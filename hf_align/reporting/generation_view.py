@@ -4,21 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+from hf_align.reporting import formatting
 from hf_align.reporting.run_view import mapping
 
 
 def generation_view(item: Any) -> dict[str, Any]:
-    """``source``, ``prompt`` and ``answers``: before and after training, and the reference."""
+    """``source``, ``prompt`` and ``answers``: before and after training, and the reference.
+
+    The name of an answer says its reward, where it has one.
+    """
     record = mapping(item)
-    answers = [
-        answer_view(label, record.get(key), record.get(f"{key}_stopped"), record.get("reference"))
-        for key, label in (("before", "Before"), ("after", "After"))
-    ]
+    answers = []
+    for key, label in (("before", "Before"), ("after", "After")):
+        reward = formatting.finite(record.get(f"{key}_reward"))
+        name = label if reward is None else f"{label}, reward {formatting.loss(reward)}"
+        answers.append(
+            answer_view(name, record.get(key), record.get(f"{key}_stopped"), record.get("reference"))
+        )
     answers.append(reference_view(record.get("reference")))
     return {
         "source": str(record.get("source") or ""),
         "prompt": str(record.get("prompt") or ""),
         "answers": answers,
+    }
+
+
+def best_and_worst(entry: Any) -> dict[str, Any]:
+    """The same for the best and the worst of several answers to a prompt."""
+    item = mapping(entry)
+    answers = []
+    for key, label in (("best", "Best"), ("worst", "Worst")):
+        name = f"{label}, reward {formatting.loss(item.get(f'{key}_reward'))}"
+        answers.append(answer_view(name, item.get(key), item.get(f"{key}_stopped"), item.get("reference")))
+    return {
+        "source": str(item.get("source") or ""),
+        "prompt": str(item.get("prompt") or ""),
+        "answers": [*answers, reference_view(item.get("reference"))],
     }
 
 

@@ -10,7 +10,8 @@ import torch
 from tqdm.auto import tqdm
 
 from hf_align.data.chat import prompt_ids, render_prompt
-from hf_align.modeling.generation import context_length
+from hf_align.modeling.generation import Sampling, context_length
+from hf_align.modeling.sampling import sample_continuations
 from hf_align.modeling.stopping import stop_token_ids
 from hf_align.reporting.mask_view import spread
 
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 BATCH = 16
 
 
-@torch.no_grad()
 def generate_answers(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -34,57 +34,36 @@ def generate_answers(
     *,
     stop_ids: list[int],
     seed: int,
+    sharded: bool = False,
 ) -> list[tuple[str, bool]]:
     """``(answer, stopped)`` for each example; ``stopped`` is False where the token limit cut it off.
 
-    Greedy at temperature 0. Prompts are padded on the left, in batches.
+    Greedy at temperature 0. What is drawn otherwise comes from ``seed`` alone and leaves the random state of
+    training as it is. ``sharded``: every process holds a part of the model and answers the same examples.
     """
     was_training = model.training
     model.eval()
-    # Its own random state: drawing samples must not change what is trained afterwards.
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        answers = [
-            answer
-            for start in tqdm(range(0, len(examples), BATCH), desc="answering held-out prompts", leave=False)
-            for answer in _batch(model, tokenizer, examples[start : start + BATCH], config, stop_ids)
-        ]
+    with tqdm(total=len(examples), desc="answering held-out prompts", leave=False) as bar:
+        found = sample_continuations(
+            model,
+            [prompt_ids(tokenizer, example) for example in examples],
+            Sampling(config.sample_max_new_tokens, config.sample_temperature),
+            # Processes meet in each forward pass of a sharded model, and must make as many of them even where
+            # rounding lets one draw another token: nobody stops before the limit, and what is behind the end
+            # is cut off.
+            stop_ids=[] if sharded else stop_ids,
+            pad_token_id=int(tokenizer.pad_token_id),
+            max_rows=BATCH,
+            generator=torch.Generator(device=model.device).manual_seed(seed),
+            progress=bar.update,
+        )
     model.train(was_training)
-    return answers
-
-
-def _batch(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    config: SamplesConfig,
-    stop_ids: list[int],
-) -> list[tuple[str, bool]]:
-    prompts = [prompt_ids(tokenizer, example) for example in examples]
-    width = max(len(ids) for ids in prompts)
-    input_ids = torch.full((len(prompts), width), tokenizer.pad_token_id, dtype=torch.long)
-    mask = torch.zeros_like(input_ids)
-    for i, ids in enumerate(prompts):
-        input_ids[i, width - len(ids) :] = torch.tensor(ids)
-        mask[i, width - len(ids) :] = 1
-    sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if config.sample_temperature > 0:
-        sampling = {"do_sample": True, "temperature": config.sample_temperature, "top_p": 1.0, "top_k": 0}
-    output = model.generate(
-        input_ids=input_ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=config.sample_max_new_tokens,
-        eos_token_id=stop_ids,
-        pad_token_id=tokenizer.pad_token_id,
-        use_cache=True,
-        **sampling,
-    )
-    return [_answer(tokenizer, ids, stop_ids) for ids in output[:, width:].tolist()]
+    return [_answer(tokenizer, continuation.tokens.tolist(), stop_ids) for continuation in found]
 
 
 def _answer(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop_ids: list[int]) -> tuple[str, bool]:
     end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
-    return tokenizer.decode(ids[:end], skip_special_tokens=True), end is not None
+    return str(tokenizer.decode(ids[:end], skip_special_tokens=True)), end is not None
 
 
 class SampleSet:
@@ -128,12 +107,21 @@ class SampleSet:
             )
         return fitting
 
-    def generate(self, when: str, *, seed: int, main: bool) -> None:
-        """Answer every prompt; ``when`` is ``before`` or ``after``. Only the main process does it."""
-        if not main or not self.examples:
+    def generate(self, when: str, *, seed: int, main: bool, sharded: bool = False) -> None:
+        """Answer every prompt; ``when`` is ``before`` or ``after``.
+
+        Only the main process does it; all do where the model is ``sharded``.
+        """
+        if not (main or sharded) or not self.examples:
             return
         answers = generate_answers(
-            self.model, self.tokenizer, self.examples, self.config, stop_ids=self.stop_ids, seed=seed
+            self.model,
+            self.tokenizer,
+            self.examples,
+            self.config,
+            stop_ids=self.stop_ids,
+            seed=seed,
+            sharded=sharded,
         )
         for entry, (answer, stopped) in zip(self.entries, answers, strict=True):
             entry[when] = answer

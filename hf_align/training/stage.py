@@ -143,7 +143,7 @@ def adapted(
 
     Run.json says what came of it.
     """
-    from hf_align.adapters.factory import count_parameters
+    from hf_align.adapters.factory import count_parameters, trained_weights
     from hf_align.modeling.neftune import install_neftune
 
     if run.training.neftune_noise_alpha:
@@ -152,6 +152,10 @@ def adapted(
     total, trainable = count_parameters(model)
     name = run.config.model.model_name_or_path
     logger.info("%s: %s parameters, %s trained", name, f"{total:,}", f"{trainable:,}")
+    trained = trained_weights(model)
+    if adapter.trainable:
+        for part in trained:
+            logger.info("trained: %(name)s (%(count)d, %(parameters)d parameters)", part)
     run.record.update(
         model={
             "name": name,
@@ -160,6 +164,7 @@ def adapted(
             "trainable_parameters": trainable,
             "precision": run.machine.precision,
             "adapter": adapter.adapter,
+            "trained": trained,
         }
     )
     return model
@@ -210,6 +215,10 @@ def make_trainer(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     record.update(model=record.content["model"] | {"attention": "padded" if task.padded else "segments"})
+    if run.config.adapter.ladder_cache:
+        from hf_align.training.ladder_cache import use_known_states
+
+        use_known_states(run, trainer)
     return trainer
 
 
@@ -230,11 +239,11 @@ def train(
     training, record = run.training, run.record
     metrics: dict[str, Any] = dict(record.content.get("final_metrics") or {})
     # Every process takes part in each forward pass of a sharded model, also when it generates.
-    answers_here = record.main or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    sharded = bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
     def answer(when: str) -> None:
         if samples is not None:
-            samples.generate(when, seed=training.seed, main=answers_here)
+            samples.generate(when, seed=training.seed, main=record.main, sharded=sharded)
             record.update(**samples.record())
 
     def before() -> None:

@@ -9,7 +9,9 @@ from helpers.tiny_models import PACKABLE, VOCABULARY, tiny_model
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from hf_align.modeling.generation import Sampling
-from hf_align.modeling.sampling import choose_tokens, sample_continuations
+from hf_align.modeling.packing_probe import enable_segment_attention
+from hf_align.modeling.sampling import sample_continuations
+from hf_align.modeling.token_choice import choose_tokens
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21, 22, 23], [24]]
 GREEDY = Sampling(max_new_tokens=14)
@@ -41,17 +43,23 @@ def stops(model) -> list[int]:
 
 
 @pytest.mark.parametrize("family", sorted(PACKABLE))
-@pytest.mark.parametrize("max_rows", [64, 2, 1])
-def test_greedy_continuations_are_those_of_generate(family: str, max_rows: int) -> None:
+@pytest.mark.parametrize("max_rows", [64, 2])
+@pytest.mark.parametrize("packed", [False, True])
+def test_greedy_continuations_are_those_of_generate(family: str, max_rows: int, packed: bool) -> None:
     model = tiny_model(family)
+    reference = tiny_model(family)
+    if packed:
+        assert enable_segment_attention(model)
     if family in ("gemma2", "mistral", "gemma3"):
-        model.set_attn_implementation("eager")
-    stop_ids = stops(model)
+        reference.set_attn_implementation("eager")
+        if not packed:
+            model.set_attn_implementation("eager")
+    stop_ids = stops(reference)
     found = sample_continuations(model, PROMPTS, GREEDY, stop_ids=stop_ids, pad_token_id=0, max_rows=max_rows)
     assert [continuation.prompt for continuation in found] == list(range(len(PROMPTS)))
     for prompt, continuation in zip(PROMPTS, found, strict=True):
         tokens = continuation.tokens.tolist()
-        assert tokens == generated(model, prompt, stop_ids)
+        assert tokens == generated(reference, prompt, stop_ids)
         assert continuation.stopped == (tokens[-1] in stop_ids)
         assert continuation.logps.tolist() == pytest.approx(logps_of(model, prompt, tokens), abs=1e-4)
         assert continuation.values is None
@@ -148,7 +156,8 @@ def test_the_tokens_that_can_be_drawn_are_those_of_transformers(top_k: int, top_
         expected = TopPLogitsWarper(top_p)(None, expected)
     sampling = Sampling(temperature=0.8, top_k=top_k, top_p=top_p)
     many = logits.repeat_interleave(4000, dim=0)
-    chosen, _ = choose_tokens(many, sampling, torch.Generator().manual_seed(0))
+    draws = torch.rand(len(many), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    chosen, _ = choose_tokens(many, sampling, draws)
     counts = torch.nn.functional.one_hot(chosen, VOCABULARY).view(4, 4000, -1).float().mean(1)
     probabilities = expected.softmax(-1)
     assert not counts[probabilities == 0].any()

@@ -130,8 +130,9 @@ def test_two_processes_equal_one_with_lora(inputs: dict[str, Any], tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_gradients_of_a_sharded_model_equal_those_of_a_whole_one() -> None:
-    script = Path(__file__).resolve().parents[1] / "helpers" / "sharded_gradients.py"
+@pytest.mark.parametrize("what", ["gradients", "answers"])
+def test_those_of_a_sharded_model_equal_those_of_a_whole_one(what: str) -> None:
+    script = Path(__file__).resolve().parents[1] / "helpers" / f"sharded_{what}.py"
     done = subprocess.run(
         [sys.executable, *TORCHRUN, str(script)],
         env={**environment(2), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
