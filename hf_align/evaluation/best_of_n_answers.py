@@ -1,8 +1,8 @@
-"""Sampled and scored answers to prompts, written down while they are made, so that nothing is lost or redone.
+"""Sampled and scored answers to prompts, as they are written down while they are made.
 
-``samples.jsonl`` gets the prompts of one batch at a time. A batch that was cut off while it was written is
-done again with the same random draws, so that a run that was interrupted ends as one that was not. What is
-made of the answers is in ``best_of_n_files``.
+The file gets the prompts of one batch at a time. A batch that was cut off while it was written is done again
+with the same random draws, so that a run that was interrupted ends as one that was not. How answers are made
+is in ``best_of_n_sampling``, what is made of them in ``best_of_n_files``.
 """
 
 from __future__ import annotations
@@ -10,26 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-
-from hf_align.config.best_of_n import BestOfNOptions
 from hf_align.data.prompts import Prompt, prompt_turns
 from hf_align.errors import UserError
-from hf_align.modeling.generation import Sampling
-from hf_align.modeling.sampling import Continuation, sample_continuations
 from hf_align.reporting.run_record import write_atomic
-from hf_align.training.rewards import Rewards
-from hf_align.training.score_scaling import penalize_missing_eos
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SAMPLES_FILE = "samples.jsonl"
+HELD_OUT_FILE = "held_out.jsonl"
+"""One answer to each held-out prompt, in the same form."""
 
 
 @dataclass(frozen=True)
@@ -62,82 +54,10 @@ class Answered:
         return json.dumps(values, ensure_ascii=False).encode("utf-8") + b"\n"
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """The model and all that decides what it answers."""
-
-    model: Any
-    tokenizer: PreTrainedTokenizerBase
-    stop_ids: Sequence[int]
-    rewards: Rewards
-    options: BestOfNOptions
-    missing_eos_penalty: float | None = None
-
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answered]:
-        """N answers to each prompt. The draws depend on the seed and on these prompts only."""
-        options = self.options
-        batch = _digest([options.seed, [prompt_key(prompt) for prompt in prompts]])
-        generator = torch.Generator(device=self.model.device)
-        generator.manual_seed(int(batch[:15], 16))
-        drawn = sample_continuations(
-            self.model,
-            [prompt.ids for prompt in prompts],
-            Sampling(options.max_new_tokens, options.temperature, options.top_p, options.top_k),
-            stop_ids=self.stop_ids,
-            pad_token_id=int(self.tokenizer.pad_token_id),
-            samples=options.num_generations,
-            max_rows=options.generation_batch_size,
-            generator=generator,
-        )
-        texts = [self._text(each) for each in drawn]
-        asked = [prompts[each.prompt] for each in drawn]
-        scored = self.rewards.score(
-            [prompt.text for prompt in asked],
-            texts,
-            [prompt.row for prompt in asked],
-            [prompt.example for prompt in asked],
-        )
-        totals = penalize_missing_eos(
-            scored.total, [each.stopped for each in drawn], self.missing_eos_penalty
-        )
-        found = []
-        for number, prompt in enumerate(prompts):
-            mine = [i for i, each in enumerate(drawn) if each.prompt == number]
-            found.append(
-                Answered(
-                    prompt=as_written(prompt),
-                    answers=[texts[i] for i in mine],
-                    scores=totals[mine].tolist(),
-                    rewards={name: values[mine].tolist() for name, values in scored.parts.items()},
-                    stopped=[drawn[i].stopped for i in mine],
-                    tokens=[len(drawn[i].tokens) for i in mine],
-                    reference=prompt.reference,
-                    source=prompt.example.source,
-                    key=prompt_key(prompt),
-                    batch=batch,
-                    batch_size=len(prompts),
-                )
-            )
-        return found
-
-    def _text(self, continuation: Continuation) -> str:
-        ids = continuation.tokens.tolist()
-        ids = ids[:-1] if continuation.stopped else ids
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-
-def batches(prompts: Sequence[Prompt], options: BestOfNOptions) -> Iterator[list[Prompt]]:
-    """Prompts that are answered together: of similar length, the longest first."""
-    together = max(1, options.generation_batch_size // options.num_generations)
-    order = sorted(prompts, key=lambda prompt: -len(prompt.ids))
-    for start in range(0, len(order), together):
-        yield order[start : start + together]
-
-
 def prompt_key(prompt: Prompt) -> str:
     """Changes when the tokens of the prompt, its row or the row's place does."""
     row = json.dumps(prompt.row, sort_keys=True, default=str)
-    return _digest([prompt.example.source, list(prompt.ids), row])
+    return digest([prompt.example.source, list(prompt.ids), row])
 
 
 def as_written(prompt: Prompt) -> str | list[dict[str, str]]:
@@ -147,25 +67,24 @@ def as_written(prompt: Prompt) -> str | list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.content} for turn in prompt_turns(prompt.example)]
 
 
-def append_answers(folder: str | Path, answered: Sequence[Answered]) -> None:
-    """Add one batch to the file of a run, on the disk when this returns."""
-    with (Path(folder) / SAMPLES_FILE).open("ab") as stream:
+def append_answers(path: Path, answered: Sequence[Answered]) -> None:
+    """Add batches to a file, on the disk when this returns."""
+    with path.open("ab") as stream:
         stream.write(b"".join(each.line() for each in answered))
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def write_answers(folder: str | Path, answered: Sequence[Answered]) -> None:
-    """Replace the file of a run."""
-    write_atomic(Path(folder) / SAMPLES_FILE, b"".join(each.line() for each in answered))
+def write_answers(path: Path, answered: Sequence[Answered]) -> None:
+    """Replace a file."""
+    write_atomic(path, b"".join(each.line() for each in answered))
 
 
-def read_answers(folder: str | Path) -> dict[str, Answered]:
-    """The answers of a run by key; of a batch that was cut off while it was written, nothing.
+def read_answers(path: Path) -> dict[str, Answered]:
+    """The answers of a file by key; of a batch that was cut off while it was written, nothing.
 
     What is left out is taken out of the file as well. Raises UserError for a line that is of another kind.
     """
-    path = Path(folder) / SAMPLES_FILE
     if not path.is_file():
         return {}
     content = path.read_bytes()
@@ -176,7 +95,7 @@ def read_answers(folder: str | Path) -> dict[str, Answered]:
         written[each.batch] = written.get(each.batch, 0) + 1
     whole = [each for each in found if not each.batch or written[each.batch] >= each.batch_size]
     if len(whole) < len(found) or not content.endswith(b"\n"):
-        write_answers(folder, whole)
+        write_answers(path, whole)
     return {each.key: each for each in whole}
 
 
@@ -196,5 +115,6 @@ def _read_line(line: bytes, place: str) -> Answered:
     return answered
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """A hash of what JSON can hold, as 32 hexadecimal digits."""
     return hashlib.blake2b(json.dumps(value).encode("utf-8"), digest_size=16).hexdigest()

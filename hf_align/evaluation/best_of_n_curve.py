@@ -45,6 +45,18 @@ def best_of_n_curve(
     ]
 
 
+def mean_and_interval(
+    values: Sequence[float] | npt.NDArray[np.floating], *, seed: int = 0
+) -> tuple[float, tuple[float, float] | None]:
+    """The mean of ``values`` (P,), one for each prompt, and the middle 95 % of that mean over prompts drawn
+    again with replacement; None for a single prompt. Raises ValueError without values."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"values: found the shape {array.shape}, expected (P,)")
+    low, high = _interval(array[:, None], np.random.default_rng(seed))
+    return float(array.mean()), (float(low[0]), float(high[0])) if len(array) > 1 else None
+
+
 def _interval(
     estimates: npt.NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

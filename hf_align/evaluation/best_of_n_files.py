@@ -7,6 +7,7 @@ them can be read back as it is: answers that say nothing and prompts whose answe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,11 @@ def write_results(
 def kept(answered: Answered, options: BestOfNOptions) -> list[int]:
     """The numbers of the best answers that may be learned from, the best first; repeated ones count once."""
     found: dict[str, int] = {}
+    mean = math.fsum(answered.scores) / len(answered.scores)
     for i in sorted(range(len(answered.answers)), key=lambda i: -answered.scores[i]):
         text = answered.answers[i].strip()
         enough = options.min_reward is None or answered.scores[i] >= options.min_reward
+        enough = enough and (answered.scores[i] > mean or not options.above_mean)
         if text and enough and (answered.stopped[i] or options.keep_unfinished):
             found.setdefault(text, i)
     return list(found.values())[: options.keep_best]

@@ -10,6 +10,7 @@ from typing import Any
 from hf_align.reporting import formatting
 from hf_align.reporting.best_of_n_view import COLUMNS, best_of_n_facts, best_of_n_view
 from hf_align.reporting.markdown import code, inline, listed, table
+from hf_align.reporting.raft_view import is_trained, raft_view
 from hf_align.reporting.run_record import read_run, redact, write_atomic
 from hf_align.reporting.run_view import listing, mapping
 
@@ -24,6 +25,21 @@ def write_best_of_n_card(run_dir: str | os.PathLike[str]) -> Path:
     path = Path(run_dir) / CARD_FILE
     write_atomic(path, best_of_n_card(read_run(run_dir)).encode("utf-8", "replace"))
     return path
+
+
+def rounds_section(record: Mapping[str, Any]) -> str:
+    """What rejection-sampling fine-tuning adds to the card of its model; empty for other runs."""
+    if not is_trained(record):
+        return ""
+    view = raft_view(record)
+    rows = [[row["name"], *row["cells"]] for row in listing(view["rows"])]
+    parts = [
+        "## Rounds",
+        "\n".join(f"- {inline(name)}: {inline(text)}" for name, text in view["settings"]),
+        table(view["columns"], rows, numbers=True) if rows else "",
+        "\n\n".join(inline(note) for note in view["notes"]),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def best_of_n_card(record: Mapping[str, Any]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from hf_align.reporting import formatting
 from hf_align.reporting.best_of_n_plots import best_of_n_plots
 from hf_align.reporting.data_view import first_number
-from hf_align.reporting.generation_view import answer_view, reference_view
+from hf_align.reporting.generation_view import best_and_worst
+from hf_align.reporting.raft_view import is_trained, raft_facts, raft_view
 from hf_align.reporting.run_view import Fact, listing, mapping
 
 Row = Mapping[str, Any]
@@ -30,9 +31,13 @@ def best_of_n_view(record: Row) -> dict[str, Any] | None:
     """The same entries as those of ``preference_view``, and ``answers``; None for another stage."""
     if record.get("command") != "best-of-n":
         return None
+    if is_trained(record):
+        return raft_view(record)
     found = mapping(record.get("best_of_n"))
     curve = [mapping(entry) for entry in listing(found.get("curve"))]
     return {
+        "title": "Best of n",
+        "of_round": None,
         "label": "Expected reward of the best of n",
         "settings": settings(record),
         "columns": COLUMNS,
@@ -40,12 +45,14 @@ def best_of_n_view(record: Row) -> dict[str, Any] | None:
         "notes": notes(found),
         "plots": best_of_n_plots(curve),
         "fall": [],
-        "answers": [_answers(mapping(item)) for item in listing(record.get("best_of_n_samples"))],
+        "answers": [best_and_worst(item) for item in listing(record.get("best_of_n_samples"))],
     }
 
 
 def best_of_n_facts(record: Row) -> list[Fact]:
     """The headline facts, in reading order; what is unknown is left out."""
+    if is_trained(record):
+        return raft_facts(record)
     found = mapping(record.get("best_of_n"))
     curve = [mapping(entry) for entry in listing(found.get("curve"))]
     facts = []
@@ -123,15 +130,3 @@ def notes(found: Row) -> list[str]:
             "there is nothing to choose."
         )
     return said
-
-
-def _answers(item: Row) -> dict[str, Any]:
-    answers = []
-    for key, label in (("best", "Best"), ("worst", "Worst")):
-        name = f"{label}, reward {formatting.loss(item.get(f'{key}_reward'))}"
-        answers.append(answer_view(name, item.get(key), item.get(f"{key}_stopped"), item.get("reference")))
-    return {
-        "source": str(item.get("source") or ""),
-        "prompt": str(item.get("prompt") or ""),
-        "answers": [*answers, reference_view(item.get("reference"))],
-    }

@@ -15,7 +15,7 @@ from helpers.tiny_rewards import run as train_reward_model
 from hf_align.__main__ import main as cli
 from hf_align.commands import sft
 from hf_align.errors import UserError
-from hf_align.evaluation import best_of_n_answers
+from hf_align.evaluation import best_of_n_answers, best_of_n_sampling
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_rows_reach_the_function_with_all_their_columns(inputs, tmp_path):
 def _interrupt_after(monkeypatch, batches: int) -> list[int]:
     """Stop the run when so many batches are written; the list counts the batches that are sampled."""
     sampled: list[int] = []
-    append, answer = best_of_n_answers.append_answers, best_of_n_answers.Sampler.answer
+    append, answer = best_of_n_answers.append_answers, best_of_n_sampling.Sampler.answer
 
     def appending(folder, answered):
         append(folder, answered)
@@ -112,7 +112,7 @@ def _interrupt_after(monkeypatch, batches: int) -> list[int]:
         return answer(self, prompts)
 
     monkeypatch.setattr(best_of_n_answers, "append_answers", appending)
-    monkeypatch.setattr(best_of_n_answers.Sampler, "answer", counting)
+    monkeypatch.setattr(best_of_n_sampling.Sampler, "answer", counting)
     return sampled
 
 

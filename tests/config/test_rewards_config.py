@@ -87,6 +87,20 @@ def test_the_recipe_of_best_of_n(tmp_path):
     assert BestOfNConfig.from_flat(config.to_flat()).to_flat() == config.to_flat()
 
 
+def test_training_has_keys_of_its_own(tmp_path):
+    text = "reward_functions: f.py:g\ntrain: true\nrounds: 3\nadapter: lora\nlora_r: 4\neval_split_size: 8\n"
+    path = _recipe(tmp_path, text)
+    config = parse_best_of_n(["--config", path])
+    assert (config.best_of_n.rounds, config.adapter.lora_r, config.best_of_n.above_mean) == (3, 4, True)
+    assert config.to_flat()["learning_rate"] == config.training.learning_rate
+    assert BestOfNConfig.from_flat(config.to_flat()).to_flat() == config.to_flat()
+    # On the command line the same recipe samples only, and says nothing about training in its record.
+    without = parse_best_of_n(["--config", path, "--train", "false"])
+    assert not without.best_of_n.above_mean
+    assert {"train", "output_dir", "seed", "use_cpu"} <= set(without.to_flat())
+    assert not {"learning_rate", "adapter", "lora_r", "rounds", "eval_split_size"} & set(without.to_flat())
+
+
 def test_a_recipe_without_a_reward_is_refused(tmp_path):
     with pytest.raises(UserError, match="there is no reward; give reward_functions"):
         load_recipe(BestOfNConfig, _recipe(tmp_path))
@@ -101,6 +115,17 @@ def test_a_recipe_without_a_reward_is_refused(tmp_path):
         ({"eval_datasets": "e.jsonl"}, "eval_datasets.*no effect"),
         ({"eval_split_size": 0.1}, "eval_split_size.*no effect"),
         ({"streaming": True}, "streaming.*no effect"),
+        ({"mixture_exponent": 0.5}, "mixture_exponent.*no effect"),
+        ({"datasets": [{"path": "d.jsonl", "weight": 2.0}]}, "datasets.*a weight.*no effect"),
+        ({"rounds": 2}, "rounds.*no effect, because train is false"),
+        ({"learning_rate": 1e-4}, "learning_rate.*no effect, because train is false"),
+        ({"adapter": "lora"}, "adapter.*no effect, because train is false"),
+        ({"train": True, "rounds": 0}, "rounds.*of at least 1"),
+        ({"train": True, "eval_strategy": "epoch"}, "held-out prompts are answered after every round"),
+        ({"train": True, "resume_from_checkpoint": "auto"}, r"goes on by itself \(resume\)"),
+        ({"train": True, "lora_r": 4}, "lora_r.*no effect, because adapter is none"),
+        ({"train": True, "load_in_4bit": True}, "quantised weights cannot be trained"),
+        ({"train": True, "train_on": "all"}, "what is trained are the sampled answers"),
         ({"num_return_sequences": 4}, "num_generations"),
         ({"num_generation": 4}, "Did you mean 'num_generations'"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_align.evaluation.best_of_n_curve import best_of_n_curve
+from hf_align.evaluation.best_of_n_curve import best_of_n_curve, mean_and_interval
 
 REWARDS = st.integers(1, 4).flatmap(
     lambda samples: st.lists(
@@ -76,3 +76,19 @@ def test_wrong_shapes(rewards):
 def test_rewards_that_are_no_numbers():
     with pytest.raises(ValueError, match="not numbers"):
         best_of_n_curve([[1.0, float("nan")]])
+
+
+def test_a_mean_with_its_interval():
+    mean, interval = mean_and_interval([0.0, 1.0, 0.0, 1.0])
+    assert mean == 0.5
+    assert interval is not None
+    # Of four draws from two equal halves, 1 in 16 are all the same: the middle 95 % reaches both ends.
+    assert interval == (0.0, 1.0)
+    assert mean_and_interval([2.0, 2.0, 2.0]) == (2.0, (2.0, 2.0))
+    assert mean_and_interval([3.0]) == (3.0, None)
+    many = [float(i % 2) for i in range(400)]
+    low, high = mean_and_interval(many)[1] or (0.0, 0.0)
+    # Normal approximation: 1.96 standard errors of 0.5 / 20.
+    assert (low, high) == pytest.approx((0.451, 0.549), abs=0.01)
+    with pytest.raises(ValueError, match="found the shape"):
+        mean_and_interval([])

@@ -42,6 +42,17 @@ def test_what_is_kept():
     assert kept(answered, replace(OPTIONS, min_reward=3.0)) == [1]
 
 
+def test_what_is_kept_above_the_mean():
+    answered = _answered(["a", "b", "c", "d"], [1.0, 2.0, 4.0, 5.0])  # 3 on average
+    every = replace(OPTIONS, keep_best=4)
+    assert kept(answered, every) == [3, 2, 1, 0]
+    assert kept(answered, replace(every, keep_above_mean=True)) == [3, 2]
+    assert kept(answered, replace(every, train=True)) == [3, 2]
+    assert kept(answered, replace(every, train=True, keep_above_mean=False)) == [3, 2, 1, 0]
+    tied = _answered(["a", "b", "c"], [0.1, 0.1, 0.1])
+    assert kept(tied, replace(every, train=True)) == []
+
+
 def test_a_ranking_has_every_answer_once_the_best_first():
     found = ranking(_answered(["a", "b", "a ", " ", "c"], [1.0, 3.0, 2.0, 9.0, 3.0]))
     assert found is not None
@@ -123,7 +134,7 @@ def test_every_row_that_is_written_is_read_back_by_the_stages(tmp_path_factory, 
 
 
 def test_the_file_of_all_samples_is_a_ranking_too(tmp_path):
-    write_answers(tmp_path, [_answered(["a", "b", "a"], [1.0, 3.0, 1.0])])
+    write_answers(tmp_path / "samples.jsonl", [_answered(["a", "b", "a"], [1.0, 3.0, 1.0])])
     data = DataConfig([str(tmp_path / "samples.jsonl")], dataset_cache=False)
     prepared = prepare_datasets(data, tiny_tokenizer(), seed=0, comparisons=True)
     assert prepared.report.sources[0].format == "ranking"
@@ -132,6 +143,6 @@ def test_the_file_of_all_samples_is_a_ranking_too(tmp_path):
 
 def test_answers_survive_the_file(tmp_path):
     answered = _answered(["你好\u2028", "b\n"], [1.0, 1 / 3])
-    write_answers(tmp_path, [answered])
-    assert read_answers(tmp_path) == {"k1": answered}
-    assert read_answers(tmp_path / "none") == {}
+    write_answers(tmp_path / "samples.jsonl", [answered])
+    assert read_answers(tmp_path / "samples.jsonl") == {"k1": answered}
+    assert read_answers(tmp_path / "none.jsonl") == {}

@@ -1,0 +1,221 @@
+"""A run of rejection-sampling fine-tuning from its recipe to its report; its rounds are in ``raft``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from hf_align.config import BestOfNConfig
+from hf_align.data.prepare import prepare_datasets
+from hf_align.data.prompts import Prompt, prompts_of
+from hf_align.errors import UserError
+from hf_align.evaluation.best_of_n_answers import Answered, digest, prompt_key
+from hf_align.evaluation.best_of_n_run import (
+    answering_identity,
+    continues,
+    marked_if_cut_short,
+    that_fit,
+    with_trained_system_prompt,
+)
+from hf_align.modeling.generation import context_length
+from hf_align.modeling.loading import load_tokenizer
+from hf_align.modeling.run_models import ModelSource, find_model
+from hf_align.reporting.metrics import METRICS_FILE
+from hf_align.reporting.run_record import encode_json, write_atomic
+from hf_align.training import arguments, launch, raft_figures, resume, run_folder, stage
+from hf_align.training.memory import peak_memory_bytes
+from hf_align.training.raft import Rounds
+from hf_align.training.raft_model import check_start
+from hf_align.training.rewards import Rewards, load_rewards
+from hf_align.training.signals import StopRequest
+
+logger = logging.getLogger(__name__)
+
+# What a finished round does not depend on.
+_FREE_KEYS = {"rounds", "resume", "generation_batch_size", "use_cpu"} | resume.FREE_KEYS
+
+
+def run_rounds(config: BestOfNConfig) -> dict[str, Any]:
+    """Sample, keep, train and evaluate as often as ``config`` says; returns the content of run.json.
+
+    Raises UserError for whatever the user can mend; the same command goes on with what was done by then.
+    """
+    options, training = config.best_of_n, config.training
+    machine = stage.begin(training)
+    _refuse_shards()
+    source = find_model(
+        config.model, base=options.base_model, chosen=config.overrides, use_cpu=machine.use_cpu
+    )
+    check_start(source, config.adapter)
+    tokenizer = load_tokenizer(source.config)
+    rewards = load_rewards(config.rewards, tokenizer, use_cpu=machine.use_cpu)
+    data = with_trained_system_prompt(config.data, source)
+    prepared = prepare_datasets(data, tokenizer, seed=training.seed, keep_examples=True)
+    if machine.main:
+        print(prepared.report.summary(), flush=True)
+    limit = _context(source, tokenizer)
+    prompts, held_out = (
+        that_fit(_distinct(prompts_of(list(examples), data, tokenizer)), limit, options.max_new_tokens)  # type: ignore[arg-type]
+        for examples in (prepared.train.examples, prepared.eval_examples)  # type: ignore[union-attr]
+    )
+    identity = _identity(config, machine, rewards, prompts, held_out)
+    resuming = launch.on_main(lambda: continues(config, identity))
+    launch.on_main(lambda: _check_rounds(config, resuming=resuming))
+    launch.on_main(lambda: run_folder.prepare_output_dir(training.output_dir, resuming=resuming))
+    run_folder.check_shared(training.output_dir, main=machine.main, wait=launch.wait_for_everyone)
+    record = run_folder.RunRecord(
+        "best-of-n", config, training.output_dir, resuming=resuming, main=machine.main
+    )
+    record.update(identity=identity, data_report=prepared.report.to_dict())
+    rounds = Rounds(config, machine, source, tokenizer, rewards, prompts, held_out, limit, record)
+    with StopRequest(main=machine.main) as stop, marked_if_cut_short(record):
+        _run(rounds, stop)
+    return record.content
+
+
+def _run(rounds: Rounds, stop: StopRequest) -> None:
+    """All rounds, the figures after each of them, and the report."""
+    config, record = rounds.config, rounds.record
+    seed = config.training.seed
+    start = answered = rounds.evaluate(0)
+    done: list[dict[str, Any]] = [
+        {"round": 0, "held_out": raft_figures.held_out_figures(start, start, seed=seed)}
+    ]
+    _note(rounds, done)
+    sampled: list[Answered] = []
+    for number in range(1, config.best_of_n.rounds + 1):
+        sampled = rounds.sample(number)
+        trained = rounds.train(number, stop)
+        answered = rounds.evaluate(number)
+        entry = raft_figures.round_figures(number, sampled, trained, config.best_of_n, seed=seed)
+        entry["held_out"] = raft_figures.held_out_figures(answered, start, seed=seed)
+        done.append(entry)
+        _note(rounds, done)
+    rounds.copy_model(config.best_of_n.rounds)
+    record.update(
+        status="completed",
+        generations=raft_figures.generations(rounds.held_out, start, answered) if start else [],
+        best_of_n_samples=raft_figures.best_and_worst(sampled, rounds.prompts),
+    )
+    if rounds.machine.main:
+        _report(rounds, done)
+
+
+def _note(rounds: Rounds, done: list[dict[str, Any]]) -> None:
+    """What is known by now, in run.json and metrics.jsonl."""
+    effort = rounds.effort
+    measured: dict[str, Any] = {}
+    if effort.tokens:
+        measured["tokens_per_second"] = effort.tokens / max(effort.seconds, 1e-9)
+        kind = "cpu" if rounds.machine.use_cpu or not torch.cuda.is_available() else "cuda"
+        peak = peak_memory_bytes(torch.device(kind))
+        measured["peak_memory_bytes"] = max(peak, rounds.record.content.get("peak_memory_bytes") or 0)
+    rounds.record.update(rounds=done, final_metrics=raft_figures.final_metrics(done), **measured)
+    if rounds.machine.main:
+        lines = [encode_json(row) + b"\n" for row in raft_figures.metrics_rows(done)]
+        write_atomic(Path(rounds.config.training.output_dir) / METRICS_FILE, b"".join(lines))
+    last = done[-1]
+    if last["held_out"] is not None:
+        logger.info(
+            "%s: reward of the answers to %d held-out prompts %.4g",
+            f"after round {last['round']}" if last["round"] else "before training",
+            last["held_out"]["prompts"],
+            last["held_out"]["reward"],
+        )
+
+
+def _report(rounds: Rounds, done: list[dict[str, Any]]) -> None:
+    from hf_align.reporting.html import write_report
+    from hf_align.reporting.model_card import write_model_card
+
+    folder = rounds.config.training.output_dir
+    page = write_report(folder)
+    write_model_card(folder)
+    for line in _results(done):
+        print(line)
+    print(f"model in {folder}; report: {page}")
+
+
+def _results(done: list[dict[str, Any]]) -> list[str]:
+    """What came out, a line each."""
+    lines = []
+    for entry in done[1:]:
+        curve = entry["sampled"]["curve"]
+        lines.append(
+            f"round {entry['round']}: mean reward of the samples {curve[0]['reward']:.4g}, of the best of "
+            f"{curve[-1]['n']} {curve[-1]['reward']:.4g}; {entry['kept']} answers to {entry['kept_prompts']} "
+            "prompts kept"
+        )
+    first, last = done[0]["held_out"], done[-1]["held_out"]
+    if first is not None and last is not None:
+        between = last["change_interval"]
+        shown = "" if between is None else f" (95 %: {between[0]:+.4g} to {between[1]:+.4g})"
+        lines.append(
+            f"held-out reward: {first['reward']:.4g} -> {last['reward']:.4g}, {last['change']:+.4g}{shown}"
+        )
+    return lines
+
+
+def _identity(
+    config: BestOfNConfig,
+    machine: stage.Machine,
+    rewards: Rewards,
+    prompts: list[Prompt],
+    held_out: list[Prompt],
+) -> dict[str, Any]:
+    """All that decides what a round leaves; the weights of the start are those that its path names."""
+    recipe = config.to_flat() | {"precision": machine.precision}
+    paths = ("datasets", "eval_datasets", "eval_split_size")  # what they hold counts
+    kept = {key: value for key, value in recipe.items() if key not in {*_FREE_KEYS, *paths}}
+    # Rows of an optimizer step are those of all processes together.
+    rows = 1
+    for key in resume.ROWS_OF_A_STEP:
+        rows *= kept.pop(key)
+    return {
+        **kept,
+        **answering_identity(config, rewards),
+        "rows of an optimizer step": rows * arguments.world_size(),
+        "prompts": digest([prompt_key(prompt) for prompt in prompts]),
+        "held-out prompts": digest([prompt_key(prompt) for prompt in held_out]),
+    }
+
+
+def _check_rounds(config: BestOfNConfig, *, resuming: bool) -> None:
+    """Raise UserError where fewer rounds are asked for than are there."""
+    folder, wanted = Path(config.training.output_dir), config.best_of_n.rounds
+    if resuming and (folder / f"round-{wanted + 1}").exists():
+        raise UserError(
+            f"rounds: found {wanted}, but '{folder}' has begun round {wanted + 1}; ask for more, choose "
+            "another folder, or set resume: false to move that run aside"
+        )
+
+
+def _distinct(prompts: list[Prompt]) -> list[Prompt]:
+    return list({prompt_key(prompt): prompt for prompt in prompts}.values())
+
+
+def _context(source: ModelSource, tokenizer: Any) -> int | None:
+    """Tokens that fit into the model, from its configuration alone."""
+    from transformers import AutoConfig
+
+    name = source.config.model_name_or_path
+    config = AutoConfig.from_pretrained(
+        name, revision=source.config.model_revision, trust_remote_code=source.config.trust_remote_code
+    )
+    return context_length(SimpleNamespace(config=config), tokenizer)
+
+
+def _refuse_shards() -> None:
+    import os
+
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+        if os.environ.get(name, "false").lower() == "true":
+            raise UserError(
+                "best-of-n runs in one process or under DistributedDataParallel: sharded models (FSDP, "
+                "DeepSpeed) cannot write answers token by token. Start it with NPROC=… or "
+                "recipes/accelerate/ddp.yaml"
+            )
