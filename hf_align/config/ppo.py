@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter import AdapterConfig, check_adapter, check_reference
 from hf_align.config.data import DataConfig
 from hf_align.config.fields import option, specs_of
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
@@ -17,6 +17,7 @@ from hf_align.config.rewards import RewardsConfig
 from hf_align.config.samples import SamplesConfig
 from hf_align.config.sft import check_data_for_training, check_trainable_weights
 from hf_align.config.training import TrainingConfig
+from hf_align.config.watch import WatchConfig, check_not_trained_on
 
 _ADAPTIVE = ("adaptive_kl", (True,))
 _SEPARATE = ("value_model", ("separate",))
@@ -154,6 +155,15 @@ class PpoTrainingConfig(TrainingConfig):
     eval_steps: int | None = option(
         None, ge=1, help="evaluate every so many rollouts", needs=("eval_strategy", ("steps",))
     )
+    record_rollouts: bool = option(
+        True, help="write every rollout to output_dir/rollouts, so that --replay can compute its update again"
+    )
+    record_limit: int | None = option(
+        None,
+        ge=1,
+        help="rollouts kept there: the newest, and those since the checkpoint before them; null: all",
+        needs=("record_rollouts", (True,)),
+    )
 
     def check(self) -> None:
         super().check()
@@ -173,6 +183,7 @@ class PpoConfig(Recipe):
     model: ModelConfig
     data: DataConfig
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     ppo: PpoOptionsConfig = field(default_factory=PpoOptionsConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: PpoTrainingConfig = field(default_factory=PpoTrainingConfig)
@@ -180,6 +191,8 @@ class PpoConfig(Recipe):
 
     def check(self) -> None:
         check_trainable_weights(self.model, self.adapter)
+        check_adapter(self.model, self.adapter, self.training)
+        check_reference(self.adapter, "PPO", "Take lora or another adapter that begins as the model itself.")
         if self.data.streaming:
             raise KeyProblem(
                 ("streaming",), "prompts are drawn from all rows, rollout after rollout; set it to false."
@@ -190,14 +203,20 @@ class PpoConfig(Recipe):
                 ("train_on",),
                 f"found {self.data.train_on}; what is trained are the sampled answers. Leave it out.",
             )
-        if self.adapter.lora_dropout:
+        if self.adapter.dropout:
             raise KeyProblem(
-                ("lora_dropout",),
+                (self.adapter.dropout,),
                 "with dropout the policy would differ from the one that sampled; set it to 0.",
             )
         if self.training.precision == "fp16":
             raise KeyProblem(
                 ("precision",), "fp16 is too coarse for ratios of probabilities; expected bf16, fp32 or auto."
+            )
+        check_not_trained_on(self.watch, self.rewards)
+        if self.watch.watch_action == "roll_back" and self.training.save_strategy == "no":
+            raise KeyProblem(
+                ("watch_action", "save_strategy"),
+                "without checkpoints there is nothing to roll back to; set save_strategy: steps.",
             )
 
 

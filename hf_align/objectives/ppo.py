@@ -50,13 +50,17 @@ class EpisodeRow:
 
 @dataclass(frozen=True)
 class EpisodeBatch:
-    """One micro-batch: ``inputs`` as for any model, the rest (N,) float32 as in :class:`EpisodeRow`."""
+    """One micro-batch: ``inputs`` as for any model, the rest (N,) float32 as in :class:`EpisodeRow`.
+
+    ``rows``: what it was made of, in order.
+    """
 
     inputs: Batch
     old_logps: torch.Tensor
     old_values: torch.Tensor
     advantages: torch.Tensor
     returns: torch.Tensor
+    rows: tuple[EpisodeRow, ...] = ()
 
 
 def collate_episodes(
@@ -69,7 +73,7 @@ def collate_episodes(
         torch.from_numpy(np.concatenate([getattr(row, name) for row in rows]))
         for name in ("old_logps", "old_values", "advantages", "returns")
     ]
-    return EpisodeBatch(batch.inputs, *joined)
+    return EpisodeBatch(batch.inputs, *joined, rows=tuple(rows))
 
 
 def answer_tree(
@@ -112,6 +116,17 @@ class PpoObjective:
     temperature: float
 
     def __call__(self, module: torch.nn.Module, batch: EpisodeBatch) -> LossOutput:
+        losses, figures = self.of_tokens(module, batch)
+        return LossOutput(
+            loss_sum=losses.sum(),
+            count=len(losses),
+            metrics={name: tokens.detach().sum() for name, tokens in figures.items()},
+        )
+
+    def of_tokens(
+        self, module: torch.nn.Module, batch: EpisodeBatch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of each token (N,), and what is logged of them, (N,) each."""
         output = module(
             **model_inputs(batch.inputs),
             temperature=self.temperature,
@@ -135,8 +150,4 @@ class PpoObjective:
                 "clip_fraction": ((ratio - 1).abs() > self.clip_range).float(),
                 "value_clip_fraction": ((values - batch.old_values).abs() > self.clip_range_value).float(),
             }
-        return LossOutput(
-            loss_sum=losses.sum(),
-            count=len(losses),
-            metrics={name: tokens.detach().sum() for name, tokens in figures.items()},
-        )
+        return losses, figures

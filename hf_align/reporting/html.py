@@ -28,6 +28,7 @@ from hf_align.reporting.preference_view import preference_view
 from hf_align.reporting.reward_view import reward_view
 from hf_align.reporting.run_record import read_run, redact, write_atomic
 from hf_align.reporting.run_view import facts, listing, mapping, method, model_name
+from hf_align.reporting.tokenizer_view import tokenizer_facts, tokenizer_title, tokenizer_view
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -80,18 +81,21 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
     name = recipe.get("run_name")
     return {
         "command": command,
-        "title": str(name) if name else f"{model_name(record)}, {method(record)}",
+        "title": str(name) if name else _title(record),
         "status": str(record.get("status") or "status unknown"),
         "meta": _meta(record, bool(name)),
         "notices": run_notices(record, log),
         "facts": best_of_n_facts(record)
         if command == "best-of-n"
+        else tokenizer_facts(record)
+        if command == "tokenizer"
         else [*ppo_facts(record), *facts(record, log.rows)],
         "plots": run_plots(log.rows, ROLLOUTS) if command == "ppo" else run_plots(log.rows),
         "ppo": ppo_view(record, log.rows, read_metrics(Path(run_dir) / SAMPLES_FILE).rows),
         "preferences": preference_view(record, log.rows),
         "reward": reward_view(record, log.rows),
         "best_of_n": best_of_n_view(record),
+        "tokenizer": tokenizer_view(record),
         "generations": [generation_view(item) for item in listing(record.get("generations"))],
         "shown_generations": SHOWN_GENERATIONS,
         "data": data_view(record.get("data_report")),
@@ -103,6 +107,12 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
         "environment": _versions_and_machine(record),
         "run_dir": run_dir,
     }
+
+
+def _title(record: Mapping[str, Any]) -> str:
+    if record.get("command") == "tokenizer":
+        return tokenizer_title(record)
+    return f"{model_name(record)}, {method(record)}"
 
 
 def _meta(record: Mapping[str, Any], named: bool) -> list[str]:
@@ -129,6 +139,9 @@ def run_notices(record: Mapping[str, Any], log: MetricsLog) -> list[str]:
         )
     elif record.get("status") == "interrupted":
         notices.append(f"This run was interrupted; its numbers cover the part that was done.{reached}")
+    if record.get("message"):
+        said = str(record["message"])
+        notices.append(f"{said[:1].upper()}{said[1:]}.")
     bad = series(training_rows(log.rows), "loss").bad_steps
     if bad:
         notices.append(

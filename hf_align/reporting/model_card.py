@@ -12,16 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hf_align.config.adapter import OWN
 from hf_align.reporting import formatting
-from hf_align.reporting.best_of_n_card import write_best_of_n_card
+from hf_align.reporting.best_of_n_card import rounds_section, write_best_of_n_card
 from hf_align.reporting.data_view import data_view, totals
 from hf_align.reporting.markdown import code, inline, listed, table
 from hf_align.reporting.metrics import METRICS_FILE, read_metrics
 from hf_align.reporting.ppo_view import ppo_facts
 from hf_align.reporting.preference_view import fall, held_out, settings
+from hf_align.reporting.raft_view import is_trained, raft_facts
 from hf_align.reporting.reward_card import is_adapter, reward_loading, reward_section
 from hf_align.reporting.run_record import read_run, redact, write_atomic
 from hf_align.reporting.run_view import facts, listing, loss_change, mapping, method, model_name
+from hf_align.reporting.tokenizer_card import write_tokenizer_card
 
 CARD_FILE = "README.md"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
@@ -34,8 +37,10 @@ def write_model_card(run_dir: str | os.PathLike[str]) -> Path:
     """
     folder = Path(run_dir)
     record = read_run(folder)
-    if record.get("command") == "best-of-n":  # which has no model of its own
+    if record.get("command") == "best-of-n" and not is_trained(record):  # which has no model of its own
         return write_best_of_n_card(folder)
+    if record.get("command") == "tokenizer":
+        return write_tokenizer_card(folder)
     path = folder / CARD_FILE
     card = model_card(record, read_metrics(folder / METRICS_FILE).rows)
     write_atomic(path, card.encode("utf-8", "replace"))
@@ -51,6 +56,7 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         _introduction(record, recipe),
         "## Results\n\n" + _results(record, rows),
         _preferences(record, rows),
+        rounds_section(record),
         reward_section(record),
         reward_loading(record) if record.get("command") == "reward" else _loading(recipe),
         _data(record),
@@ -61,7 +67,7 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def _results(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    found = [*ppo_facts(record), *facts(record, rows)]
+    found = raft_facts(record) if is_trained(record) else [*ppo_facts(record), *facts(record, rows)]
     return table(["", "", ""], [[fact.label, fact.value, fact.detail] for fact in found])
 
 
@@ -78,7 +84,7 @@ def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     values: dict[str, Any] = {"base_model": base} if base else {}
     reward = record.get("command") == "reward"
     values |= {
-        "library_name": "peft" if adapter and (not reward or is_adapter(record)) else "transformers",
+        "library_name": _library(adapter) if not reward or is_adapter(record) else "transformers",
         "pipeline_tag": "text-classification" if reward else "text-generation",
         "tags": tags,
     }
@@ -109,6 +115,11 @@ def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
         sentences = [f"The result of preference optimisation{of}{on}, made with {made_with}."]
     if record.get("command") == "ppo":
         sentences = [f"The result of proximal policy optimisation{of}{on}, made with {made_with}."]
+    if is_trained(record):
+        how = "fine-tuning on its own best answers (rejection sampling)"
+        sentences = [
+            f"The result of {how}{of} to the prompts of{on.removeprefix(' on')}, made with {made_with}."
+        ]
     learned = {
         "assistant": "the assistant's turns",
         "last": "the last answer of each conversation",
@@ -117,7 +128,10 @@ def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     if record.get("command") in (None, "sft") and recipe.get("train_on") in learned:
         sentences.append(f"The loss counts {learned[str(recipe['train_on'])]}.")
     status = record.get("status")
-    if status != "completed":
+    if record.get("message"):
+        said = str(record["message"])
+        sentences.append(f"**{inline(said[:1].upper() + said[1:])}.**")
+    elif status != "completed":
         sentences.append(f"**This run is not complete (status: {inline(str(status or 'unknown'))}).**")
     return " ".join(sentences)
 
@@ -145,7 +159,14 @@ def _loading(recipe: Mapping[str, Any]) -> str:
         ("AutoPeftModelForCausalLM", "peft") if _adapter(recipe) else ("AutoModelForCausalLM", "transformers")
     )
     trust = ", trust_remote_code=True" if recipe.get("trust_remote_code") else ""
-    if package == "transformers":
+    if _adapter(recipe) in OWN:
+        package = "hf_align"
+        lines = [
+            "from hf_align.config import ModelConfig",
+            "from hf_align.modeling.run_models import find_model, load_run_model",
+            f"model, tokenizer = load_run_model(find_model(ModelConfig({folder}{trust})))",
+        ]
+    elif package == "transformers":
         imports = f"from transformers import {loader}, AutoTokenizer"
         lines = [
             imports,
@@ -160,7 +181,7 @@ def _loading(recipe: Mapping[str, Any]) -> str:
         ]
     example = "\n".join(lines)
     note = ""
-    if package == "peft" and is_local(str(recipe.get("model_name_or_path") or "")):
+    if package != "transformers" and is_local(str(recipe.get("model_name_or_path") or "")):
         base = code(str(recipe["model_name_or_path"]))
         note = f"\n\nThis folder holds an adapter; its base model is read from {base} and has to exist."
     return f"## Use\n\n```python\n{example}\n```{note}"
@@ -180,7 +201,9 @@ def _limits(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str
     data = totals(record.get("data_report"))
     targets = formatting.finite(data.get("target_tokens"))
     items = ["The limits, biases and licence of the base model and of the data apply to this model too."]
-    if targets:
+    if is_trained(record):
+        items.append("It was trained on what its reward prefers, and is as good as that reward.")
+    elif targets:
         items.append(
             f"The training data hold {formatting.count(targets)} target tokens; what these do not cover "
             "was not learned here."
@@ -211,6 +234,13 @@ def _reproduce(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
 def _adapter(recipe: Mapping[str, Any]) -> str:
     adapter = str(recipe.get("adapter") or "none")
     return "" if adapter == "none" else adapter
+
+
+def _library(adapter: str) -> str:
+    """What loads the result: of an adapter that PEFT lacks, this package."""
+    if not adapter:
+        return "transformers"
+    return "hf_align" if adapter in OWN else "peft"
 
 
 def is_local(name: str) -> bool:

@@ -13,6 +13,7 @@ from hf_align.reporting import formatting
 from hf_align.reporting.metrics import rows_with, training_rows
 from hf_align.reporting.ppo_plots import EVALUATED, ppo_plots
 from hf_align.reporting.run_view import Fact, listing, mapping
+from hf_align.reporting.watch_view import check_view, watch_facts, watch_view
 
 Row = Mapping[str, Any]
 
@@ -27,6 +28,7 @@ _FIGURES = (
     ("kl", "Distance from the reference (KL), nats per answer", formatting.loss),
     ("response_length", "Length in tokens", formatting.loss),
     ("eos_rate", "Answers that end by themselves", formatting.share),
+    ("repetition", "Repeated 4-grams", formatting.share),
 )
 
 
@@ -44,6 +46,8 @@ def ppo_view(record: Row, rows: Sequence[Row], samples: Sequence[Row]) -> dict[s
         "plots": ppo_plots(rows),
         "fall": [],
         "rollouts": rollouts(samples),
+        "check": check_view(record),
+        "watch": watch_view(record, rows),
     }
 
 
@@ -52,7 +56,7 @@ def ppo_facts(record: Row) -> list[Fact]:
     final = mapping(record.get("final_metrics"))
     if record.get("command") != "ppo":
         return []
-    found = []
+    found = watch_facts(record)
     before, after = (formatting.finite(final.get(f"{EVALUATED}{end}")) for end in ("_before", ""))
     if after is not None:
         value = formatting.loss(after)
@@ -101,7 +105,12 @@ def held_out(record: Row) -> list[dict[str, Any]]:
         for key in final
         if key.startswith("eval_reward/") and not key.endswith("_before") and key != EVALUATED
     ]
-    figures = [_FIGURES[0], *(parts if len(parts) > 1 else []), *_FIGURES[1:]]
+    watched = [
+        (key.removeprefix("eval_"), f"Watch reward {key.removeprefix('eval_watch/')}", formatting.loss)
+        for key in final
+        if key.startswith("eval_watch/") and not key.endswith("_before")
+    ]
+    figures = [_FIGURES[0], *(parts if len(parts) > 1 else []), *watched, *_FIGURES[1:]]
     shown = []
     for key, name, form in figures:
         values = [formatting.finite(final.get(f"eval_{key}{end}")) for end in ("_before", "")]

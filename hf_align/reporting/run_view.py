@@ -59,26 +59,31 @@ def model_name(record: Row) -> str:
 
 
 def method(record: Row) -> str:
-    """How the weights were trained: ``LoRA (r = 16)``, ``QLoRA (NF4, r = 16)``, ``full fine-tuning``.
+    """How the weights were trained: ``LoRA (r = 16)``, ``QLoRA (NF4, r = 16)``, ``bottleneck (parallel)``,
+    ``full fine-tuning``, ``chosen weights (norms)``.
 
     Where none were, what was done: ``best of 16``.
     """
     recipe = mapping(record.get("recipe"))
-    if record.get("command") == "best-of-n":
+    if record.get("command") == "best-of-n" and not recipe.get("train"):
         return f"best of {recipe['num_generations']}" if "num_generations" in recipe else "best of n"
     adapter = str(recipe.get("adapter") or mapping(record.get("model")).get("adapter") or "none")
     if adapter == "none":
+        if chosen := listing(recipe.get("trainable")):
+            return f"chosen weights ({', '.join(map(str, chosen))})"
         return "full fine-tuning" if recipe else formatting.MISSING
-    rank = f"r = {recipe['lora_r']}" if recipe.get("lora_r") is not None else ""
-    name = {"lora": "LoRA"}.get(adapter, adapter)
-    if recipe.get("use_dora"):
-        name = "DoRA"
+    low_rank = adapter in ("lora", "qlora")
+    name = ("DoRA" if recipe.get("use_dora") else "LoRA") if low_rank else adapter
+    detail = f"r = {recipe['lora_r']}" if low_rank and recipe.get("lora_r") is not None else ""
+    if adapter == "bottleneck":
+        detail = str(recipe.get("bottleneck_placement") or "")
     base = ""
     if recipe.get("load_in_4bit"):
-        name, base = f"Q{name}", str(recipe.get("bnb_4bit_quant_type") or "4-bit").upper()
+        base = str(recipe.get("bnb_4bit_quant_type") or "4-bit").upper()
+        name, base = (f"Q{name}", base) if low_rank else (name, f"{base} base")
     elif recipe.get("load_in_8bit"):
         base = "int8 base"
-    notes = ", ".join(note for note in (base, rank) if note)
+    notes = ", ".join(note for note in (base, detail) if note)
     return f"{name} ({notes})" if notes else name
 
 

@@ -136,7 +136,7 @@ def tokens_html(tokens: Iterable[Sequence[Any]]) -> Markup:
             pieces.append((bool(trained), str(text), 1))
     parts = []
     for trained, text, length in pieces:
-        shown = _visible_html(text)
+        shown = visible_html(text)
         if trained:
             several = Markup(' data-tokens="{0}" title="{0} tokens"').format(length) if length > 1 else ""
             shown = Markup("<mark{}>{}</mark>").format(several, shown)
@@ -144,7 +144,7 @@ def tokens_html(tokens: Iterable[Sequence[Any]]) -> Markup:
     return Markup("").join(parts)
 
 
-def _visible_html(text: str) -> Markup:
+def visible_html(text: str) -> Markup:
     """``visible`` as HTML: the stand-ins for whitespace are dimmed, and a line may break after them."""
     parts = []
     for part in re.split(r"([ \t\n])", _safe(text)):

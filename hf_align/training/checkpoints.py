@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,8 @@ class CheckpointKeeper(TrainerCallback):
     """After each save: wait for every process, flush, verify, and only then remove older checkpoints.
 
     Trainer's own limit is off, since it removes older checkpoints while other processes still write the new
-    one. ``limit``: checkpoints to keep, None for all; the newest is always kept, and so is the best one.
+    one. ``limit``: checkpoints to keep, None for all; the newest is always kept, and so are the best one and
+    those of the steps that ``also_keep`` gives.
     ``also_flush``: files of the run folder that a checkpoint relies on. ``saved``: called on the main process
     with each new complete checkpoint.
     """
@@ -226,11 +227,13 @@ class CheckpointKeeper(TrainerCallback):
         keep_best: bool,
         also_flush: tuple[Path, ...] = (),
         saved: Callable[[Path], None] = lambda checkpoint: None,
+        also_keep: Callable[[], Collection[int]] = tuple,
     ) -> None:
         self.limit = limit
         self.keep_best = keep_best
         self.also_flush = also_flush
         self.saved = saved
+        self.also_keep = also_keep
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         launch.wait_for_everyone()
@@ -259,7 +262,7 @@ class CheckpointKeeper(TrainerCallback):
         if self.limit is None:
             return
         kept = all_checkpoints(output_dir)
-        protected = {newest.name, f"checkpoint-{best_step}"}
+        protected = {newest.name, *(f"checkpoint-{step}" for step in (best_step, *self.also_keep()))}
         removable = [folder for folder in kept if folder.name not in protected]
         surplus = len(kept) - max(self.limit, len(kept) - len(removable))
         for folder in removable[: max(0, surplus)]:

@@ -12,6 +12,7 @@ resumed run is the run that it continues. What this leaves out: the models (``pp
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from hf_align.losses import AdaptiveKLController, FixedKLController
 from hf_align.training import checkpoints, ppo_checks
 from hf_align.training.memory import peak_memory_bytes
 from hf_align.training.ppo_checkpoints import Progress, load_checkpoint, save_checkpoint, save_policy
@@ -28,6 +28,7 @@ from hf_align.training.ppo_estimates import answer_figures, estimate, final_scor
 from hf_align.training.ppo_log import Clock, RunLog
 from hf_align.training.ppo_models import build_models, check_room
 from hf_align.training.ppo_prompts import RunPrompts, run_prompts
+from hf_align.training.ppo_recorder import Recorder
 from hf_align.training.ppo_rollout import (
     RolloutTools,
     gather_episodes,
@@ -37,9 +38,11 @@ from hf_align.training.ppo_rollout import (
     trees_of,
     update_rows,
 )
-from hf_align.training.ppo_setup import prepare
+from hf_align.training.ppo_setup import kl_controller, prepare
 from hf_align.training.ppo_update import UpdateTools, update
+from hf_align.training.reward_check import check_first_answers
 from hf_align.training.samples import SampleSet
+from hf_align.training.watch_actions import Watch
 
 if TYPE_CHECKING:
     from hf_align.config.ppo import PpoConfig
@@ -51,9 +54,9 @@ SAMPLING, ORDER, EVALUATION = range(3)
 """What a seed is for, so that no two uses draw the same numbers."""
 
 
-def train(run: Run, rewards: Rewards, stop: StopRequest) -> None:
-    """Everything between an open run and its report; run.json and metrics.jsonl hold the figures."""
-    loop = Loop(run, rewards)
+def train(run: Run, rewards: Rewards, stop: StopRequest, watched: Rewards | None = None) -> None:
+    """Everything between an open run and its report. ``watched``: rewards that are not trained on."""
+    loop = Loop(run, rewards, watched)
     if run.checkpoint is not None:
         loop.resume(run.checkpoint)
         if loop.evaluation_due:
@@ -61,29 +64,32 @@ def train(run: Run, rewards: Rewards, stop: StopRequest) -> None:
             loop.evaluate()
     else:
         loop.evaluate("before")
+    if loop.watch.lacks_checkpoint():
+        loop.save()
     with stop.training():
         bar = tqdm(total=loop.rollouts, initial=loop.progress.rollouts, desc="PPO", unit="rollout")
         bar.disable = not run.machine.main
-        while loop.progress.rollouts < loop.rollouts:
+        while loop.progress.rollouts < loop.rollouts and not loop.watch.fired:
             figures = loop.rollout_and_update()
             bar.update()
             bar.set_postfix_str(f"reward {figures['reward/total']:.3f}, KL {figures['kl']:.3f}")
             stopping = loop.any_process(stop.signum)
-            if loop.checkpoint_due or stopping:
+            if loop.checkpoint_due or stopping or loop.watch.fired:
                 loop.save()
-            if loop.evaluation_due and not stopping:
+            if loop.evaluation_due and not stopping and not loop.watch.fired:
                 loop.evaluate()
             if stopping:
                 stop.signum = stopping
                 break
         bar.close()
+    loop.watch.conclude(loop)
     loop.finish()
 
 
 class Loop:
     """The state of a run and its steps: :meth:`rollout_and_update` is PPO, the rest is what surrounds it."""
 
-    def __init__(self, run: Run, rewards: Rewards) -> None:
+    def __init__(self, run: Run, rewards: Rewards, watched: Rewards | None = None) -> None:
         config: PpoConfig = run.config
         self.run, self.config = run, config
         self.reward_identity = rewards.identity()
@@ -95,7 +101,9 @@ class Loop:
         prepared = prepare(run, models, steps=steps)
         self.accelerator = prepared.accelerator
         budget = config.training.max_tokens_per_batch
-        self.rolling = RolloutTools(models, rewards, run.tokenizer, config.ppo, self.accelerator, budget)
+        self.rolling = RolloutTools(
+            models, rewards, run.tokenizer, config.ppo, self.accelerator, budget, watched
+        )
         self.updating = UpdateTools(
             models,
             prepared.module,
@@ -115,11 +123,14 @@ class Loop:
             main=run.machine.main,
             earlier_seconds=run.record.earlier_seconds,
         )
+        self.recorder = Recorder(run, rollouts=self.rollouts, order=ORDER)
+        self.watch = Watch(run, watched)
         self.keeper = checkpoints.CheckpointKeeper(
             config.training.save_total_limit,
             keep_best=False,
             also_flush=(self.log.metrics, self.log.samples),
             saved=lambda checkpoint: run.record.update(last_checkpoint=checkpoint.name),
+            also_keep=self.watch.protected,
         )
         self.final: dict[str, Any] = dict(run.record.content.get("final_metrics") or {})
 
@@ -127,12 +138,13 @@ class Loop:
         """One iteration of PPO; returns the figures that were logged."""
         config, options, progress = self.config, self.config.ppo, self.progress
         precision, seed = self.run.machine.precision, config.training.seed
+        before = replace(progress)
         clock = Clock()
         prompts = list(enumerate(self.prompts.of_rollout(progress.rollouts)))
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         asked = prompts[rank::processes]
 
-        draw = (seed, SAMPLING, progress.rollouts, rank)
+        draw = (seed, SAMPLING, progress.rollouts)
         mine = sample_episodes(self.rolling, asked, samples=options.samples_per_prompt, seed=draw)
         clock.lap("sample_seconds")
         score_episodes(self.rolling, asked, mine)
@@ -145,6 +157,7 @@ class Loop:
         if progress.rollouts == 0:
             found = ppo_checks.check_reference(episodes, precision)
             self.run.record.update(start_check={"kl_at_start": found})
+            check_first_answers(self.run.record, episodes, samples=options.samples_per_prompt)
         self.check_sampling(episodes)
         scores, progress.moments = final_scores(
             episodes,
@@ -153,6 +166,8 @@ class Loop:
             missing_eos_penalty=config.rewards.missing_eos_penalty,
         )
         estimates = estimate(episodes, scores, options, kl_coef=progress.kl_coef)
+        # Written before the update as well: one that fails can be looked at.
+        self.recorder.write(before, prompts, episodes, scores, estimates.figures)
         learning_rate = float(self.updating.scheduler.get_last_lr()[0])
         moved = update(
             self.updating,
@@ -164,7 +179,7 @@ class Loop:
         )
         clock.lap("update_seconds")
 
-        controller = self._controller()
+        controller = kl_controller(options, progress.kl_coef)
         controller.update(estimates.kl, len(episodes))
         progress.kl_coef = controller.coefficient
         progress.rollouts += 1
@@ -182,18 +197,12 @@ class Loop:
             **clock.laps,
         }
         self.log.figures(progress.rollouts, figures)
+        self.recorder.write(before, prompts, episodes, scores, figures)
         self.log.answers(progress.rollouts, [prompt.text for _, prompt in prompts], episodes)
+        self.watch.note(progress.rollouts, figures, prompts, episodes)
         self.final |= {name: figures[name] for name in ("score", "kl", "entropy", "eos_rate")}
-        self.final |= {name: value for name, value in figures.items() if name.startswith("reward/")}
+        self.final |= {k: value for k, value in figures.items() if k.startswith(("reward/", "watch/"))}
         return figures
-
-    def _controller(self) -> AdaptiveKLController | FixedKLController:
-        options = self.config.ppo
-        if not options.adaptive_kl:
-            return FixedKLController(self.progress.kl_coef)
-        return AdaptiveKLController(
-            self.progress.kl_coef, target=options.target_kl, horizon=options.kl_horizon
-        )
 
     def evaluate(self, when: str = "") -> None:
         """Answer the held-out prompts and log what the answers are worth; ``when``: ``before`` or ``after``
@@ -207,7 +216,7 @@ class Loop:
             return
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         asked = list(enumerate(self.prompts.held_out))[rank::processes]
-        mine = sample_episodes(self.rolling, asked, samples=1, seed=(seed, EVALUATION, rank))
+        mine = sample_episodes(self.rolling, asked, samples=1, seed=(seed, EVALUATION))
         score_episodes(self.rolling, asked, mine)
         measure_episodes(self.rolling, trees_of(asked, mine))
         episodes = gather_episodes(self.accelerator, mine)
@@ -230,7 +239,7 @@ class Loop:
         training, done = self.config.training, self.progress.rollouts
         # The last one is made when training is over.
         by_steps = training.eval_strategy == "steps" and done < self.rollouts
-        return by_steps and done % (training.eval_steps or 1) == 0
+        return by_steps and done > 0 and done % (training.eval_steps or 1) == 0
 
     def save(self) -> None:
         """A checkpoint, verified before older ones go."""
@@ -242,6 +251,7 @@ class Loop:
             self.progress,
             identity=self.run.identity,
             rewards=self.reward_identity,
+            watch=self.watch.state(),
         )
         state = SimpleNamespace(
             global_step=self.progress.rollouts,
@@ -258,6 +268,8 @@ class Loop:
             rewards=self.reward_identity,
             force=self.config.training.force_resume,
         )
+        self.recorder.forget_after(self.progress.rollouts)
+        self.watch.resume(checkpoint, self.progress.rollouts)
         self.samples.restore(self.run.record.content.get("generations") or [])
 
     def any_process(self, signum: int | None) -> int | None:
@@ -279,7 +291,7 @@ class Loop:
         self.evaluate("after")
         self.final |= {"rollouts": progress.rollouts, "episodes": progress.episodes}
         run.record.update(
-            status="completed",
+            **self.watch.outcome(),
             final_metrics=self.final,
             tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
             peak_memory_bytes=peak_memory_bytes(self.accelerator.device),

@@ -61,10 +61,12 @@ def save_checkpoint(
     *,
     identity: Mapping[str, Any],
     rewards: Mapping[str, str],
+    watch: Mapping[str, Any],
 ) -> None:
     """Write ``folder`` whole; every process has to call this.
 
-    ``identity``: of the run (``resume.run_identity``); ``rewards``: what each reward is, by name.
+    ``identity``: of the run (``resume.run_identity``); ``rewards``: what each reward is, by name; ``watch``:
+    what the watch has seen (``watch_actions``).
     """
     accelerator = tools.accelerator
     if accelerator.is_main_process:
@@ -82,7 +84,7 @@ def save_checkpoint(
         state = {
             "global_step": progress.rollouts,
             "stateful_callbacks": {"RunIdentity": {"args": {}, "attributes": {"identity": dict(identity)}}},
-            KEY: {"progress": progress.to_dict(), "rewards": dict(rewards)},
+            KEY: {"progress": progress.to_dict(), "rewards": dict(rewards), "watch": dict(watch)},
         }
         write_json(folder / checkpoints.STATE_FILE, state)
         checkpoints.flush(folder)
@@ -122,6 +124,11 @@ def load_checkpoint(folder: Path, tools: UpdateTools, *, rewards: Mapping[str, s
 
 def _load_weights(folder: Path, policy: Any) -> None:
     if (folder / "adapter_model.safetensors").is_file():
+        from hf_align.adapters.own_files import is_own
+
+        if is_own(folder):
+            policy.load_adapter(folder, policy.active_adapter, is_trainable=True)
+            return
         from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 

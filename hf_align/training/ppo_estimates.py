@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from hf_align.config.ppo import PpoOptionsConfig
+from hf_align.evaluation.repetition import repeated_ngrams
 from hf_align.losses import generalized_advantage_estimation, kl_estimate, masked_mean, masked_whiten
 from hf_align.losses.token_rewards import explained_variance, token_rewards
 from hf_align.training.ppo_rollout import Episode, answer_mask, padded
+from hf_align.training.reward_watch import DEVIATION, WATCHED
 from hf_align.training.score_scaling import (
     RunningMoments,
     Scores,
@@ -28,12 +30,18 @@ from hf_align.training.score_scaling import (
 class Estimates:
     """``advantages`` and ``returns`` (B, T), 0 behind each answer. ``kl``: mean over the answers of the
     divergence from the reference summed over their tokens, in nats, by the estimator of the recipe.
-    ``figures``: what is logged of the rollout."""
+    ``figures``: what is logged of the rollout.
+
+    What they were made from, (B, T) each: ``token_kl`` (nats), ``rewards``, and ``raw_advantages``, those
+    before whitening. Behind an answer they mean nothing."""
 
     advantages: torch.Tensor
     returns: torch.Tensor
     kl: float
     figures: dict[str, float]
+    token_kl: torch.Tensor
+    rewards: torch.Tensor
+    raw_advantages: torch.Tensor
 
 
 def final_scores(
@@ -71,6 +79,7 @@ def estimate(
     advantages, returns = generalized_advantage_estimation(
         rewards, values, mask, gamma=options.gamma, lam=options.lam
     )
+    raw_advantages = advantages
     if options.whiten_advantages:
         advantages = masked_whiten(advantages, mask)
     summed_kl = torch.where(mask, kl, 0.0).sum(dim=1).mean().item()
@@ -91,24 +100,33 @@ def estimate(
         **answer_figures(episodes),
         "sampling_logp_difference": sampling_difference(episodes)[0],
     }
-    return Estimates(advantages, returns, summed_kl, figures)
+    return Estimates(advantages, returns, summed_kl, figures, kl, rewards, raw_advantages)
 
 
 def reward_figures(episodes: Sequence[Episode]) -> dict[str, float]:
-    """``reward/total``, its deviation, and ``reward/NAME`` for each part, averaged over the answers."""
+    """``reward/total``, its deviation, and ``reward/NAME`` for each part, averaged over the answers.
+
+    ``watch/NAME`` and ``watch_std/NAME`` are mean and deviation of a reward that is not trained on.
+    """
     totals = np.array([episode.reward for episode in episodes])
     parts = {
         f"reward/{name}": float(np.mean([episode.parts[name] for episode in episodes]))
         for name in episodes[0].parts
     }
-    return {"reward/total": float(totals.mean()), "reward_std": float(totals.std()), **parts}
+    watched: dict[str, float] = {}
+    for name in episodes[0].watch:
+        values = np.array([episode.watch[name] for episode in episodes])
+        watched |= {f"{WATCHED}{name}": float(values.mean()), f"{DEVIATION}{name}": float(values.std())}
+    return {"reward/total": float(totals.mean()), "reward_std": float(totals.std()), **parts, **watched}
 
 
 def answer_figures(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Mean length in tokens, and the share of answers that ended by themselves."""
+    """Mean length in tokens, the share of answers that ended by themselves, and how much they repeat
+    themselves (mean share of repeated 4-grams of an answer)."""
     return {
         "response_length": float(np.mean([len(episode.tokens) for episode in episodes])),
         "eos_rate": float(np.mean([episode.stopped for episode in episodes])),
+        "repetition": float(np.mean([repeated_ngrams(episode.tokens.tolist()) for episode in episodes])),
     }
 
 

@@ -46,9 +46,10 @@ class Episode:
 
     ``prompt``: the number of its prompt in the rollout. ``tokens`` (L,) int32, the one that ended it
     included; ``text``: what they say without special tokens. ``stopped``: it ended by itself. ``reward``: the
-    weighted sum of ``parts``, before anything is done to it. In nats, each (L,) float32, at the sampling
-    temperature: ``sampled_logps`` as taken while sampling, ``logps`` and ``entropies`` of the policy and
-    ``reference_logps``, computed afterwards in one pass. ``values`` (L,), in the unit of the score.
+    weighted sum of ``parts``, before anything is done to it; ``watch``: rewards that are not trained on, by
+    name. In nats, each (L,) float32, at the sampling temperature: ``sampled_logps`` as taken while sampling,
+    ``logps`` and ``entropies`` of the policy and ``reference_logps``, computed afterwards in one pass.
+    ``values`` (L,), in the unit of the score.
     """
 
     prompt: int
@@ -62,11 +63,13 @@ class Episode:
     entropies: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     reference_logps: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     values: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    watch: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RolloutTools:
-    """What every rollout of a run needs. ``max_tokens``: tokens computed at once."""
+    """What every rollout of a run needs. ``max_tokens``: tokens computed at once. ``watch``: rewards that
+    answers are scored with and that the policy is not trained on."""
 
     models: PpoModels
     rewards: Rewards
@@ -74,6 +77,7 @@ class RolloutTools:
     options: PpoOptionsConfig
     accelerator: Accelerator
     max_tokens: int
+    watch: Rewards | None = None
 
 
 def sample_episodes(
@@ -81,13 +85,14 @@ def sample_episodes(
 ) -> list[Episode]:
     """``samples`` answers to each of this process's ``prompts`` (number, prompt), ordered by prompt.
 
-    What is drawn depends on ``seed`` alone, not on what was drawn before.
+    What is drawn for a prompt depends on ``seed`` and its number alone: not on what was drawn before, on
+    other prompts, or on the process.
     """
     models, options = tools.models, tools.options
     if not prompts:
         return []
-    generator = torch.Generator(device=models.policy.device)
-    generator.manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)[0] >> 1))
+    shape = (samples, options.max_new_tokens)
+    draws = [np.random.default_rng(np.random.SeedSequence([*seed, n])).random(shape) for n, _ in prompts]
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.top_k)
     was_training = models.module.training
     models.module.eval()
@@ -100,7 +105,7 @@ def sample_episodes(
             pad_token_id=models.pad_token_id,
             samples=samples,
             max_rows=options.max_rows_at_once,
-            generator=generator,
+            draws=torch.from_numpy(np.stack(draws)),
         )
     models.module.train(was_training)
     return [_episode(tools.tokenizer, prompts[one.prompt][0], one) for one in found]
@@ -114,20 +119,23 @@ def _episode(tokenizer: PreTrainedTokenizerBase, prompt: int, found: Continuatio
 def score_episodes(
     tools: RolloutTools, prompts: Sequence[tuple[int, Prompt]], episodes: Sequence[Episode]
 ) -> None:
-    """Give each of this process's episodes its reward, in place."""
+    """Give each of this process's episodes its reward, and those of the watch, in place."""
     if not episodes:
         return
     asked = dict(prompts)
     of_each = [asked[episode.prompt] for episode in episodes]
-    scored = tools.rewards.score(
+    answers = (
         [prompt.text for prompt in of_each],
         [episode.text for episode in episodes],
         [prompt.row for prompt in of_each],
         [prompt.example for prompt in of_each],
     )
+    scored = tools.rewards.score(*answers)
+    watched = {} if tools.watch is None else tools.watch.score(*answers).parts
     for i, episode in enumerate(episodes):
         episode.reward = float(scored.total[i])
         episode.parts = {name: float(values[i]) for name, values in scored.parts.items()}
+        episode.watch = {name: float(values[i]) for name, values in watched.items()}
 
 
 def trees_of(

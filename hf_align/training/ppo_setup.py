@@ -1,4 +1,4 @@
-"""Accelerator, optimizer and schedule of a PPO run, from the options that every stage has."""
+"""Accelerator, optimizer, schedule and KL controller of a PPO run, from the options of its recipe."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from accelerate import Accelerator, DistributedType
 from transformers import Trainer, get_scheduler
 
 from hf_align.errors import UserError
+from hf_align.losses import AdaptiveKLController, FixedKLController
 from hf_align.training.arguments import training_arguments
 
 if TYPE_CHECKING:
-    from hf_align.config.ppo import PpoConfig
+    from hf_align.config.ppo import PpoConfig, PpoOptionsConfig
     from hf_align.training.ppo_models import PpoModels
     from hf_align.training.stage import Run
 
@@ -58,6 +59,13 @@ def prepare(run: Run, models: PpoModels, *, steps: int) -> Prepared:
         scheduler_specific_kwargs=dict(training.lr_scheduler_kwargs),
     )
     return Prepared(accelerator, module, optimizer, scheduler)
+
+
+def kl_controller(options: PpoOptionsConfig, coefficient: float) -> AdaptiveKLController | FixedKLController:
+    """What steers the weight of the divergence, from its weight so far."""
+    if not options.adaptive_kl:
+        return FixedKLController(coefficient)
+    return AdaptiveKLController(coefficient, target=options.target_kl, horizon=options.kl_horizon)
 
 
 def _groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -29,7 +29,11 @@ FREE_KEYS = frozenset(
     "save_strategy save_steps save_total_limit num_samples sample_max_new_tokens sample_temperature "
     "max_malformed_share max_untrained_share max_tokens_per_batch gradient_checkpointing "
     "dataset_num_proc dataset_cache dataset_cache_dir reference_cache chosen_fall_warning "
-    "save_merged".split()
+    "ladder_cache_budget_gb "
+    "save_merged record_rollouts record_limit "
+    "reward_check_pairs watch_reward_model watch_reward_functions watch_reward_model_input watch_action "
+    "watch_window watch_patience watch_max_drop watch_max_kl watch_max_length_ratio "
+    "watch_max_repetition_rise".split()
 )
 # Only their product with the number of processes matters, which is compared.
 ROWS_OF_A_STEP = ("per_device_train_batch_size", "gradient_accumulation_steps")

@@ -122,7 +122,18 @@ def test_figures_of_rewards_and_answers() -> None:
         "reward/a": 3.0,
         "reward/b": -0.5,
     }
-    assert answer_figures(two) == {"response_length": 2.0, "eos_rate": 0.5}
+    assert answer_figures(two) == {"response_length": 2.0, "eos_rate": 0.5, "repetition": 0.0}
+    two[0].watch, two[1].watch = {"c": 1.0}, {"c": 4.0}
+    watched = reward_figures(two)
+    assert (watched["watch/c"], watched["watch_std/c"], watched["reward/total"]) == (2.5, 1.5, 2.5)
+
+
+def test_repetition_is_a_mean_over_answers() -> None:
+    # One answer without a 4-gram, and one of five, the last of which has come before.
+    tokens = [1, 2, 3, 4, 1, 2, 3, 4]
+    one = episode([-1.0] * 8, [-1.0] * 8, [0] * 8)
+    one.tokens = np.array(tokens, dtype=np.int32)
+    assert answer_figures([one, episode([-1.0], [-1.0], [0])])["repetition"] == pytest.approx(0.1)
 
 
 def test_differences_are_means_over_tokens() -> None:

@@ -68,3 +68,27 @@ def test_a_run_of_two_processes_resumes_to_the_same_bits(tmp_path: Path, kind: s
     start(["-m", "hf_align", "ppo", "--config", str(recipe)], 2)
     assert same_weights(part, whole)
     assert (part / VALUE_FILE).read_bytes() == (whole / VALUE_FILE).read_bytes()
+
+
+@pytest.mark.slow
+def test_the_watch_takes_both_processes_back_to_the_same_checkpoint(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path)
+    (tmp_path / "rewards.py").write_text(
+        "def pays_for_e(prompts, completions, rows): return [float(t.count('e')) for t in completions]\n"
+        "def variety(prompts, completions, rows): return [len(set(t)) / (len(t) or 1) for t in completions]\n"
+    )
+    names = {"reward_functions": "pays_for_e", "watch_reward_functions": "variety"}
+    rewards = {key: f"{tmp_path / 'rewards.py'}:{name}" for key, name in names.items()}
+    options = {"rollout_batch_size": 8, "samples_per_prompt": 4, "num_ppo_epochs": 4, "kl_coef": 0.0}
+    options |= {"learning_rate": 0.01, "lr_scheduler_type": "constant", "num_rollouts": 14, "save_steps": 1}
+    options |= {"watch_action": "roll_back", "watch_window": 2, "watch_patience": 2}
+    run = tmp_path / "run"
+    recipe = write_recipe(inputs | rewards, run, **options)
+    output = start(["-m", "hf_align", "ppo", "--config", str(recipe)], 2)
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "rolled back" and output.count(record["message"]) == 1
+    (alarm,) = record["reward_watch"]["alarms"]
+    assert steps(run)[-1] == alarm["since"] - 2 > 0
+    # Evaluated by both, with the weights that were saved by one.
+    assert same_weights(run, run / f"checkpoint-{steps(run)[-1]}")
+    assert record["final_metrics"]["episodes"] == 32 * steps(run)[-1]

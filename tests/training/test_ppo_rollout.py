@@ -29,6 +29,15 @@ def test_samples_depend_on_their_seed_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state), "the global generator is not drawn from"
 
 
+def test_samples_of_a_prompt_do_not_depend_on_the_prompts_beside_it() -> None:
+    tools = rollout_tools(models(), max_rows_at_once=4)
+    whole = sample_episodes(tools, ASKED, samples=2, seed=(1, 0, 5))
+    # As two processes share the prompts of a rollout.
+    parts = [sample_episodes(tools, ASKED[rank::2], samples=2, seed=(1, 0, 5)) for rank in range(2)]
+    together = sorted((one for part in parts for one in part), key=lambda one: one.prompt)
+    assert [one.tokens.tolist() for one in together] == [one.tokens.tolist() for one in whole]
+
+
 def test_answers_end_with_a_stop_token_or_at_the_limit() -> None:
     tools = rollout_tools(models(), max_new_tokens=40)
     found = sample_episodes(tools, ASKED, samples=20, seed=(2,))
