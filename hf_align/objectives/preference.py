@@ -77,9 +77,15 @@ class PreferenceObjective:
     def _reference(model: torch.nn.Module, batch: ComparisonBatch) -> torch.Tensor:
         if batch.reference_logps is not None:
             return batch.reference_logps
-        with torch.no_grad(), _adapted(model).disable_adapter():
-            logps: torch.Tensor = model(**model_inputs(batch.inputs))["logps"]
-            return logps
+        training = model.training
+        # Dropout in the reference would be noise in every log-ratio.
+        model.eval()
+        try:
+            with torch.no_grad(), _adapted(model).disable_adapter():
+                logps: torch.Tensor = model(**model_inputs(batch.inputs))["logps"]
+                return logps
+        finally:
+            model.train(training)
 
 
 def loss_terms(

@@ -164,3 +164,16 @@ def test_a_filler_adds_nothing_but_reaches_every_weight() -> None:
     assert result.loss_sum.item() == 0
     result.loss_sum.backward()
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_the_adapter_switched_off_is_a_reference_without_dropout() -> None:
+    model = get_peft_model(plain_model(), LoraConfig(r=2, target_modules=["q_proj"]))
+    for layer in model.get_base_model().model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    batch = collate_comparisons(ROWS, packed=True)
+    model.eval()
+    expected = PreferenceObjective._reference(model, batch)
+    model.train()
+    for _ in range(2):
+        assert torch.equal(PreferenceObjective._reference(model, batch), expected)
+    assert model.training and all(module.training for module in model.modules())
