@@ -1,16 +1,19 @@
-"""Adapters from PEFT, put on a base model as a recipe asks."""
+"""What a recipe trains, put on a base model: one of PEFT's methods, one of ours, or chosen weights."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_align.config import AdapterConfig
-from hf_align.errors import UserError
+from hf_align.config.adapter import OWN
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 
 def apply_adapter(
@@ -20,30 +23,50 @@ def apply_adapter(
 
     Adapter weights are float32 whatever the base's type. ``task_type``: PEFT's name of what the model does.
     ``head``: modules that are trained in full and saved with the adapter, whatever the recipe says. Raises
-    UserError where the target modules are not in the model, naming those that are.
+    UserError where the method does not fit the model, naming what is there.
     """
     if config.adapter == "none":
-        return model
-    from peft import LoraConfig, get_peft_model
+        if config.trainable is not None:
+            from hf_align.adapters.trainable import train_only
 
-    lora = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=config.lora_target_modules,
-        modules_to_save=[*(config.modules_to_save or []), *head] or None,
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
+            train_only(model, config.trainable, head=head)
+        return model
+    modules_to_save = [*(config.modules_to_save or []), *head]
+    if config.adapter not in OWN:
+        from hf_align.adapters.peft_methods import apply_peft
+
+        return apply_peft(model, config, task_type=task_type, modules_to_save=modules_to_save)
+    from hf_align.adapters.methods import METHODS
+    from hf_align.adapters.own import put_on
+
+    return put_on(
+        model,
+        METHODS[config.adapter],
+        own_options(config),
         task_type=task_type,
+        modules_to_save=modules_to_save,
     )
-    try:
-        return get_peft_model(model, lora)
-    except ValueError as error:
-        found = ", ".join(_linear_names(model))
-        raise UserError(
-            f"lora_target_modules: {config.lora_target_modules!r} does not fit {type(model).__name__} "
-            f"({str(error).splitlines()[0]}). Linear layers of this model: {found}"
-        ) from error
+
+
+def own_options(config: AdapterConfig) -> Any:
+    """The options of one of our methods, from the keys of a recipe that begin with its name."""
+    from hf_align.adapters.methods import METHODS
+
+    method = METHODS[config.adapter]
+    names = method.options.__dataclass_fields__
+    return method.options(**{name: getattr(config, f"{method.name}_{name}") for name in names})
+
+
+def can_pack(config: AdapterConfig) -> bool:
+    """Whether sequences may lie side by side in a row with this adapter; the log says why they may not."""
+    if config.virtual_tokens:
+        logger.info(
+            "adapter: %s puts %d virtual tokens before each row, so sequences are not packed; batches are "
+            "padded",
+            config.adapter,
+            config.num_virtual_tokens,
+        )
+    return not config.virtual_tokens
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
@@ -57,9 +80,8 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     return total, trainable
 
 
-def _linear_names(model: torch.nn.Module) -> list[str]:
-    import torch
+def trained_weights(model: torch.nn.Module) -> list[dict[str, Any]]:
+    """What is trained, by name: see ``trainable.summarised``."""
+    from hf_align.adapters.trainable import summarised
 
-    return sorted(
-        {name.split(".")[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    )
+    return summarised({name: p for name, p in model.named_parameters() if p.requires_grad})

@@ -54,7 +54,7 @@ def _build(run: Run) -> tuple[Any, Task]:
     """The model with what is trained on it, and the task."""
     import transformers
 
-    from hf_align.adapters.factory import apply_adapter
+    from hf_align.adapters.factory import apply_adapter, can_pack
     from hf_align.evaluation.calibration import headline
     from hf_align.modeling.dropout import disable_dropout
     from hf_align.modeling.pad_token import choose_pad_token
@@ -79,7 +79,8 @@ def _build(run: Run) -> tuple[Any, Task]:
     stage.check_rows_fit(run, base)
     if config.comparison.disable_dropout:
         disable_dropout(base)
-    packed = config.data.packing and reads_last_token(base) and launch.enable_segment_attention(base)
+    packable = config.data.packing and reads_last_token(base) and can_pack(config.adapter)
+    packed = packable and launch.enable_segment_attention(base)
     shared = packed and config.comparison.share_prefix and launch.shares_prefixes(base)
     install_reward_head(base)
     with_head = partial(apply_adapter, task_type="SEQ_CLS", head=head_modules(base))

@@ -46,7 +46,7 @@ def _build(run: Run) -> tuple[Any, Task]:
     """The model with what is trained on it, and the task."""
     import transformers
 
-    from hf_align.adapters.factory import apply_adapter
+    from hf_align.adapters.factory import apply_adapter, can_pack
     from hf_align.modeling.loading import load_model
     from hf_align.modeling.target_head import install_target_head
     from hf_align.training import launch, stage, tasks
@@ -61,7 +61,7 @@ def _build(run: Run) -> tuple[Any, Task]:
         use_cpu=run.machine.use_cpu,
     )
     stage.check_rows_fit(run, base)
-    packed = config.data.packing and launch.enable_segment_attention(base)
+    packed = config.data.packing and can_pack(config.adapter) and launch.enable_segment_attention(base)
     install_target_head(base)
     model = stage.adapted(run, base, config.adapter, apply_adapter)
     return model, tasks.language_model_task(packed=packed, pad_token_id=run.tokenizer.pad_token_id)

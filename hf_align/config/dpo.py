@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter import AdapterConfig, check_adapter, check_reference
 from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
 from hf_align.config.data import DataConfig
 from hf_align.config.fields import option, specs_of
@@ -179,6 +179,16 @@ class DpoConfig(Recipe):
 
     def check(self) -> None:
         check_trainable_weights(self.model, self.adapter)
+        check_adapter(self.model, self.adapter, self.training, self.data)
+        if self.reference == "adapter off":
+            check_reference(
+                self.adapter,
+                "this loss",
+                "Set precompute_ref_log_probs: true, which runs the model as it was loaded, or take a loss "
+                "without a reference (simpo, orpo)."
+                if not self.adapter.virtual_tokens
+                else "Take a loss without a reference (simpo, orpo), or another adapter.",
+            )
         check_data_for_training(self.data, self.training)
         check_answers_are_trained(self.data.train_on)
         if self.training.neftune_noise_alpha is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter import EVERY_ADAPTER, AdapterConfig, check_adapter
 from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
 from hf_align.config.data import DataConfig
 from hf_align.config.fields import option
@@ -34,8 +34,8 @@ class RewardLossConfig(Group):
     save_merged: bool | None = option(
         None,
         help="save an adapter merged into its base, as a plain float32 model that loads in one call, and the "
-        "adapter itself in adapter/; null: yes, unless the base is quantised",
-        needs=("adapter", ("lora",)),
+        "adapter itself in adapter/; null: yes, unless the base is quantised or the method cannot be merged",
+        needs=("adapter", EVERY_ADAPTER),
     )
 
 
@@ -63,13 +63,20 @@ class RewardConfig(Recipe):
     @property
     def merges(self) -> bool:
         """Whether the run folder gets a merged model instead of an adapter."""
-        if self.adapter.adapter == "none":
+        if not self.adapter.mergeable:
             return False
         quantised = self.model.load_in_4bit or self.model.load_in_8bit
         return not quantised if self.reward.save_merged is None else self.reward.save_merged
 
     def check(self) -> None:
         check_trainable_weights(self.model, self.adapter)
+        check_adapter(self.model, self.adapter, self.training, self.data)
+        if self.reward.save_merged and not self.adapter.mergeable:
+            raise KeyProblem(
+                ("save_merged", "adapter"),
+                f"{self.adapter.adapter} cannot be merged: it changes no weights of the model itself; remove "
+                "save_merged.",
+            )
         check_data_for_training(self.data, self.training)
         check_answers_are_trained(self.data.train_on)
         if self.training.neftune_noise_alpha is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter import AdapterConfig, check_adapter
 from hf_align.config.data import DataConfig
 from hf_align.config.group import KeyProblem, Recipe
 from hf_align.config.loader import load_config
@@ -62,6 +62,7 @@ class SftConfig(Recipe):
 
     def check(self) -> None:
         check_trainable_weights(self.model, self.adapter)
+        check_adapter(self.model, self.adapter, self.training, self.data)
         check_data_for_training(self.data, self.training)
 
 

@@ -30,18 +30,11 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     end-of-sequence token for it: padding is told apart by position here, never by id.
     Raises UserError where it cannot be loaded.
     """
-    from transformers import AutoTokenizer
-
     key = "tokenizer_name_or_path" if config.tokenizer_name_or_path else "model_name_or_path"
     name = config.tokenizer_name_or_path or config.model_name_or_path
-    check_local(key, name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=config.model_revision, trust_remote_code=config.trust_remote_code
-        )
-    # A broken tokenizer.json surfaces as a bare Exception from the tokenizers library.
-    except Exception as error:
-        raise UserError(f"{key}: no tokenizer could be loaded from '{name}': {first_line(error)}") from error
+    tokenizer = read_tokenizer(
+        key, name, revision=config.model_revision, trust_remote_code=config.trust_remote_code
+    )
     if config.chat_template_path is not None:
         tokenizer.chat_template = resolve_chat_template(config.chat_template_path)
     if tokenizer.pad_token_id is None:
@@ -51,6 +44,20 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def read_tokenizer(
+    key: str, name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that the option ``key`` names, as it was saved. Raises UserError where there is none."""
+    from transformers import AutoTokenizer
+
+    check_local(key, name)
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    # A broken tokenizer.json surfaces as a bare Exception from the tokenizers library.
+    except Exception as error:
+        raise UserError(f"{key}: no tokenizer could be loaded from '{name}': {first_line(error)}") from error
 
 
 def load_model(
@@ -173,13 +180,17 @@ def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def check_context(model: Any, longest: int) -> None:
-    """Raise UserError where ``longest``, the tokens of the longest row, exceeds the model's positions."""
+def check_context(model: Any, longest: int, *, key: str = "max_length") -> None:
+    """Raise UserError where ``longest``, the tokens of the longest row, exceeds the model's positions.
+
+    ``key``: the option that limits them.
+    """
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if isinstance(limit, int) and 0 < limit < longest:
         raise UserError(
-            f"max_length: rows have up to {longest:,} tokens, and the model was made for {limit:,} "
-            f"positions; set max_length to {limit} or less, with overlong: drop or truncate"
+            f"{key}: rows have up to {longest:,} tokens, and the model was made for {limit:,} "
+            f"positions; set {key} to {limit} or less"
+            + (", with overlong: drop or truncate" if key == "max_length" else "")
         )
 
 

@@ -96,7 +96,14 @@ def adapter_kind(model: Any) -> str:
 
     Raises UserError for a kind that adds something other than weights.
     """
+    from hf_align.adapters.own import OwnModel, find_method
+
     kind = str(getattr(model.active_peft_config.peft_type, "value", model.active_peft_config.peft_type))
+    if isinstance(model, OwnModel):
+        method = find_method(model.active_peft_config)
+        if method.not_mergeable:
+            raise UserError(f"an adapter of the kind {method.name} cannot be merged: {method.not_mergeable}")
+        return method.name
     if model.active_peft_config.is_prompt_learning or not hasattr(model, "merge_and_unload"):
         raise UserError(
             f"an adapter of the kind {kind} cannot be merged: it does not change weights of the base"
@@ -115,8 +122,18 @@ def merge(model: Any) -> Any:
         merged = model.merge_and_unload(safe_merge=True)
     except (ValueError, NotImplementedError) as error:
         raise UserError(f"PEFT cannot merge this adapter: {' '.join(str(error).split())}") from error
+    _unwrap_whole_modules(merged)
     _settle_tying(merged)
     return merged
+
+
+def _unwrap_whole_modules(merged: Any) -> None:
+    """Put modules that were trained in full in their places, where a method of PEFT leaves them wrapped."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for path, module in list(merged.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            merged.set_submodule(path, module.modules_to_save[module.active_adapters[0]])
 
 
 def cast_for_saving(model: Any, dtype: torch.dtype) -> None:

@@ -48,7 +48,7 @@ def load_reward_base(
     name = config.model_name_or_path
     settings = _settings(config)
     quantized = config.load_in_4bit or config.load_in_8bit
-    with _no_report_on_weights():
+    with no_report_on_weights():
         model, lacking = load_weights(
             AutoModelForSequenceClassification,
             KIND,
@@ -56,7 +56,7 @@ def load_reward_base(
             trainable_base=trainable_base,
             precision=precision,
             use_cpu=use_cpu,
-            not_quantized=_skeleton_head(settings, config) if quantized else None,
+            not_quantized=skeleton_head(settings, config) if quantized else None,
             num_labels=1,
         )
     parts = head_modules(model)
@@ -73,7 +73,7 @@ def load_reward_base(
     elif head_init is not None:
         logger.info("%s has a head already, which is kept", name)
     if not trainable_base:
-        for part in _modules(model, parts):
+        for part in modules_named(model, parts):
             part.float()
     return model
 
@@ -85,11 +85,13 @@ def head_modules(model: PreTrainedModel) -> list[str]:
     pooler = getattr(model.base_model, "pooler", None)
     parts += ["pooler"] if isinstance(pooler, torch.nn.Module) else []
     return [
-        name for name in parts if any(True for part in _modules(model, [name]) for _ in part.parameters())
+        name
+        for name in parts
+        if any(True for part in modules_named(model, [name]) for _ in part.parameters())
     ]
 
 
-def _modules(model: PreTrainedModel, names: list[str]) -> Iterator[torch.nn.Module]:
+def modules_named(model: PreTrainedModel, names: list[str]) -> Iterator[torch.nn.Module]:
     for owner in (model, model.base_model):
         for name, child in owner.named_children():
             if name in names and child is not model.base_model:
@@ -97,7 +99,7 @@ def _modules(model: PreTrainedModel, names: list[str]) -> Iterator[torch.nn.Modu
 
 
 @contextlib.contextmanager
-def _no_report_on_weights() -> Iterator[None]:
+def no_report_on_weights() -> Iterator[None]:
     """transformers warns of the head that is missing and of the one that is not needed; both are expected."""
 
     def keep(record: logging.LogRecord) -> bool:
@@ -164,7 +166,7 @@ def _settings(config: ModelConfig) -> Any:
     return settings
 
 
-def _skeleton_head(settings: Any, config: ModelConfig) -> list[str]:
+def skeleton_head(settings: Any, config: ModelConfig) -> list[str]:
     """Full names of the head's modules, found without loading weights: they stay out of quantisation."""
     from transformers import AutoModelForSequenceClassification
 
@@ -178,5 +180,5 @@ def _skeleton_head(settings: Any, config: ModelConfig) -> list[str]:
             f"model_name_or_path: no {KIND} could be loaded from '{config.model_name_or_path}': "
             f"{first_line(error)}"
         ) from error
-    heads = set(map(id, _modules(skeleton, head_modules(skeleton))))
+    heads = set(map(id, modules_named(skeleton, head_modules(skeleton))))
     return [name for name, module in skeleton.named_modules() if id(module) in heads]

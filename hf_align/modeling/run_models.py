@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import re
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,30 +153,15 @@ def attach_adapter(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTok
 
     Raises UserError where the adapter does not fit the base, or the tokenizer neither.
     """
-    from peft import PeftModel, get_peft_model_state_dict
+    from hf_align.adapters.own_files import is_own, load_own
+    from hf_align.adapters.peft_methods import load_peft
 
     place = (
         f"{folder}: this adapter does not fit the base model '{base.name_or_path}' ({type(base).__name__})"
     )
     shapes = _saved_shapes(folder)
     _resize(base, shapes, place)
-    try:
-        with warnings.catch_warnings():
-            # Without this, weights that the file lacks would stay as they were drawn.
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            # PEFT asks transformers by a name that is about to go; nobody here can change that.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-            model = PeftModel.from_pretrained(base, str(folder)).eval()
-    except KeyError as error:  # of a module that is saved whole, such as the head of a reward model
-        raise UserError(f"{place}: the adapter's file lacks {error}") from error
-    except (RuntimeError, ValueError, TypeError, UserWarning) as error:
-        raise UserError(f"{place}: {' '.join(str(error).split())[:400]}") from error
-    # PEFT passes over weights that the base has no place for.
-    unused = sorted(set(shapes) - set(get_peft_model_state_dict(model, save_embedding_layers=True)))
-    if unused:
-        raise UserError(
-            f"{place}: the base has no place for {len(unused)} of its weights, such as {unused[0]}"
-        )
+    model: Any = load_own(base, folder) if is_own(folder) else load_peft(base, folder, shapes, place=place)
     check_vocabulary(model, tokenizer)
     return model
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from accelerate import PartialState
 
+from hf_align.adapters.factory import can_pack
 from hf_align.data import cache
 from hf_align.data.comparison_batches import collate_comparisons
 from hf_align.errors import UserError
@@ -40,7 +41,7 @@ def ready_for_answers(run: Run, model: PreTrainedModel) -> Layout:
     """Give ``model`` its target head and find out how its batches look: what it can, and the recipe wants."""
     config: DpoConfig = run.config
     layout: Layout = "padded"
-    if config.data.packing and launch.enable_segment_attention(model):
+    if config.data.packing and can_pack(config.adapter) and launch.enable_segment_attention(model):
         layout = "packed"
         if config.comparison.share_prefix and launch.shares_prefixes(model):
             layout = "shared"

@@ -9,9 +9,7 @@ split, loss or beta finds the entry again; other weights, rows, template or code
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -26,11 +24,11 @@ import numpy.typing as npt
 import torch
 from accelerate import PartialState
 
-import hf_align
 from hf_align.data import cache
 from hf_align.errors import UserError
 from hf_align.modeling.weights_digest import model_digest
 from hf_align.training import launch
+from hf_align.training.code_digest import code_digest
 from hf_align.training.reference import (
     Logps,
     ReferencedRows,
@@ -46,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 _WHAT = "log-probabilities of the reference"
 _LOGPS, _ENDS = "logps.bin", "ends.bin"
-_PACKAGES = ("torch", "transformers", "bitsandbytes", "numpy")
 # What of this package computes them, beside the model; data preparation shows in the rows.
 _CODE = (
     "types.py",
@@ -164,18 +161,8 @@ def _key(digest: str, distinct: npt.NDArray[Any], model: Any, how: ReferencePass
     return f"reference-{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
-@functools.cache
 def _code() -> dict[str, str]:
-    """Versions of what takes part, and a hash of this package's own part in it."""
-    package = Path(hf_align.__file__).parent
-    digest = hashlib.blake2b(digest_size=16)
-    for pattern in _CODE:
-        for path in sorted(package.glob(pattern)):
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(package).as_posix()} {len(content)} ".encode())
-            digest.update(content)
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {**versions, "hf_align": digest.hexdigest()}
+    return code_digest(*_CODE)
 
 
 class _Chosen(Sequence[ComparisonRow]):

@@ -57,7 +57,7 @@ class Run:
     config: Any
     machine: Machine
     tokenizer: PreTrainedTokenizerBase
-    data: PreparedData
+    data: Any
     identity: dict[str, Any]
     checkpoint: Path | None
     record: run_folder.RunRecord
@@ -96,9 +96,18 @@ def begin(training: TrainingConfig) -> Machine:
 
 
 def open_run(
-    command: str, config: Any, machine: Machine, tokenizer: PreTrainedTokenizerBase, data: PreparedData
+    command: str,
+    config: Any,
+    machine: Machine,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Any,
+    *,
+    masks: bool = True,
 ) -> Run:
     """Find the checkpoint to go on from, prepare ``output_dir`` and begin the run's record.
+
+    ``data``: a PreparedData, or what a stage has in its place. ``masks``: whether the record shows which tokens
+    of some rows are targets.
 
     Raises UserError where the run cannot be continued or the folder cannot be used.
     """
@@ -115,7 +124,7 @@ def open_run(
     record = run_folder.RunRecord(
         command, config, training.output_dir, resuming=checkpoint is not None, main=machine.main
     )
-    shown = choose_rows(data.train, MASK_SAMPLES)
+    shown = choose_rows(data.train, MASK_SAMPLES) if masks else []
     record.update(
         data_report=data.report.to_dict(), mask_samples=[mask_sample(row, tokenizer) for row in shown]
     )
@@ -215,7 +224,7 @@ def make_trainer(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     record.update(model=record.content["model"] | {"attention": "padded" if task.padded else "segments"})
-    if run.config.adapter.ladder_cache:
+    if getattr(getattr(run.config, "adapter", None), "ladder_cache", None):
         from hf_align.training.ladder_cache import use_known_states
 
         use_known_states(run, trainer)

@@ -95,6 +95,14 @@ def test_the_loading_code_has_three_lines_and_names_the_folder(adapter, loader):
     assert folders == ["runs/it's here"] * 2
 
 
+def test_an_adapter_that_peft_lacks_is_loaded_by_this_package():
+    text = card(recipe=recipe(adapter="bottleneck", output_dir="runs/b"))
+    source = code(text)
+    ast.parse(source)
+    assert 'load_run_model(find_model(ModelConfig("runs/b")))' in source.replace("'", '"')
+    assert "library_name: hf_align" in text
+
+
 def test_the_card_says_what_was_trained_on_what_and_how_it_went():
     text = card()
     assert "# Tiny-Instruct, LoRA (r = 8)" in text

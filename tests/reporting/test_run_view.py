@@ -18,6 +18,17 @@ from hf_align.reporting.run_view import LossChange, facts, loss_change, method, 
         ),
         ({"adapter": "lora", "lora_r": 8, "load_in_8bit": True}, "LoRA (int8 base, r = 8)"),
         ({"adapter": "lora", "lora_r": 8, "use_dora": True}, "DoRA (r = 8)"),
+        (
+            {"adapter": "qlora", "lora_r": 8, "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+            "QLoRA (NF4, r = 8)",
+        ),
+        # A recipe in run.json holds every key, also those of methods that it does not use.
+        ({"adapter": "bottleneck", "lora_r": 8, "bottleneck_placement": "parallel"}, "bottleneck (parallel)"),
+        (
+            {"adapter": "ia3", "lora_r": 8, "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+            "ia3 (NF4 base)",
+        ),
+        ({"adapter": "none", "trainable": ["last_k:2", "norms"]}, "chosen weights (last_k:2, norms)"),
         ({}, "–"),
     ],
 )

@@ -1,0 +1,124 @@
+"""Keys of adapters: what is refused before anything heavy is loaded, and with which advice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_align.config.dpo import parse_dpo
+from hf_align.config.peft_names import peft_names
+from hf_align.config.ppo import parse_ppo
+from hf_align.config.reward import parse_reward
+from hf_align.config.sft import parse_sft
+from hf_align.errors import UserError
+
+COMMON = {"model_name_or_path": "models/x", "datasets": "data/x.jsonl"}
+PARSERS: dict[str, Any] = {"sft": parse_sft, "dpo": parse_dpo, "reward": parse_reward, "ppo": parse_ppo}
+
+
+def parse(tmp_path: Path, stage: str, **keys: Any) -> Any:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("\n".join(f"{key}: {json.dumps(value)}" for key, value in {**COMMON, **keys}.items()))
+    return PARSERS[stage](["--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("stage", "keys", "message"),
+    [
+        ("sft", {"adapter": "bottlenck"}, r"recipe\.yaml:3: adapter: found 'bottlenck'.*'bottleneck'"),
+        ("sft", {"adapter": "xlora"}, r"found 'xlora'"),
+        ("sft", {"adapter": "bottleneck", "lora_r": 4}, r"no effect.*adapter is bottleneck"),
+        ("sft", {"adapter": "lora", "bottleneck_width": 4}, r"no effect.*adapter: bottleneck"),
+        ("sft", {"adapter": "bottleneck", "bottleneck_placement": "pfeifer"}, r"'pfeiffer'"),
+        ("sft", {"adapter": "bottleneck", "bottleneck_width": 0}, r"at least 1"),
+        ("sft", {"adapter": "bottleneck", "bottleneck_reduction": 1}, r"above 1"),
+        ("sft", {"adapter": "qlora"}, r"adapter: qlora is LoRA on a base held in 4 bits.*load_in_4bit: true"),
+        ("sft", {"adapter": "lora", "trainable": ["norms"]}, r"trainable.*no effect.*adapter is lora"),
+        ("sft", {"modules_to_save": ["lm_head"]}, r"modules_to_save.*no effect.*adapter is none"),
+        ("sft", {"peft_options": {"r": 4}}, r"peft_options.*no effect"),
+        ("sft", {"adapter": "bitfit", "peft_options": {"r": 4}}, r"the adapter is not PEFT's"),
+        (
+            "sft",
+            {"adapter": "boft", "peft_options": {"boft_blok_size": 4}},
+            r"'boft_blok_size' of boft.*'boft_block_size'",
+        ),
+        ("sft", {"adapter": "lora", "peft_options": {"r": 4}}, r"write lora_r"),
+        ("sft", {"adapter": "lora", "init_lora_weights": "eva"}, r"expected one of: default"),
+        (
+            "sft",
+            {"adapter": "lora", "init_lora_weights": "pissa", "use_dora": True},
+            r"init_lora_weights: DoRA takes the norms",
+        ),
+        (
+            "sft",
+            {
+                "adapter": "p_tuning",
+                "load_best_model_at_end": True,
+                "eval_strategy": "epoch",
+                "eval_split_size": 0.1,
+            },
+            r"not the network that computes them",
+        ),
+        ("dpo", {"adapter": "prompt"}, r"loss without a reference"),
+        ("dpo", {"adapter": "lora", "init_lora_weights": "olora"}, r"precompute_ref_log_probs: true"),
+        ("reward", {"adapter": "bottleneck", "save_merged": True}, r"bottleneck cannot be merged"),
+        (
+            "ppo",
+            {"adapter": "bottleneck", "bottleneck_dropout": 0.1, "reward_model": "x"},
+            r"bottleneck_dropout",
+        ),
+    ],
+)
+def test_refused_with_advice(tmp_path: Path, stage: str, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(tmp_path, stage, **keys)
+
+
+@pytest.mark.parametrize(
+    ("stage", "keys"),
+    [
+        ("sft", {"adapter": "boft", "peft_options": {"boft_block_size": 4}}),
+        ("dpo", {"adapter": "prompt", "loss": "simpo"}),
+        ("dpo", {"adapter": "lora", "init_lora_weights": "pissa", "precompute_ref_log_probs": True}),
+        ("reward", {"adapter": "bitfit"}),
+        ("sft", {"adapter": "qlora", "load_in_4bit": True}),
+    ],
+)
+def test_taken(tmp_path: Path, stage: str, keys: dict[str, Any]) -> None:
+    assert parse(tmp_path, stage, **keys).adapter.adapter == keys["adapter"]
+
+
+def test_only_what_can_be_merged_is_merged(tmp_path: Path) -> None:
+    assert parse(tmp_path, "reward", adapter="ia3").merges
+    assert not parse(tmp_path, "reward", adapter="bottleneck").merges
+    assert not parse(tmp_path, "reward", trainable=["norms"]).merges
+
+
+def test_the_names_are_those_of_the_installed_peft() -> None:
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftType
+
+    names = peft_names()
+    assert {"boft", "vera", "loha", "lokr", "oft", "hra"} <= set(names)
+    assert set(names) < {member.value.lower() for member in PeftType}
+    assert all(
+        name.upper() in {str(key.value) for key in PEFT_TYPE_TO_CONFIG_MAPPING if hasattr(key, "value")}
+        for name in names
+    )
+
+
+def test_a_misspelt_adapter_is_refused_without_importing_peft() -> None:
+    code = (
+        "import sys\n"
+        "from hf_align.config import AdapterConfig\n"
+        "try:\n    AdapterConfig(adapter='lorra')\n"
+        "except Exception as error:\n    print(error)\n"
+        "print(sorted({'peft', 'torch', 'transformers'} & set(sys.modules)))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "Did you mean 'lora'?" in out
+    assert out.splitlines()[-1] == "[]"
