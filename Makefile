@@ -5,7 +5,7 @@
 #   ARGS        more arguments for the command, such as "--learning_rate 1e-4"
 #   NPROC       processes to train with, on CPU or GPUs (torchrun)
 #   ACCELERATE  an accelerate configuration file: start through "accelerate launch" instead
-#   DATA        data file for "make bench-sft", "make bench-dpo" and "make bench-reward"
+#   DATA        data file for "make bench-sft", "bench-dpo", "bench-reward" and "bench-adapters"
 #   COUNT       kills of "make test-kill"
 #   RUN         run folder for report, chat and merge (chat also takes a model); without it, the newest under
 #               runs/. Several for "make report" compare them: RUN="runs/a runs/b"
@@ -40,7 +40,7 @@ SOURCES := hf_align tests scripts data benchmarks recipes
 TYPED := hf_align/types.py hf_align/errors.py hf_align/losses hf_align/config
 
 # $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
-STAGES := sft reward dpo ppo best_of_n
+STAGES := sft reward dpo ppo best_of_n tokenizer
 recipe = $(or $(RECIPE),recipes/$(1)/quickstart.yaml)
 # The default model is built only where the recipe, or an override of its model, names it.
 model_source = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
@@ -76,11 +76,15 @@ dpo: $(READY) model-of-dpo ## align with compared answers: DPO, IPO and their fa
 
 .PHONY: ppo
 ppo: $(READY) model-of-ppo ## align with a reward model or function by PPO on the model's own answers
-	@$(LAUNCH) ppo --config "$(call recipe,ppo)" $(ON_CPU) $(ARGS)
+	@$(LAUNCH) ppo $(if $(findstring --replay,$(ARGS)),,--config "$(call recipe,ppo)" $(ON_CPU)) $(ARGS)
 
 .PHONY: best-of-n
 best-of-n: $(READY) model-of-best_of_n ## sample many answers to each prompt, score them, keep the best
 	@$(LAUNCH) best-of-n --config "$(call recipe,best_of_n)" $(ON_CPU) $(ARGS)
+
+.PHONY: tokenizer
+tokenizer: $(READY) model-of-tokenizer ## train a tokenizer, or extend one for another language, and measure it
+	@$(PY) -m hf_align tokenizer --config "$(call recipe,tokenizer)" $(ARGS)
 
 .PHONY: inspect
 inspect: $(READY) model-of-sft ## show RECIPE's rows as trained: every token, and which ones count
@@ -142,9 +146,17 @@ bench-reward: $(READY_DEV) $(MODEL)/model.safetensors ## reward models against T
 bench-qlora: $(READY_DEV) $(MODEL)/model.safetensors ## a LoRA step on an NF4 base against one on a bf16 base
 	@$(PY) benchmarks/bench_qlora.py $(ARGS)
 
+.PHONY: bench-adapters
+bench-adapters: $(READY_DEV) $(MODEL)/model.safetensors ## every adapter method on one task: memory, speed, loss, size (DATA)
+	@$(PY) benchmarks/bench_adapters.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
 .PHONY: bench-data
 bench-data: $(READY_DEV) ## measure data preparation on a million rows (ARGS="--rows 100000" for fewer)
 	@$(PY) benchmarks/bench_data.py $(ARGS)
+
+.PHONY: bench-collators
+bench-collators: $(READY_DEV) ## pre-training collators against transformers' own, tokens per second
+	@$(PY) benchmarks/bench_collators.py $(ARGS)
 
 .PHONY: lint
 lint: $(READY_DEV) ## check style (ruff) and types (mypy)

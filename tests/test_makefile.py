@@ -107,6 +107,11 @@ def test_accelerate_file_starts_through_accelerate_launch(checkout: Checkout) ->
     assert "--config_file fsdp2.yaml --num_processes 8 -m hf_align sft" in started
 
 
+def test_a_replay_has_the_recipe_of_its_run(checkout: Checkout) -> None:
+    (started,) = checkout.make("ppo", "RECIPE=other.yaml", "ARGS=--replay runs/x:3 --episode 2")
+    assert started == "NPROC=1 -m hf_align ppo --replay runs/x:3 --episode 2"
+
+
 def test_environment_is_checked_once(checkout: Checkout) -> None:
     checkout.make("sft", "RECIPE=other.yaml")
     assert "check_environment" in checkout.log.read_text()

@@ -7,6 +7,7 @@ so that ``--help`` and the report of a configuration error take a fraction of a 
 
 from hf_align.config.adapter import AdapterConfig
 from hf_align.config.best_of_n import BestOfNConfig, BestOfNOptions, parse_best_of_n
+from hf_align.config.classify import ClassifyConfig, ClassifyOptions, parse_classify
 from hf_align.config.data import DataConfig, DatasetConfig
 from hf_align.config.dpo import DpoConfig, PairwiseLossConfig, parse_dpo
 from hf_align.config.group import Group, KeyProblem, Recipe
@@ -17,12 +18,15 @@ from hf_align.config.reward import RewardConfig, RewardLossConfig, parse_reward
 from hf_align.config.rewards import RewardsConfig
 from hf_align.config.samples import SamplesConfig
 from hf_align.config.sft import SftConfig, parse_sft
+from hf_align.config.tokenizer import TokenizerConfig, parse_tokenizer
 from hf_align.config.training import TrainingConfig
 
 __all__ = [
     "AdapterConfig",
     "BestOfNConfig",
     "BestOfNOptions",
+    "ClassifyConfig",
+    "ClassifyOptions",
     "DataConfig",
     "DatasetConfig",
     "DpoConfig",
@@ -38,12 +42,15 @@ __all__ = [
     "RewardsConfig",
     "SamplesConfig",
     "SftConfig",
+    "TokenizerConfig",
     "TrainingConfig",
     "load_config",
     "load_recipe",
     "parse_best_of_n",
+    "parse_classify",
     "parse_dpo",
     "parse_ppo",
     "parse_reward",
     "parse_sft",
+    "parse_tokenizer",
 ]

@@ -16,7 +16,8 @@ class DatasetConfig(Group):
     title: ClassVar[str] = "Entries of datasets and eval_datasets"
 
     path: str = option(
-        help="json, jsonl, csv, parquet or txt file, a folder of such files, or a name on the hub",
+        help="json, jsonl, csv, parquet or txt file, a folder of such files, python_docs (the documentation "
+        "of Python itself), python_areas (passages of it with their area), or a name on the hub",
         non_empty=True,
     )
     format: Literal[
@@ -33,8 +34,14 @@ class DatasetConfig(Group):
         "hh",
         "ultrafeedback",
         "ranking",
+        "labelled_text",
+        "labelled_pair",
     ] = option("auto", help="form of the rows; auto: recognised from the columns")
-    split: str = option("train", help="split of a data set on the hub", non_empty=True)
+    split: str = option(
+        "train",
+        help="split of a data set on the hub; of python_docs and python_areas: train, test or all",
+        non_empty=True,
+    )
     name: str | None = option(None, help="configuration of a data set on the hub", non_empty=True)
     columns: dict[str, str] = option(
         factory=dict, help="own column names, as {canonical name: column in the file}"

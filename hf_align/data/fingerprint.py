@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hf_align
-from hf_align.data.sources import hub_files, local_files
+from hf_align.data.sources import hub_files, is_python_docs, local_files
 from hf_align.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def files_of(dataset: DatasetConfig) -> Files:
     if paths is None:
         stored = hub_files(dataset)
         return Files(tuple(stored), tuple(path.name for path in stored), dataset.path)
+    if is_python_docs(dataset):
+        return Files(tuple(paths), tuple(path.name for path in paths), dataset.path)
     root = Path(dataset.path).expanduser()
     if not root.is_dir():
         return Files((root,), (root.suffix.lower(),), str(root))

@@ -1,9 +1,10 @@
 """Opens the source that a recipe names and yields its rows, each with its place.
 
 A source is a file (json, jsonl, csv, parquet, txt), a folder of such files (taken in the order of their
-names, with those in sub-folders), or a data set on a hub. Reading is lazy: no reader but the one for
-.json, which needs the file's text, holds more than a small batch of rows. What the columns mean is the
-business of ``formats``.
+names, with those in sub-folders), the documentation of Python by the name ``python_docs``, passages of it
+with their area by the name ``python_areas``, or a data set on a hub; what is here comes before what has the
+same name elsewhere. Reading is lazy: no reader but the one for .json, which needs the file's text, holds more
+than a small batch of rows. What the columns mean is the business of ``formats``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_align.data import python_docs, python_passages
 from hf_align.data.raw import RawRow
 from hf_align.data.read_json import read_json, read_jsonl
 from hf_align.data.read_tables import read_csv, read_parquet, read_txt
@@ -29,6 +31,10 @@ READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".parquet": read_parquet,
     ".txt": read_txt,
 }
+_OF_PYTHON: dict[str, Callable[[str], Iterator[RawRow]]] = {
+    python_docs.NAME: python_docs.read_python_docs,
+    python_passages.NAME: python_passages.read_python_areas,
+}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -40,6 +46,10 @@ def read_rows(dataset: DatasetConfig, *, streaming: bool = False) -> Iterator[Ra
     Errors: ``UserError`` at once where the path leads nowhere or has an unknown extension; while iterating
     where a file is empty or unreadable, or the hub fails.
     """
+    if is_python_docs(dataset):
+        if dataset.name is not None:
+            raise UserError(f"{dataset.path}: found the name '{dataset.name}', but it has no configurations.")
+        return islice(_OF_PYTHON[dataset.path](dataset.split), dataset.max_rows)
     files = local_files(dataset)
     rows = _hub_rows(dataset, streaming) if files is None else _rows_of_files(files)
     return islice(rows, dataset.max_rows)
@@ -47,6 +57,8 @@ def read_rows(dataset: DatasetConfig, *, streaming: bool = False) -> Iterator[Ra
 
 def local_files(dataset: DatasetConfig) -> list[Path] | None:
     """The files that a source consists of, in order, or None for a data set on a hub.
+
+    Those of ``python_docs`` and ``python_areas`` are the source files of the standard library.
 
     Errors: ``UserError`` where the path leads nowhere, has an unknown extension, or is a folder without files
     of a known type.
@@ -57,9 +69,16 @@ def local_files(dataset: DatasetConfig) -> list[Path] | None:
     if path.exists():
         _reader(path)
         return [path]
+    if is_python_docs(dataset):
+        return python_docs.source_files()
     if _may_be_hub_id(dataset.path):
         return None
     raise _missing(path)
+
+
+def is_python_docs(dataset: DatasetConfig) -> bool:
+    """Whether a source is made of what Python carries: so is its name, and nothing here is called so."""
+    return dataset.path in _OF_PYTHON and not Path(dataset.path).exists()
 
 
 def hub_files(dataset: DatasetConfig) -> list[Path]:

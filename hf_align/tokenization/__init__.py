@@ -1,0 +1,1 @@
+"""Tokenizers: training one, extending the vocabulary of another, measuring both."""

@@ -1,0 +1,132 @@
+"""The texts of a recipe's data sets, one by one, whatever the form of their rows; nothing is held in memory.
+
+A conversation yields its turns, compared answers their prompt and every answer: what a tokenizer will meet,
+without the template that is put around it. Rows that cannot be read are counted, and refused above a share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from hf_align.data.formats import COMPARISON_FORMATS, FORMATS, OtherStageError, resolve_format
+from hf_align.data.raw import MalformedRow, RawRow
+from hf_align.data.report import SourceReport
+from hf_align.data.sources import read_rows
+from hf_align.errors import UserError
+from hf_align.types import Comparison, Example
+
+if TYPE_CHECKING:
+    from hf_align.config import DatasetConfig
+    from hf_align.config.tokenizer import TextConfig
+
+_ROWS_SEEN_FOR_DETECTION = 50
+
+
+@dataclass(frozen=True)
+class Text:
+    """``source``: the path of its data set. ``group``: the value of the column ``report_by``, or empty."""
+
+    text: str
+    source: str
+    group: str = ""
+
+
+def training_texts(config: TextConfig) -> Iterator[str]:
+    """The texts to train on. Errors: ``UserError`` as ``texts_of``, and where there is none at all."""
+    empty = True
+    for dataset in config.datasets:
+        for text in texts_of(dataset, config, held_out=False):
+            empty = False
+            yield text.text
+    if empty:
+        named = ", ".join(dataset.path for dataset in config.datasets)
+        raise UserError(f"datasets: {named}: there is no text to train on.")
+
+
+def counted(texts: Iterable[str], *, show_progress: bool) -> Iterator[str]:
+    """The texts, counted on the terminal while they are read; a stream does not say how many there are."""
+    from tqdm.auto import tqdm
+
+    yield from tqdm(texts, desc="reading", unit=" texts", leave=False, disable=not show_progress)
+
+
+def held_out_texts(config: TextConfig) -> Iterator[Text]:
+    """The texts to measure on: of ``eval_datasets``, else the share that is not trained on, else all."""
+    if config.eval_datasets:
+        for dataset in config.eval_datasets:
+            yield from texts_of(dataset, config, held_out=None)
+    else:
+        for dataset in config.datasets:
+            yield from texts_of(dataset, config, held_out=True if config.eval_split_size else None)
+
+
+def texts_of(dataset: DatasetConfig, config: TextConfig, *, held_out: bool | None) -> Iterator[Text]:
+    """The texts of a data set, empty ones left out.
+
+    ``held_out``: only rows that are held out, only those that are not, or (None) both. Held out are rows at
+    even distances, so that the split is the same on every pass.
+
+    Errors: ``UserError`` from the reader and the detection of the format; where a share of the rows above
+    ``max_malformed_share`` cannot be read.
+    """
+    rows = read_rows(dataset, streaming=True)
+    first = list(islice(rows, _ROWS_SEEN_FOR_DETECTION))
+    convert = _converter(dataset, first)
+    report = SourceReport(dataset.path, "train")
+    share = config.eval_split_size
+    for number, row in enumerate(chain(first, rows)):
+        report.read += 1
+        out = int((number + 1) * share) > int(number * share)
+        if held_out is not None and out != held_out:
+            continue
+        group = _group(row, config.report_by)
+        try:
+            for text in _encodable(texts_in(convert(row))):
+                yield Text(text, dataset.path, group)
+        except MalformedRow as problem:
+            report.add_malformed(row.place, str(problem), problem.kind)
+    if report.malformed > config.max_malformed_share * report.read:
+        raise UserError(
+            f"{dataset.path}: {report.malformed} of {report.read} rows are malformed, more than "
+            f"max_malformed_share = {config.max_malformed_share:g} allows. The first:\n"
+            + "\n".join(f"  {problem}" for problem in report.problems)
+        )
+
+
+def texts_in(example: Example | Comparison) -> Sequence[str]:
+    """What is written in a row: a text, a prompt with its completion, turns, or a prompt and answers."""
+    if isinstance(example, Comparison):
+        prompt = example.prompt
+        turns = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
+        return [*turns, *example.answers]
+    if example.messages is not None:
+        return [message.content for message in example.messages]
+    return [example.text if example.text is not None else f"{example.prompt}{example.completion}"]
+
+
+def _converter(dataset: DatasetConfig, first: list[RawRow]) -> Callable[[RawRow], Any]:
+    compared = dataset.format in COMPARISON_FORMATS
+    where = {"where": dataset.path}
+    try:
+        table = COMPARISON_FORMATS if compared else FORMATS
+        return resolve_format(dataset.format, dataset.columns, first, formats=table, **where)[1]
+    except OtherStageError:  # found to be the other kind; a tokenizer learns from both
+        return resolve_format(dataset.format, dataset.columns, first, formats=COMPARISON_FORMATS, **where)[1]
+
+
+def _group(row: RawRow, column: str | None) -> str:
+    value = (row.values or {}).get(column) if column else None
+    return "" if value is None else str(value)
+
+
+def _encodable(texts: Iterable[str]) -> list[str]:
+    found = [text for text in texts if text.strip()]
+    for text in found:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise MalformedRow(f"not encodable as UTF-8: {error.reason}") from error
+    return found
