@@ -5,7 +5,8 @@
 #   ARGS        more arguments for the command, such as "--learning_rate 1e-4"
 #   NPROC       processes to train with, on CPU or GPUs (torchrun)
 #   ACCELERATE  an accelerate configuration file: start through "accelerate launch" instead
-#   DATA        data file for "make bench-sft", "bench-dpo", "bench-reward" and "bench-adapters"
+#   DATA        data file for "make bench-sft", "bench-dpo", "bench-reward", "bench-ppo", "bench-generate" and
+#               "bench-adapters"
 #   COUNT       kills of "make test-kill"
 #   RUN         run folder for report, chat and merge (chat also takes a model); without it, the newest under
 #               runs/. Several for "make report" compare them: RUN="runs/a runs/b"
@@ -33,6 +34,7 @@ COUNT ?= 100
 
 PY := $(VENV)/bin/python3
 MODEL := models/SmolLM2-135M-Instruct
+ENCODER := models/all-MiniLM-L6-v2
 # A stamp says that the environment was complete when setup.cfg last changed.
 READY := $(VENV)/.hf_align-ready
 READY_DEV := $(VENV)/.hf_align-ready-dev
@@ -40,11 +42,15 @@ SOURCES := hf_align tests scripts data benchmarks recipes
 TYPED := hf_align/types.py hf_align/errors.py hf_align/losses hf_align/config
 
 # $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
-STAGES := sft reward dpo ppo best_of_n tokenizer
+STAGES := sft reward dpo ppo best_of_n tokenizer evaluate classify pretrain
 recipe = $(or $(RECIPE),recipes/$(1)/quickstart.yaml)
-# The default model is built only where the recipe, or an override of its model, names it.
+# A model of this project is built only where the recipe, or an override of its model, names it.
 model_source = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
-needed_model = $(if $(findstring $(MODEL),$(call model_source,$(1))),$(MODEL)/model.safetensors)
+needed_model = $(foreach name,$(MODEL) $(ENCODER),$(if $(findstring $(name),$(call model_source,$(1))),$(name)/model.safetensors))
+
+# A tokenizer under runs/ is trained, by the recipe of its name, only where the recipe or an override names it.
+tokenizer_source = $(if $(findstring --tokenizer_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
+needed_tokenizer = $(sort $(patsubst %,%/tokenizer.json,$(filter runs/tokenizer%,$(call tokenizer_source,$(1)))))
 
 # Several processes: torchrun, which works on CPU as well ("accelerate launch --cpu" starts one process).
 # The command itself compares the number of processes it finds with NPROC.
@@ -86,6 +92,18 @@ best-of-n: $(READY) model-of-best_of_n ## sample many answers to each prompt, sc
 tokenizer: $(READY) model-of-tokenizer ## train a tokenizer, or extend one for another language, and measure it
 	@$(PY) -m hf_align tokenizer --config "$(call recipe,tokenizer)" $(ARGS)
 
+.PHONY: pretrain
+pretrain: $(READY) model-of-pretrain tokenizer-of-pretrain ## train a model on text from random weights, or further
+	@$(LAUNCH) pretrain --config "$(call recipe,pretrain)" $(ON_CPU) $(ARGS)
+
+.PHONY: evaluate
+evaluate: $(READY) model-of-evaluate ## measure models side by side: perplexity, choices, answers, preferences
+	@$(PY) -m hf_align evaluate --config "$(call recipe,evaluate)" $(ARGS)
+
+.PHONY: classify
+classify: $(READY) model-of-classify ## train a classifier of texts or pairs on any model, with or without an adapter
+	@$(LAUNCH) classify --config "$(call recipe,classify)" $(ON_CPU) $(ARGS)
+
 .PHONY: inspect
 inspect: $(READY) model-of-sft ## show RECIPE's rows as trained: every token, and which ones count
 	@$(PY) -m hf_align inspect --config "$(call recipe,sft)" $(ARGS)
@@ -117,6 +135,9 @@ install: $(READY) ## make the environment VENV and install the package into it
 .PHONY: model
 model: $(MODEL)/model.safetensors ## build the default model under models/
 
+.PHONY: model-minilm
+model-minilm: $(ENCODER)/model.safetensors ## build a small English encoder, all-MiniLM-L6-v2, under models/
+
 ##@ Work on the code
 .PHONY: test
 test: $(READY_DEV) ## run the tests but the slow ones
@@ -141,6 +162,14 @@ bench-dpo: $(READY_DEV) $(MODEL)/model.safetensors ## DPO against TRL's DPOTrain
 .PHONY: bench-reward
 bench-reward: $(READY_DEV) $(MODEL)/model.safetensors ## reward models against TRL's RewardTrainer on the same pairs
 	@$(PY) benchmarks/bench_reward.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+.PHONY: bench-ppo
+bench-ppo: $(READY_DEV) $(MODEL)/model.safetensors ## PPO against TRL 1.12, the last with PPO, which it installs beside itself
+	@$(PY) benchmarks/bench_ppo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+.PHONY: bench-generate
+bench-generate: $(READY_DEV) $(MODEL)/model.safetensors ## sampling against model.generate: a batch, many answers to one prompt, LoRA
+	@$(PY) benchmarks/bench_generate.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 .PHONY: bench-qlora
 bench-qlora: $(READY_DEV) $(MODEL)/model.safetensors ## a LoRA step on an NF4 base against one on a bf16 base
@@ -186,8 +215,22 @@ MODELS_OF_STAGES := $(addprefix model-of-,$(STAGES))
 .PHONY: $(MODELS_OF_STAGES)
 $(MODELS_OF_STAGES): model-of-%: $$(call needed_model,$$*)
 
+TOKENIZER_OF_PRETRAIN := tokenizer-of-pretrain
+.PHONY: $(TOKENIZER_OF_PRETRAIN)
+$(TOKENIZER_OF_PRETRAIN): $$(call needed_tokenizer,pretrain)
+
+# Without the default model, which the quickstart only compares itself with.
+runs/tokenizer/tokenizer.json: | $(READY)
+	@$(PY) -m hf_align tokenizer --config recipes/tokenizer/quickstart.yaml --compare_with null
+
+runs/tokenizer_%/tokenizer.json: | $(READY)
+	@$(PY) -m hf_align tokenizer --config recipes/tokenizer/$*.yaml
+
 $(MODEL)/model.safetensors: | $(READY)
 	@$(PY) scripts/build_default_model.py --output $(MODEL)
+
+$(ENCODER)/model.safetensors: | $(READY)
+	@$(PY) scripts/build_minilm_model.py --output $(ENCODER)
 
 $(PY):
 	@if [ -e "$(VENV)" ]; then \

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,10 +56,18 @@ class StepTimes:
         self.callback = Callback()
 
 
-def run_worker(script: str, name: str, arguments: list[str]) -> dict[str, Any]:
-    """Run ``script --worker NAME`` with ``arguments`` in a process of its own; the JSON of its last line."""
+def run_worker(
+    script: str, name: str, arguments: list[str], environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run ``script --worker NAME`` with ``arguments`` in a process of its own; the JSON of its last line.
+
+    ``environment``: variables that it has beside those of this process.
+    """
     done = subprocess.run(
-        [sys.executable, script, "--worker", name, *arguments], capture_output=True, text=True
+        [sys.executable, script, "--worker", name, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
     )
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")

@@ -72,7 +72,6 @@ def _update(module: Any) -> torch.Tensor | None:
     plain = not (module.merged or module.disable_adapters) and not any(
         module.use_dora.get(name) or module.lora_bias.get(name) or name in module.lora_variant
         for name in names
-        for name in names
     )
     if not names or not plain:
         return None
