@@ -140,3 +140,16 @@ def test_files_are_small_and_listed() -> None:
     for path in DATA.glob("*.json*"):
         assert path.stat().st_size < 400 * 1024
         assert f"`{path.name}`" in listed
+
+
+def test_evaluation_tasks_are_reproduced(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("make_evaluation", DATA / "make_evaluation.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main(["--output", str(tmp_path)]) == 0
+    made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    kept = sorted(path.relative_to(DATA / "evaluation") for path in (DATA / "evaluation").rglob("*.*"))
+    assert made == kept and len(made) == 7
+    for name in made:
+        assert (tmp_path / name).read_bytes() == (DATA / "evaluation" / name).read_bytes(), name

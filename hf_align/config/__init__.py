@@ -10,10 +10,12 @@ from hf_align.config.best_of_n import BestOfNConfig, BestOfNOptions, parse_best_
 from hf_align.config.classify import ClassifyConfig, ClassifyOptions, parse_classify
 from hf_align.config.data import DataConfig, DatasetConfig
 from hf_align.config.dpo import DpoConfig, PairwiseLossConfig, parse_dpo
+from hf_align.config.evaluate import EvaluateConfig, parse_evaluate
 from hf_align.config.group import Group, KeyProblem, Recipe
 from hf_align.config.loader import load_config, load_recipe
 from hf_align.config.model import ModelConfig
 from hf_align.config.ppo import PpoConfig, PpoOptionsConfig, parse_ppo
+from hf_align.config.pretrain import PretrainConfig, parse_pretrain
 from hf_align.config.reward import RewardConfig, RewardLossConfig, parse_reward
 from hf_align.config.rewards import RewardsConfig
 from hf_align.config.samples import SamplesConfig
@@ -30,12 +32,14 @@ __all__ = [
     "DataConfig",
     "DatasetConfig",
     "DpoConfig",
+    "EvaluateConfig",
     "Group",
     "KeyProblem",
     "ModelConfig",
     "PairwiseLossConfig",
     "PpoConfig",
     "PpoOptionsConfig",
+    "PretrainConfig",
     "Recipe",
     "RewardConfig",
     "RewardLossConfig",
@@ -49,7 +53,9 @@ __all__ = [
     "parse_best_of_n",
     "parse_classify",
     "parse_dpo",
+    "parse_evaluate",
     "parse_ppo",
+    "parse_pretrain",
     "parse_reward",
     "parse_sft",
     "parse_tokenizer",

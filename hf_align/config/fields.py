@@ -139,8 +139,10 @@ def describe_type(hint: Any) -> str:
         return f"one of: {', '.join(choices(hint))}"
     if len(members(hint)) > 1:
         return " or ".join(describe_type(member) for member in members(hint))
-    if entry_type(hint):
-        return "a list of paths or of mappings with a 'path'"
+    entry = entry_type(hint)
+    if entry is not None:
+        first = next(iter(specs_of(entry)))
+        return f"a list of {'paths or of ' if first == 'path' else ''}mappings with a '{first}'"
     if get_origin(hint) is list:
         item = get_args(hint)[0]
         return "a list of text" if item is str else f"a list, each item {describe_type(item)}"

@@ -39,7 +39,7 @@ _VARIABLES = {
     SECOND: "var(--series-2)",
     **{color: f"var(--run-{number})" for number, color in enumerate(RUN_COLORS, start=1)},
 }
-_SIZES = {"wide": (9.4, 3.3), "narrow": (4.4, 2.9), "small": (4.6, 2.45)}
+_SIZES = {"wide": (9.4, 3.3), "narrow": (4.4, 2.9), "small": (4.6, 2.45), "square": (4.6, 3.9)}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def svg(
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
     settings: Any = {
         "svg.fonttype": "none",
@@ -115,7 +115,8 @@ def svg(
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if size == "wide" else 5, integer=x.whole))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: x.text(value)))
-        if axes.get_yscale() == "linear":
+        # Ticks that a drawing has fixed are names.
+        if axes.get_yscale() == "linear" and not isinstance(axes.yaxis.get_major_locator(), FixedLocator):
             axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
             axes.yaxis.set_major_formatter(FuncFormatter(tick_text))
         if x.whole:

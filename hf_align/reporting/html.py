@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from hf_align.reporting import formatting
 from hf_align.reporting.best_of_n_view import best_of_n_facts, best_of_n_view
+from hf_align.reporting.classification_view import classification_view
 from hf_align.reporting.data_view import data_view
+from hf_align.reporting.evaluation_view import evaluation_facts, evaluation_title, evaluation_view
 from hf_align.reporting.generation_view import generation_view
 from hf_align.reporting.mask_view import sample_view
 from hf_align.reporting.metrics import METRICS_FILE, MetricsLog, read_metrics, series, training_rows
@@ -25,6 +27,7 @@ from hf_align.reporting.plots import run_plots
 from hf_align.reporting.ppo_plots import ROLLOUTS
 from hf_align.reporting.ppo_view import SAMPLES_FILE, ppo_facts, ppo_view
 from hf_align.reporting.preference_view import preference_view
+from hf_align.reporting.pretraining_view import pretraining_view
 from hf_align.reporting.reward_view import reward_view
 from hf_align.reporting.run_record import read_run, redact, write_atomic
 from hf_align.reporting.run_view import facts, listing, mapping, method, model_name
@@ -89,13 +92,18 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
         if command == "best-of-n"
         else tokenizer_facts(record)
         if command == "tokenizer"
+        else evaluation_facts(record)
+        if command == "evaluate"
         else [*ppo_facts(record), *facts(record, log.rows)],
         "plots": run_plots(log.rows, ROLLOUTS) if command == "ppo" else run_plots(log.rows),
         "ppo": ppo_view(record, log.rows, read_metrics(Path(run_dir) / SAMPLES_FILE).rows),
         "preferences": preference_view(record, log.rows),
         "reward": reward_view(record, log.rows),
+        "pretraining": pretraining_view(record),
+        "classification": classification_view(record),
         "best_of_n": best_of_n_view(record),
         "tokenizer": tokenizer_view(record),
+        "evaluation": evaluation_view(record),
         "generations": [generation_view(item) for item in listing(record.get("generations"))],
         "shown_generations": SHOWN_GENERATIONS,
         "data": data_view(record.get("data_report")),
@@ -112,6 +120,8 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
 def _title(record: Mapping[str, Any]) -> str:
     if record.get("command") == "tokenizer":
         return tokenizer_title(record)
+    if record.get("command") == "evaluate":
+        return evaluation_title(record)
     return f"{model_name(record)}, {method(record)}"
 
 

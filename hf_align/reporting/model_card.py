@@ -15,11 +15,17 @@ from typing import Any
 from hf_align.config.adapter import OWN
 from hf_align.reporting import formatting
 from hf_align.reporting.best_of_n_card import rounds_section, write_best_of_n_card
+from hf_align.reporting.classification_card import classification_loading, classification_section
 from hf_align.reporting.data_view import data_view, totals
 from hf_align.reporting.markdown import code, inline, listed, table
 from hf_align.reporting.metrics import METRICS_FILE, read_metrics
 from hf_align.reporting.ppo_view import ppo_facts
 from hf_align.reporting.preference_view import fall, held_out, settings
+from hf_align.reporting.pretraining_view import columns as pretraining_columns
+from hf_align.reporting.pretraining_view import held_out as pretraining_rows
+from hf_align.reporting.pretraining_view import notes as pretraining_notes
+from hf_align.reporting.pretraining_view import pipeline_tag, pretraining_loading
+from hf_align.reporting.pretraining_view import settings as pretraining_settings
 from hf_align.reporting.raft_view import is_trained, raft_facts
 from hf_align.reporting.reward_card import is_adapter, reward_loading, reward_section
 from hf_align.reporting.run_record import read_run, redact, write_atomic
@@ -58,12 +64,25 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         _preferences(record, rows),
         rounds_section(record),
         reward_section(record),
-        reward_loading(record) if record.get("command") == "reward" else _loading(recipe),
+        classification_section(record),
+        _held_out_text(record),
+        _use(record, recipe),
         _data(record),
         _limits(record, rows),
         "## Reproduce\n\n" + _reproduce(record, recipe),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _use(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    own = {
+        "reward": reward_loading,
+        "classify": classification_loading,
+        "pretrain": pretraining_loading,
+    }.get(str(record.get("command")))
+    if own is not None:
+        return own(record)
+    return _loading(recipe, "Seq2SeqLM" if _is_seq2seq(record) else "CausalLM")
 
 
 def _results(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -82,17 +101,29 @@ def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     adapter = _adapter(recipe)
     tags = ["hf_align", str(record.get("command") or "sft")] + ([adapter] if adapter else [])
     values: dict[str, Any] = {"base_model": base} if base else {}
-    reward = record.get("command") == "reward"
+    scores = record.get("command") in ("reward", "classify")
     values |= {
-        "library_name": _library(adapter) if not reward or is_adapter(record) else "transformers",
-        "pipeline_tag": "text-classification" if reward else "text-generation",
+        "library_name": _library(adapter) if not scores or is_adapter(record) else "transformers",
+        "pipeline_tag": "text-classification" if scores else _written(record),
         "tags": tags,
     }
+    if record.get("command") == "pretrain":
+        values["pipeline_tag"] = pipeline_tag(record)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     if base and is_local(base):
         note = "# A local folder: put its hub id here before you publish this card.\n"
         text = note + text
     return f"---\n{text}---"
+
+
+def _is_seq2seq(record: Mapping[str, Any]) -> bool:
+    """Whether the model has an encoder for the prompt and a decoder for the answer."""
+    return bool(mapping(record.get("model")).get("seq2seq"))
+
+
+def _written(record: Mapping[str, Any]) -> str:
+    """The hub's word for what the model does with text."""
+    return "text2text-generation" if _is_seq2seq(record) else "text-generation"
 
 
 def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
@@ -111,6 +142,14 @@ def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
             f"A reward model, the result of fine-tuning{of}{on}, made with {made_with}.",
             "It scores answers and writes none.",
         ]
+    if record.get("command") == "classify":
+        names = listed([code(str(name)) for name in listing(record.get("labels"))] or ["texts"])
+        sentences = [
+            f"A classifier, the result of fine-tuning{of}{on}, made with {made_with}.",
+            f"It tells apart {names}.",
+        ]
+    if record.get("command") == "pretrain":
+        sentences = [f"The result of pre-training{of}{on}, made with {made_with}."]
     if record.get("command") == "dpo":
         sentences = [f"The result of preference optimisation{of}{on}, made with {made_with}."]
     if record.get("command") == "ppo":
@@ -153,10 +192,24 @@ def _preferences(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
     return "\n\n".join(part for part in parts if part)
 
 
-def _loading(recipe: Mapping[str, Any]) -> str:
+def _held_out_text(record: Mapping[str, Any]) -> str:
+    """What a pre-training run adds; empty for other runs."""
+    if record.get("command") != "pretrain":
+        return ""
+    measured = [[row["name"], *row["cells"]] for row in pretraining_rows(record)]
+    parts = [
+        "## Held-out text",
+        "\n".join(f"- {name}: {inline(text)}" for name, text in pretraining_settings(record)),
+        table(pretraining_columns(record), measured, numbers=True) if measured else "",
+        *(inline(note) for note in pretraining_notes(record)),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _loading(recipe: Mapping[str, Any], kind: str = "CausalLM") -> str:
     folder = repr(str(recipe.get("output_dir") or "."))
     loader, package = (
-        ("AutoPeftModelForCausalLM", "peft") if _adapter(recipe) else ("AutoModelForCausalLM", "transformers")
+        (f"AutoPeftModelFor{kind}", "peft") if _adapter(recipe) else (f"AutoModelFor{kind}", "transformers")
     )
     trust = ", trust_remote_code=True" if recipe.get("trust_remote_code") else ""
     if _adapter(recipe) in OWN:

@@ -44,7 +44,9 @@ def run_plots(rows: Sequence[Mapping[str, Any]], x: XAxis = STEPS) -> list[Plot]
     plots = []
     if losses.values or eval_losses.values:
         by_prompt = any("prompts" in row for row in train) or any("eval_prompts" in row for row in evaluation)
-        label = "loss per prompt" if by_prompt else "loss, nats per target token"
+        by_row = any("rows" in row for row in train) or any("eval_rows" in row for row in evaluation)
+        label = "loss, nats per row" if by_row else "loss, nats per target token"
+        label = "loss per prompt" if by_prompt else label
         plots.append(_loss_plot(losses, eval_losses, label))
     for key, title, unit, form in (
         ("learning_rate", "Learning rate", "", formatting.loss),

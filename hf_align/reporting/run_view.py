@@ -67,8 +67,17 @@ def method(record: Row) -> str:
     recipe = mapping(record.get("recipe"))
     if record.get("command") == "best-of-n" and not recipe.get("train"):
         return f"best of {recipe['num_generations']}" if "num_generations" in recipe else "best of n"
+    if record.get("command") == "pretrain":
+        return (
+            f"pre-training ({mapping(record.get('pretraining')).get('objective') or recipe.get('objective')})"
+        )
     adapter = str(recipe.get("adapter") or mapping(record.get("model")).get("adapter") or "none")
     if adapter == "none":
+        if recipe.get("freeze_base"):
+            return "a head on frozen features"
+        if recipe.get("init_from") in ("random", "embeddings"):
+            words = "random weights" if recipe["init_from"] == "random" else "its token embeddings alone"
+            return f"trained from {words}"
         if chosen := listing(recipe.get("trainable")):
             return f"chosen weights ({', '.join(map(str, chosen))})"
         return "full fine-tuning" if recipe else formatting.MISSING
@@ -121,11 +130,12 @@ def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
         found.append(Fact("Precision", str(model["precision"]), _weights_note(recipe)))
     data = totals(record.get("data_report"))
     found.append(_number_fact("Training rows", data.get("rows"), formatting.count))
-    found.append(
-        _number_fact(
-            "Target tokens in the data", data.get("target_tokens"), formatting.count, _token_share(data)
+    if record.get("command") != "classify":
+        found.append(
+            _number_fact(
+                "Target tokens in the data", data.get("target_tokens"), formatting.count, _token_share(data)
+            )
         )
-    )
     train = training_rows(rows)
     last_step = train[-1]["step"] if train else None
     steps = f"{formatting.count(last_step)} {'step' if last_step == 1 else 'steps'}" if train else ""
@@ -185,8 +195,8 @@ def _preference_facts(record: Row) -> list[Fact]:
 
 
 def _reward_fact(record: Row) -> Fact | None:
-    """Held-out accuracy of a reward model; None for other runs."""
-    evaluations = mapping(record.get("reward_evaluation"))
+    """Held-out accuracy of a reward model or a classifier; None for other runs."""
+    evaluations = mapping(record.get("reward_evaluation")) or mapping(record.get("classification"))
     before, after = mapping(evaluations.get("before")), mapping(evaluations.get("after"))
     shares = [formatting.share(part["accuracy"]) for part in (before, after) if "accuracy" in part]
     if not shares:

@@ -1,0 +1,274 @@
+"""Answers of a model to the prompts of generation tasks, and what is counted of them.
+
+The random numbers behind an answer follow from the seed and the prompt alone, so that neither other prompts
+nor the batch change what is drawn. Metrics are in ``metrics``, checks in ``instruction_checks``, ways to ask
+in ``prompting``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hf_align.config.data import DataConfig
+from hf_align.config.evaluate_entries import GenerationTask
+from hf_align.data.chat import prompt_ids
+from hf_align.data.prompts import Prompt, read_prompts
+from hf_align.errors import UserError
+from hf_align.evaluation.best_of_n_curve import mean_and_interval
+from hf_align.evaluation.calibration import wilson_interval
+from hf_align.evaluation.instruction_checks import check_pattern, passed, read_checks
+from hf_align.evaluation.metrics.answer_match import exact_match, rouge_l, token_f1
+from hf_align.evaluation.prompting import Ask, majority
+from hf_align.modeling.generation import Sampling, context_length
+from hf_align.modeling.sampling import sample_continuations
+from hf_align.modeling.stopping import stop_token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One row of a task. ``ids``: its prompt as the model gets it. ``references``: what its answer is held
+    against. ``checks``: what the answer has to satisfy."""
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+    references: tuple[str, ...]
+    checks: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model wrote for one row. ``written``: each sample; ``answers``: what counts of each; ``chosen``:
+    the number of the one that stands for all; ``stopped``: whether each ended by itself."""
+
+    asked: Asked
+    written: tuple[str, ...]
+    answers: tuple[str, ...]
+    stopped: tuple[bool, ...]
+    tokens: tuple[int, ...]
+    chosen: int
+
+    @property
+    def answer(self) -> str:
+        return self.answers[self.chosen]
+
+
+def read_task(
+    task: GenerationTask, tokenizer: PreTrainedTokenizerBase, *, system_prompt: str | None
+) -> list[Asked]:
+    """The rows of a task as they are put to a model with this tokenizer.
+
+    ``system_prompt``: for conversations that have none. Raises UserError where rows or checks cannot be read.
+    """
+    for place in (f"{task.path}: answer_pattern",) if task.answer_pattern else ():
+        check_pattern(place, str(task.answer_pattern))
+    shots: list[Prompt] = []
+    if task.dev_path is not None:
+        shots = _prompts(task, tokenizer, system_prompt, task.dev_path, task.num_fewshot)
+    ask = ask_of(task, shots)
+    own = read_checks(task.path, task.checks)
+    asked = []
+    for prompt in _prompts(task, tokenizer, system_prompt):
+        ids = tuple(prompt_ids(tokenizer, ask.prompt(prompt.example)))
+        checks = {**own, **read_checks(prompt.example.source, prompt.row.get("checks"))}
+        asked.append(Asked(prompt, ids, _references(prompt), checks))
+    return asked
+
+
+def ask_of(task: GenerationTask, shots: Sequence[Prompt] = ()) -> Ask:
+    """How the rows of a task are asked."""
+    return Ask(task.prompting, tuple(shot.example for shot in shots), task.answer_pattern)
+
+
+def _prompts(
+    task: GenerationTask,
+    tokenizer: PreTrainedTokenizerBase,
+    system_prompt: str | None,
+    path: str | None = None,
+    max_rows: int | None = None,
+) -> list[Prompt]:
+    data = DataConfig(
+        [task.dataset(path, max_rows)],
+        system_prompt=system_prompt,
+        max_length=2**31,
+        require_end_of_turn=False,
+        add_eos=False,
+    )
+    return read_prompts(data, tokenizer)[0]
+
+
+def _references(prompt: Prompt) -> tuple[str, ...]:
+    several = prompt.row.get("references")
+    if isinstance(several, list) and several and all(isinstance(each, str) for each in several):
+        return tuple(several)
+    return (prompt.reference,)
+
+
+def answer_task(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    task: GenerationTask,
+    asked: Sequence[Asked],
+    sampling: Sampling,
+    *,
+    seed: int,
+    max_rows: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Reply]:
+    """The replies to all rows in their order. ``progress`` is called with numbers of answers.
+
+    Raises UserError for a prompt that leaves no room for an answer in the model's context.
+    """
+    limit = context_length(model, tokenizer)
+    for each in asked:
+        if limit is not None and len(each.ids) + sampling.max_new_tokens > limit:
+            raise UserError(
+                f"{each.prompt.example.source}: the prompt has {len(each.ids)} tokens, and max_new_tokens = "
+                f"{sampling.max_new_tokens} more do not fit into the model's {limit}; allow fewer new "
+                "tokens or solved "
+                "examples"
+            )
+    stop_ids = stop_token_ids(model, tokenizer)
+    draws = torch.stack([_draws(each.ids, seed, task.num_samples, sampling) for each in asked])
+    drawn = sample_continuations(
+        model,
+        [each.ids for each in asked],
+        sampling,
+        stop_ids=stop_ids,
+        pad_token_id=int(tokenizer.pad_token_id),  # type: ignore[arg-type]
+        samples=task.num_samples,
+        max_rows=max_rows,
+        draws=draws,
+        progress=progress,
+    )
+    ask = ask_of(task)
+    replies = []
+    for number, each in enumerate(asked):
+        mine = drawn[number * task.num_samples : (number + 1) * task.num_samples]
+        written = tuple(_text(tokenizer, one) for one in mine)
+        answers = tuple(map(ask.answer, written))
+        replies.append(
+            Reply(
+                each,
+                written,
+                answers,
+                tuple(one.stopped for one in mine),
+                tuple(len(one.tokens) for one in mine),
+                majority(answers),
+            )
+        )
+    return replies
+
+
+def _draws(ids: Sequence[int], seed: int, samples: int, sampling: Sampling) -> torch.Tensor:
+    digest = hashlib.sha256(f"{seed} {list(ids)}".encode()).hexdigest()
+    generator = torch.Generator().manual_seed(int(digest[:15], 16))
+    return torch.rand((samples, sampling.max_new_tokens), dtype=torch.float64, generator=generator)
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, continuation: Any) -> str:
+    ids = continuation.tokens.tolist()
+    return str(tokenizer.decode(ids[:-1] if continuation.stopped else ids, skip_special_tokens=True))
+
+
+def generation_figures(
+    task: GenerationTask, replies: Sequence[Reply], *, seed: int
+) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """(the figures of a task, (rows, 2) the main one of each row beside a 1).
+
+    The metrics of the task with intervals; ``checks``: for each the share of the answers that pass it, and
+    ``checks_passed``, the share that passes all they have; ``stopped``: the share that ended by itself;
+    ``tokens`` on average; with several samples ``agreement``, the mean share of them that gave the chosen
+    answer. The main figure is the first of the task's that is a mean over rows, else whether the checks are
+    passed.
+    """
+    answers = [reply.answer for reply in replies]
+    references = [reply.asked.references for reply in replies]
+    values: dict[str, list[float]] = {}
+    for metric in task.metrics:
+        if metric == "exact_match":
+            values[metric] = [exact_match(*pair) for pair in zip(answers, references, strict=True)]
+        elif metric == "f1":
+            values[metric] = [token_f1(*pair) for pair in zip(answers, references, strict=True)]
+        elif metric == "rouge_l":
+            values[metric] = rouge_l(answers, references)
+    checked = [passed(r.asked.checks, r.answer, stopped=r.stopped[r.chosen]) for r in replies]
+    if any(checked):
+        values["checks_passed"] = [float(all(each.values())) for each in checked]
+    values["stopped"] = [float(reply.stopped[reply.chosen]) for reply in replies]
+    found: dict[str, Any] = {"rows": len(replies)}
+    for name, each in values.items():
+        mean, interval = mean_and_interval(each, seed=seed)
+        found[name] = mean
+        shares = set(each) <= {0.0, 1.0}
+        found[f"{name}_interval"] = (
+            list(wilson_interval(mean, len(each))) if shares else interval and list(interval)
+        )
+    if "bleu" in task.metrics:
+        from hf_align.evaluation.metrics.generation import compute
+
+        found["bleu"] = compute("bleu", answers, [list(known) for known in references])
+    names = sorted({name for each in checked for name in each})
+    if names:
+        found["checks"] = {
+            name: float(np.mean([each[name] for each in checked if name in each])) for name in names
+        }
+    found["tokens"] = float(np.mean([n for reply in replies for n in reply.tokens]))
+    if task.num_samples > 1:
+        found["agreement"] = float(np.mean([_agreement(reply) for reply in replies]))
+    main = next(iter(values.values()))
+    return found, np.array([[value, 1.0] for value in main])
+
+
+def _agreement(reply: Reply) -> float:
+    alike = [exact_match(answer, [reply.answer]) for answer in reply.answers]
+    return sum(alike) / len(alike)
+
+
+def as_rows(model: str, task: str, replies: Sequence[Reply]) -> list[dict[str, Any]]:
+    """What answers.jsonl keeps of the replies."""
+    return [
+        {
+            "model": model,
+            "task": task,
+            "source": reply.asked.prompt.example.source,
+            "answer": reply.answer,
+            "written": list(reply.written),
+            "stopped": list(reply.stopped),
+            "references": list(reply.asked.references),
+            "checks": passed(reply.asked.checks, reply.answer, stopped=reply.stopped[reply.chosen]),
+        }
+        for reply in replies
+    ]
+
+
+def shown_answers(
+    replies: Mapping[str, Mapping[str, Sequence[Reply]]], *, count: int = 3
+) -> list[dict[str, Any]]:
+    """What run.json shows of each task: ``count`` rows spread over it, with the answer of every model."""
+    entries = []
+    for task, by_model in replies.items():
+        first = next(iter(by_model.values()))
+        for place in np.unique(np.linspace(0, len(first) - 1, min(count, len(first))).round()).astype(int):
+            asked = first[place].asked
+            entries.append(
+                {
+                    "task": task,
+                    "source": asked.prompt.example.source,
+                    "prompt": asked.prompt.text,
+                    "reference": " / ".join(asked.references),
+                    "answers": {
+                        name: given[place].written[given[place].chosen] for name, given in by_model.items()
+                    },
+                }
+            )
+    return entries

@@ -1,0 +1,200 @@
+"""Figures of several models side by side: differences from the first with intervals, and a table as text.
+
+What each kind of measurement is called, which of its figures head it and how they are written is in
+``KINDS``, for the terminal and the report alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_align.evaluation.bootstrap import bootstrap_interval
+
+Results = dict[str, dict[str, dict[str, dict[str, Any]]]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``figures``: keys and what they are called; the first that a task has is its main one. ``count``: the
+    key of the number of items. ``share``: figures are shares of one, but for ``numbers``. ``higher``: whether
+    more is better."""
+
+    title: str
+    figures: Mapping[str, str]
+    count: str
+    share: bool = True
+    numbers: frozenset[str] = field(default_factory=frozenset)
+    higher: bool = True
+
+    def is_share(self, key: str) -> bool:
+        """Whether a figure is written in per cent."""
+        return self.share and key not in self.numbers
+
+
+KINDS: dict[str, Kind] = {
+    "perplexity": Kind(
+        "Perplexity",
+        {
+            "bits_per_byte": "bits per byte",
+            "bits_per_character": "bits per character",
+            "perplexity": "perplexity",
+        },
+        "documents",
+        share=False,
+        higher=False,
+    ),
+    "multiple_choice": Kind(
+        "Multiple choice",
+        {
+            "accuracy": "accuracy",
+            "accuracy_by_tokens": "accuracy, per token",
+            "accuracy_by_characters": "accuracy, per character",
+        },
+        "questions",
+    ),
+    "generation": Kind(
+        "Generation",
+        {
+            "exact_match": "exact match",
+            "f1": "F1",
+            "rouge_l": "ROUGE-L",
+            "checks_passed": "checks passed",
+            "stopped": "stopped by itself",
+            "bleu": "BLEU",
+            "agreement": "samples that agree",
+            "tokens": "tokens",
+        },
+        "rows",
+        numbers=frozenset({"tokens"}),
+    ),
+    "preferences": Kind(
+        "Preferences",
+        {
+            "accuracy": "accuracy",
+            "accuracy_by_sums": "accuracy, whole answers",
+            "mean_margin": "mean margin",
+            "mean_reward": "mean reward",
+            "ece": "calibration error",
+        },
+        "prompts",
+        numbers=frozenset({"mean_margin", "mean_reward", "ece"}),
+    ),
+    "win_rate": Kind(
+        "Win rate",
+        {
+            "win_rate": "win rate",
+            "wins": "wins",
+            "ties": "ties",
+            "losses": "losses",
+            "consistent": "judge consistent",
+            "first_place": "for the first place",
+            "unreadable": "no verdict",
+        },
+        "prompts",
+    ),
+}
+
+
+def main_figure(kind: str, by_model: Mapping[str, Mapping[str, Any]]) -> str:
+    """The key of the figure that stands for a task."""
+    known = KINDS[kind].figures
+    present = (key for key in known if any(each.get(key) is not None for each in by_model.values()))
+    return next(present, next(iter(known)))
+
+
+def with_differences(
+    results: Results,
+    items: Mapping[tuple[str, str, str], npt.NDArray[np.float64]],
+    models: Sequence[str],
+    *,
+    seed: int,
+) -> None:
+    """Give every figure of another model than the first its ``difference`` from that one: ``value`` and
+    ``interval``, 95 %, from drawing the items again, the same for both models.
+
+    ``items``: see ``Evaluation``. Left out where the models did not answer the same items.
+    """
+    first = models[0]
+    for kind, tasks in results.items():
+        for task, by_model in tasks.items():
+            ours = items.get((kind, task, first))
+            for model, figures in by_model.items():
+                theirs = items.get((kind, task, model))
+                if model == first or ours is None or theirs is None or len(ours) != len(theirs):
+                    continue
+                figures["difference"] = _difference(ours, theirs, seed)
+
+
+def _difference(first: npt.NDArray[np.float64], other: npt.NDArray[np.float64], seed: int) -> dict[str, Any]:
+    def figure(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return sums[:, 2] / np.maximum(sums[:, 3], 1) - sums[:, 0] / np.maximum(sums[:, 1], 1)
+
+    table = np.concatenate([first, other], axis=1)
+    value = float(figure(table.sum(axis=0, keepdims=True))[0])
+    return {"value": value, "interval": bootstrap_interval(table, figure, seed=seed)}
+
+
+def written(kind: str, figures: Mapping[str, Any], key: str) -> str:
+    """A figure with its interval, if it has one: ``41.2 % [33.0, 49.9]``, ``1.203 [1.15, 1.26]``."""
+    share = KINDS[kind].is_share(key)
+    value, interval = figures.get(key), figures.get(f"{key}_interval")
+    if value is None:
+        return "–"
+    text = _number(value, share)
+    if not interval:
+        return text
+    low, high = (_number(limit, share).removesuffix(" %") for limit in interval)
+    return f"{text} [{low}, {high}]"
+
+
+def difference_written(kind: str, figures: Mapping[str, Any]) -> str:
+    """``+3.1 points [-1.0, +7.2]``; an empty string for the first model."""
+    difference = figures.get("difference")
+    if not difference:
+        return ""
+    scale, unit = (100, " points") if KINDS[kind].share else (1, "")
+    form = "+.1f" if KINDS[kind].share else "+.4f"
+    text = f"{scale * difference['value']:{form}}{unit}"
+    if not difference["interval"]:
+        return text
+    low, high = (f"{scale * limit:{form}}" for limit in difference["interval"])
+    return f"{text} [{low}, {high}]"
+
+
+def _number(value: float, share: bool) -> str:
+    return f"{100 * value:.1f} %" if share else f"{value:.4g}"
+
+
+def table_lines(results: Results, models: Sequence[str]) -> list[str]:
+    """All results as a text table: a row a figure, a column a model."""
+    rows = [["", "", *models]]
+    for kind, tasks in results.items():
+        for task, by_model in tasks.items():
+            for number, (key, name) in enumerate(shown_figures(kind, by_model).items()):
+                cells = [written(kind, by_model.get(model, {}), key) for model in models]
+                rows.append(["" if number else task, name, *cells])
+            changes = [difference_written(kind, by_model.get(model, {})) for model in models]
+            if any(changes):
+                main = KINDS[kind].figures[main_figure(kind, by_model)]
+                rows.append(["", f"{main}, difference", *changes])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [line.rstrip() for line in [lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]]]
+
+
+def shown_figures(kind: str, by_model: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The figures of a task that some model has, by key, with what they are called; those that are variants
+    of the main one and equal it for every model, as where all choices are one letter long, are left out."""
+    main = main_figure(kind, by_model)
+
+    def says_more(key: str) -> bool:
+        variant = key.startswith(f"{main}_")
+        known = [each for each in by_model.values() if each.get(key) is not None]
+        return any(not variant or each[key] != each.get(main) for each in known)
+
+    return {key: name for key, name in KINDS[kind].figures.items() if key == main or says_more(key)}

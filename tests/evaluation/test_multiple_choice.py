@@ -1,0 +1,194 @@
+"""Multiple choice: each question scored by itself with plain transformers gives the same, whatever is
+shared."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers.comparisons import random_comparison
+from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from hf_align.errors import UserError
+from hf_align.evaluation.choice_files import Frame, Question, Subject
+from hf_align.evaluation.choice_prompts import comparison, shots_of
+from hf_align.evaluation.multiple_choice import (
+    RULES,
+    Answered,
+    answer_subject,
+    choice_figures,
+    task_figures,
+)
+from hf_align.evaluation.scoring import Scorer, make_scorer
+from hf_align.evaluation.tree_merging import merge_trees
+
+
+def question(number: int, choices: tuple[str, ...] = ("Oslo", "Rome", "Lima", "Cairo")) -> Question:
+    scores = tuple(float(i == number % len(choices)) for i in range(len(choices)))
+    return Question(f"q:{number}", f"Where do {number} lamps go?", choices, scores)
+
+
+QUESTIONS = tuple(question(i) for i in range(5))
+SHOTS = tuple(question(i) for i in range(7, 10))
+MMLU = Subject("world_cities", "mmlu", QUESTIONS, SHOTS)
+CEVAL = Subject("城市", "ceval", QUESTIONS, SHOTS)
+WORDS = (("a lamp", "twelve lamps"), ("Oslo", "你好", "the order as JSON"), ("user", "JSON", "city"))
+BIGBENCH = Subject("cities", "bigbench", tuple(map(question, range(3), WORDS)), None, Frame("Say where."))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> str:
+    return save_tiny_checkpoint(
+        tmp_path_factory.mktemp("model"), initializer_range=0.3, max_position_embeddings=1024
+    )
+
+
+def loaded(folder: str, **options) -> Scorer:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return make_scorer(model, tiny_tokenizer(), precision="fp32", **options)
+
+
+def one_by_one(folder: str, subject: Subject, count: int) -> list[list[float]]:
+    """Each choice behind its prompt in a forward pass of its own; the tokens that hold a character of it
+    count."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = tiny_tokenizer()
+    found = []
+    for number, asked in enumerate(subject.questions):
+        put = comparison(subject, asked, shots_of(subject, number, count))
+        sums = []
+        for answer in put.answers:
+            encoded = tokenizer(put.prompt + answer, return_offsets_mapping=True)
+            ids = torch.tensor([encoded["input_ids"]])
+            with torch.no_grad():
+                logps = model(input_ids=ids).logits[0].log_softmax(-1)
+            ends = [end for _, end in encoded["offset_mapping"]]
+            sums.append(
+                sum(float(logps[i - 1, ids[0, i]]) for i, end in enumerate(ends) if end > len(put.prompt))
+            )
+        found.append(sums)
+    return found
+
+
+@pytest.mark.parametrize("subject", [MMLU, CEVAL, BIGBENCH], ids=lambda subject: subject.format)
+@pytest.mark.parametrize("count", [0, 2])
+def test_results_are_those_of_one_by_one_scoring(folder, subject, count):
+    expected = one_by_one(folder, subject, count)
+    for options in ({}, {"max_tokens": 1}, {"max_tokens": 700}, {"packing": False}):
+        scorer = loaded(folder, **options)
+        for share in (True, False):
+            answered = answer_subject(scorer, subject, num_fewshot=count, share=share)
+            np.testing.assert_allclose(
+                np.concatenate([each.logps for each in answered]), np.concatenate(expected), atol=1e-4
+            )
+            for each, sums in zip(answered, expected, strict=True):
+                assert each.chosen("accuracy") == int(np.argmax(sums))
+                assert each.shots == count
+
+
+def test_solved_examples_are_computed_once_where_that_saves_tokens(folder, monkeypatch):
+    computed: list[int] = []
+    scoring = Scorer._logps
+    monkeypatch.setattr(
+        Scorer, "_logps", lambda self, batch: computed.append(batch.tokens) or scoring(self, batch)
+    )
+    scorer = loaded(folder, max_tokens=100_000)
+    answer_subject(scorer, MMLU, num_fewshot=3, share=False)
+    apart = sum(computed)
+    computed.clear()
+    answer_subject(scorer, MMLU, num_fewshot=3)
+    assert sum(computed) < 0.8 * apart
+    computed.clear()
+    answer_subject(scorer, MMLU, num_fewshot=0, share=False)
+    without = sum(computed)
+    computed.clear()
+    answer_subject(scorer, MMLU, num_fewshot=0)
+    assert sum(computed) == without
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4)), min_size=1, max_size=6),
+    shared=st.integers(0, 40),
+    max_tokens=st.integers(1, 400),
+)
+def test_merged_trees_hold_the_same_sequences_and_never_more_tokens(sizes, shared, max_tokens):
+    beginning = np.arange(shared, dtype=np.int32) + 3
+    trees = []
+    for seed, (rest, answers) in enumerate(sizes):
+        tree = random_comparison(rest, (3,) * answers, seed=seed)
+        trees.append(type(tree)(np.concatenate([beginning, tree.prefix]), tree.branches, tree.scores))
+    merged = merge_trees(trees, max_tokens)
+    assert [number for _, numbers in merged for number in numbers] == list(range(len(trees)))
+    assert sum(len(tree) for tree, _ in merged) <= sum(map(len, trees))
+    found = [tree.sequence(k) for tree, _ in merged for k in range(len(tree.branches))]
+    expected = [tree.sequence(k) for tree in trees for k in range(len(tree.branches))]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.input_ids.tolist() == theirs.input_ids.tolist()
+        assert ours.target_mask.tolist() == theirs.target_mask.tolist()
+    for tree, numbers in merged:
+        assert len(numbers) == 1 or len(tree) <= max_tokens
+
+
+def test_examples_that_do_not_fit_are_left_out_one_by_one(folder):
+    scorer = loaded(folder)
+    scorer.model.config.max_position_embeddings = 200
+    shots = [each.shots for each in answer_subject(scorer, MMLU, num_fewshot=3)]
+    assert all(0 < count < 3 for count in shots)
+    scorer.model.config.max_position_embeddings = 20
+    with pytest.raises(UserError, match=r"q:0: the question has \d+ tokens .* made for 20"):
+        answer_subject(scorer, MMLU)
+
+
+def test_prompts_in_the_words_of_the_benchmarks():
+    put = comparison(MMLU, QUESTIONS[1], SHOTS[:1])
+    assert put.prompt == (
+        "The following are multiple choice questions (with answers) about world cities.\n\n"
+        "Where do 7 lamps go?\nA. Oslo\nB. Rome\nC. Lima\nD. Cairo\nAnswer: D\n\n"
+        "Where do 1 lamps go?\nA. Oslo\nB. Rome\nC. Lima\nD. Cairo\nAnswer:"
+    )
+    assert put.answers == (" A", " B", " C", " D")
+    put = comparison(CEVAL, QUESTIONS[1], ())
+    assert put.prompt.startswith("以下是中国关于城市考试的单项选择题，请选出其中的正确答案。\n\nWhere")
+    assert put.prompt.endswith("D. Cairo\n答案：") and put.answers == ("A", "B", "C", "D")
+    put = comparison(BIGBENCH, BIGBENCH.questions[0], BIGBENCH.questions[1:2])
+    assert put.prompt == (
+        "Say where.\nQ: Where do 1 lamps go?\n  choice: Oslo\n  choice: 你好\n  choice: the order as "
+        "JSON\nA: 你好\n"
+        "\nQ: Where do 0 lamps go?\n  choice: a lamp\n  choice: twelve lamps\nA: "
+    )
+    assert put.answers == ("a lamp", "twelve lamps")
+    assert [each.source for each in shots_of(BIGBENCH, 1, 5)] == ["q:0", "q:2"]
+
+
+def answered(logps, tokens, characters, scores=(0.0, 1.0)) -> Answered:
+    return Answered(Question("q", "?", ("x",) * len(scores), scores), logps, tokens, characters, 0)
+
+
+def test_the_three_rules_by_hand():
+    # Sums: the first. Per token: -2/2 beats -1.5/1. Per character: -1.5/9 beats -2/8.
+    each = answered((-1.5, -2.0), (1, 2), (9, 8))
+    assert [each.chosen(rule) for rule in RULES] == [0, 1, 0]
+    assert [each.score(rule) for rule in RULES] == [0.0, 1.0, 0.0]
+    tied = answered((-1.0, -1.0), (1, 1), (1, 1))
+    assert tied.chosen("accuracy") == 0
+
+
+def test_figures_by_hand():
+    right, wrong = answered((-2.0, -1.0), (1, 1), (1, 1)), answered((-1.0, -2.0), (1, 1), (1, 1))
+    found = choice_figures([right, right, right, wrong])
+    assert (found["questions"], found["accuracy"], found["chance"]) == (4, 0.75, 0.5)
+    # Wilson's interval of 3 in 4, as Brown, Cai and DasGupta (2001) compute it.
+    assert found["accuracy_interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
+    partly = choice_figures([answered((-1.0, -2.0), (1, 1), (1, 1), scores=(0.25, 1.0)), right])
+    assert partly["accuracy"] == pytest.approx(0.625)
+    assert partly["accuracy_interval"] == pytest.approx([0.25, 1.0])
+    assert partly["chance"] == pytest.approx((0.625 + 0.5) / 2)
+    both = task_figures({"a": [right, right, right], "b": [wrong]})
+    assert (both["accuracy"], both["macro_accuracy"]) == (0.75, 0.5)
+    assert math.isclose(both["subjects"]["a"]["accuracy"], 1.0)
