@@ -8,7 +8,7 @@ A *target* is a token that the model is trained to predict.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +122,30 @@ class ComparisonRow:
         return [(i, j) for i in order for j in order if self.scores[i] > self.scores[j]]
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledText:
+    """A text, or a pair of texts, and the name of its class."""
+
+    source: str
+    text: str
+    pair: str | None
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRow(TokenizedRow):
+    """A sequence to be classified; none of its tokens is a target.
+
+    ``label``: the number of its class, or -100 where the row counts in no loss. ``segment_ids`` (L,) int32:
+    which of two texts a token is of, where the tokenizer says so. ``number``: its place among the rows of
+    its kind.
+    """
+
+    label: int = IGNORE_INDEX
+    segment_ids: npt.NDArray[np.int32] | None = None
+    number: int = -1
+
+
 @dataclass(frozen=True)
 class Segments:
     """Boundaries of the S sequences that are concatenated in one packed row of T tokens.
@@ -199,6 +223,63 @@ class ComparisonBatch:
     margins: torch.Tensor
     prompts: int
     reference_logps: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainingRow:
+    """One row of pre-training text: an example for the collator of its objective.
+
+    ``example``: ``input_ids`` (L,), or ``first`` and ``second`` with a ``label``; ``index`` and ``epoch``,
+    which choose its noise; for packed documents ``segment_lengths``. ``length``: L, special tokens included.
+    ``source``: the number of the data set. ``counts``: False where nothing in it is to be learned.
+    """
+
+    example: dict[str, Any]
+    length: int
+    source: int = 0
+    counts: bool = True
+
+    def __len__(self) -> int:
+        return self.length
+
+
+@dataclass(frozen=True)
+class PretrainingBatch:
+    """One micro-batch of a pre-training objective with N targets in B rows.
+
+    ``inputs``: the keyword arguments of the model's ``forward``, with the labels. ``target_ids`` and
+    ``target_sources`` (N,) int64: the token to predict and the number of its data set, in row-major order of
+    the labels. ``pair_labels`` (B,) int64, of a pair of segments, or None; -100 counts nothing. ``pairs``:
+    how many count. ``pair_weight``: what the loss of a pair is multiplied by, so that dividing by the step's
+    targets gives its mean over the step's pairs.
+    """
+
+    inputs: dict[str, Any]
+    target_ids: torch.Tensor
+    target_sources: torch.Tensor
+    pair_labels: torch.Tensor | None = None
+    pairs: int = 0
+    pair_weight: float = 1.0
+
+    @property
+    def target_tokens(self) -> int:
+        return len(self.target_ids)
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """One micro-batch of B sequences to be classified.
+
+    ``last_tokens`` (B,) int64: where in ``inputs`` (counted through its rows) each sequence ends. ``labels``
+    (B,) int64, -100 where a row counts in no loss. ``numbers`` (B,) int64: each row's place in its set.
+    ``segment_ids`` as ``inputs.input_ids``, for models that read them.
+    """
+
+    inputs: Batch
+    last_tokens: torch.Tensor
+    labels: torch.Tensor
+    numbers: torch.Tensor
+    segment_ids: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -167,3 +167,17 @@ def test_help_lists_every_public_target(checkout: Checkout) -> None:
     listed = checkout.run().stdout
     for target in targets:
         assert re.search(rf"^  {target} +\S", listed, flags=re.MULTILINE), target
+
+
+def test_pretrain_trains_the_tokenizer_that_its_recipe_names(checkout: Checkout) -> None:
+    recipe = checkout.folder / "small.yaml"
+    recipe.write_text("architecture: t5\ntokenizer_name_or_path: runs/tokenizer_unigram\n")
+    trained, started = checkout.make("pretrain", "RECIPE=small.yaml")
+    assert trained == "NPROC=1 -m hf_align tokenizer --config recipes/tokenizer/unigram.yaml"
+    assert started == "NPROC=1 -m hf_align pretrain --config small.yaml"
+    other = "ARGS=--tokenizer_name_or_path runs/tokenizer"
+    trained, _ = checkout.make("pretrain", "RECIPE=small.yaml", other)
+    assert trained.endswith("recipes/tokenizer/quickstart.yaml --compare_with null")
+    (checkout.folder / "runs" / "tokenizer_unigram").mkdir(parents=True)
+    (checkout.folder / "runs" / "tokenizer_unigram" / "tokenizer.json").touch()
+    assert len(checkout.make("pretrain", "RECIPE=small.yaml")) == 1

@@ -11,8 +11,11 @@ import pytest
 
 from hf_align.config import (
     parse_best_of_n,
+    parse_classify,
     parse_dpo,
+    parse_evaluate,
     parse_ppo,
+    parse_pretrain,
     parse_reward,
     parse_sft,
     parse_tokenizer,
@@ -23,12 +26,15 @@ RECIPES = sorted(
     path.relative_to(ROOT) for pattern in ("*.yaml", "*.yml") for path in ROOT.glob(f"recipes/**/{pattern}")
 )
 PARSERS = {
+    "classify": parse_classify,
     "sft": parse_sft,
     "dpo": parse_dpo,
     "ppo": parse_ppo,
+    "pretrain": parse_pretrain,
     "reward": parse_reward,
     "best_of_n": parse_best_of_n,
     "tokenizer": parse_tokenizer,
+    "evaluate": parse_evaluate,
 }
 
 
@@ -56,8 +62,17 @@ def test_stage_recipes(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     config = PARSERS[path.parent.name](["--config", str(path)])
     assert config.recipe_path == str(path)
+    if path.parent.name == "evaluate":
+        named = [
+            entry["path"]
+            for key, value in config.to_flat().items()
+            if key.endswith(("_datasets", "_tasks"))
+            for entry in value
+        ]
+        assert all(name in ("python_docs", "python_areas") or Path(name).exists() for name in named), named
+        return
     for entry in [*config.data.datasets, *config.data.eval_datasets]:
-        assert entry.path == "python_docs" or Path(entry.path).is_file(), entry.path
+        assert entry.path in ("python_docs", "python_areas") or Path(entry.path).is_file(), entry.path
     assert config.data.eval_datasets or path.parent.name == "best_of_n"
 
 

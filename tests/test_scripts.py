@@ -44,6 +44,19 @@ def test_a_wheel_with_another_hash_is_refused(builder: ModuleType, tmp_path: Pat
     assert list(output.parent.iterdir()) == []
 
 
+def test_the_small_encoder_refuses_another_wheel_too(builder: ModuleType, tmp_path: Path) -> None:
+    encoder = load("build_minilm_model")
+    wheel = tmp_path / "forged.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(encoder.MEMBERS + "config.json", b"{}")
+    output = tmp_path / "models" / "model"
+    with pytest.raises(SystemExit, match=f"is not the wheel of {encoder.REQUIREMENT}"):
+        encoder.main(["--output", str(output), "--wheel", str(wheel)])
+    assert list(output.parent.iterdir()) == []
+    with pytest.raises(SystemExit, match=r"there is no file .*absent\.whl"):
+        encoder.main(["--output", str(output), "--wheel", str(tmp_path / "absent.whl")])
+
+
 def test_a_missing_wheel_is_named(builder: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"there is no file .*absent\.whl"):
         builder.main(["--output", str(tmp_path / "model"), "--wheel", str(tmp_path / "absent.whl")])

@@ -1,8 +1,9 @@
-"""Fine-tune a causal language model on instructions, with the loss on the answers only."""
+"""Fine-tune a language model on instructions, with the loss on the answers only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import SftConfig, load_config
@@ -25,16 +26,17 @@ def run(config: SftConfig) -> dict[str, Any]:
     Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
     """
     from hf_align.data.prepare import prepare_datasets
-    from hf_align.modeling.loading import load_tokenizer
+    from hf_align.modeling.loading import load_tokenizer, read_settings
     from hf_align.training import stage
     from hf_align.training.samples import SampleSet
 
     machine = stage.begin(config.training)
     tokenizer = load_tokenizer(config.model)
-    data = prepare_datasets(config.data, tokenizer, seed=config.training.seed)
+    seq2seq = bool(read_settings(config.model).is_encoder_decoder)
+    data = prepare_datasets(config.data, tokenizer, seed=config.training.seed, seq2seq=seq2seq)
     current = stage.open_run("sft", config, machine, tokenizer, data)
     with current.watched() as stop:
-        model, task = _build(current)
+        model, task = _build_seq2seq(current) if seq2seq else _build(current)
         trainer = stage.make_trainer(current, model, task, stop)
         samples = SampleSet(trainer.model, tokenizer, data.eval_examples, config.samples)
         stage.train(current, trainer, stop, samples=samples)
@@ -65,6 +67,38 @@ def _build(run: Run) -> tuple[Any, Task]:
     install_target_head(base)
     model = stage.adapted(run, base, config.adapter, apply_adapter)
     return model, tasks.language_model_task(packed=packed, pad_token_id=run.tokenizer.pad_token_id)
+
+
+def _build_seq2seq(run: Run) -> tuple[Any, Task]:
+    """The same for an encoder-decoder model: text in, text out."""
+    import transformers
+
+    from hf_align.adapters.factory import apply_adapter
+    from hf_align.config.adapter import OWN
+    from hf_align.errors import UserError
+    from hf_align.modeling.selecting_head import install_selecting_head
+    from hf_align.modeling.seq2seq import load_seq2seq
+    from hf_align.training import stage, tasks
+
+    config: SftConfig = run.config
+    if config.adapter.virtual_tokens or config.adapter.adapter in OWN:
+        raise UserError(
+            f"adapter: found {config.adapter.adapter}, which serves decoders here, and "
+            f"'{config.model.model_name_or_path}' is an encoder-decoder model; expected lora, ia3, another "
+            "method of PEFT without virtual tokens, or none"
+        )
+    transformers.set_seed(config.training.seed)
+    base = load_seq2seq(
+        config.model,
+        trainable_base=config.adapter.adapter == "none",
+        precision=run.machine.precision,
+        use_cpu=run.machine.use_cpu,
+    )
+    stage.check_rows_fit(run, base)
+    install_selecting_head(base)
+    model = stage.adapted(run, base, config.adapter, partial(apply_adapter, task_type="SEQ_2_SEQ_LM"))
+    run.record.update(model=run.record.content["model"] | {"seq2seq": True})
+    return model, tasks.seq2seq_task(pad_token_id=run.tokenizer.pad_token_id)
 
 
 def _results(record: dict[str, Any]) -> list[str]:

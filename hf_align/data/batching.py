@@ -6,14 +6,14 @@ The token budget cuts a rank's share into micro-batches; it changes speed and me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
 
-from hf_align.types import ComparisonRow, TokenizedRow
+from hf_align.types import ComparisonRow, PretrainingRow, TokenizedRow
 
-Row = TypeVar("Row", TokenizedRow, ComparisonRow)
+Row = TypeVar("Row", TokenizedRow, ComparisonRow, PretrainingRow)
 
 
 class StepSampler:
@@ -22,10 +22,18 @@ class StepSampler:
     Every row is seen once an epoch over all ranks, none is dropped or repeated: the last step is smaller
     where the rows do not divide evenly, and a rank's share of it may be empty. The order depends on
     ``seed`` and the epoch (set by ``set_epoch``) only, so every rank draws the same permutation.
+    ``also_tell``: called with each epoch, for rows that differ between epochs.
     """
 
     def __init__(
-        self, rows: int, rows_per_step: int, *, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        rows: int,
+        rows_per_step: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        also_tell: Callable[[int], None] | None = None,
     ) -> None:
         if rows < 1 or rows_per_step < 1:
             raise ValueError(f"need at least one row and one row a step, got {rows} and {rows_per_step}")
@@ -35,9 +43,12 @@ class StepSampler:
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.also_tell = also_tell
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+        if self.also_tell is not None:
+            self.also_tell(epoch)
 
     def __len__(self) -> int:
         return -(-self.rows // self.rows_per_step)
@@ -75,9 +86,9 @@ def split_by_tokens(
     return batches
 
 
-def _sequences(row: TokenizedRow | ComparisonRow) -> tuple[int, int, int]:
+def _sequences(row: TokenizedRow | ComparisonRow | PretrainingRow) -> tuple[int, int, int]:
     """How many sequences a row has, the tokens of the longest, and those of all without sharing."""
-    if isinstance(row, TokenizedRow):
+    if not isinstance(row, ComparisonRow):
         return 1, len(row), len(row)
     lengths = [len(row.prefix) + len(branch) for branch in row.branches]
     return len(lengths), max(lengths), sum(lengths)

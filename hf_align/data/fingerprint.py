@@ -82,6 +82,7 @@ def source_key(
     *,
     keep_examples: bool,
     comparisons: bool = False,
+    seq2seq: bool = False,
 ) -> str | None:
     """The key of a source's prepared rows, or None where nobody can tell whether they would be the same.
 
@@ -97,6 +98,7 @@ def source_key(
         "data": {name: getattr(data, name) for name in _DATA_OPTIONS},
         "keep_examples": keep_examples,
         "comparisons": comparisons,
+        "seq2seq": seq2seq,
         "tokenizer": [tokenizer_state(tokenizer), classes],
         "code": _code(),
     }

@@ -158,6 +158,11 @@ class FlatRows(Sequence[Row]):
         return Example(self.place(index), prompt=value[0], completion=value[1])
 
     @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(N,) tokens of each row."""
+        return np.diff(self._arrays["token_ends"], prepend=0)
+
+    @property
     def digests(self) -> npt.NDArray[np.uint64]:
         """(N, 4): 128 bits over the ids of each row, then 128 bits over all that it teaches."""
         return self._arrays["digests"].reshape(-1, 4)

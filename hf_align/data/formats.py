@@ -165,7 +165,10 @@ def converter(name: str, columns: dict[str, str], formats: Table = FORMATS) -> C
 def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: str, formats: Table) -> str:
     for canonical in columns:
         known = [
-            column for table, _ in _STAGES for row_format in table.values() for column in row_format.columns
+            column
+            for table in (*(table for table, _ in _STAGES), formats)
+            for row_format in table.values()
+            for column in row_format.columns
         ]
         _known_column(canonical, known, where)
     own = _fitting(samples, columns, found, formats)

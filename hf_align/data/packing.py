@@ -98,11 +98,17 @@ Tensors = TypeVar("Tensors")
 
 
 def to_device(batch: Tensors, device: torch.device | str) -> Tensors:
-    """The same batch, or other dataclass of this package, with every tensor in it on ``device``."""
+    """The same batch, other dataclass of this package or dictionary, with its tensors on ``device``."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device)  # type: ignore[return-value]
+    if isinstance(batch, dict):
+        return {name: to_device(value, device) for name, value in batch.items()}  # type: ignore[return-value]
+    if not is_dataclass(batch):
+        return batch
     moved = {
-        item.name: value.to(device) if isinstance(value, torch.Tensor) else to_device(value, device)
-        for item in fields(batch)  # type: ignore[arg-type]
-        if isinstance(value := getattr(batch, item.name), torch.Tensor) or is_dataclass(value)
+        item.name: to_device(value, device)
+        for item in fields(batch)
+        if isinstance(value := getattr(batch, item.name), torch.Tensor | dict) or is_dataclass(value)
     }
     return replace(batch, **moved)  # type: ignore[type-var]
 

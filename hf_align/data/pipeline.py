@@ -21,6 +21,7 @@ from hf_align.data.formats import COMPARISON_FORMATS, FORMATS, Table, converter,
 from hf_align.data.lengths import Row, cut_row, sequence_length, untrainable
 from hf_align.data.raw import MalformedRow, RawRow
 from hf_align.data.report import SHOWN_PROBLEMS, SourceReport, counted_kinds
+from hf_align.data.seq2seq import Seq2SeqEncoder
 from hf_align.data.sources import read_rows
 from hf_align.errors import UserError
 from hf_align.types import Comparison, Example, TokenizedRow
@@ -41,7 +42,7 @@ class Source:
 
     dataset: DatasetConfig
     data: DataConfig
-    encoder: Encoder | ComparisonEncoder
+    encoder: Encoder | ComparisonEncoder | Seq2SeqEncoder
     report: SourceReport
 
 
@@ -52,7 +53,7 @@ class RowJob:
     format: str
     columns: dict[str, str]
     data: DataConfig
-    encoder: Encoder | ComparisonEncoder
+    encoder: Encoder | ComparisonEncoder | Seq2SeqEncoder
 
     def kept(self, chunk: Iterable[RawRow], report: SourceReport) -> Iterator[KeptRow]:
         """The usable rows of a chunk in order, each with its example; every row is counted in ``report``."""
@@ -68,7 +69,7 @@ class RowJob:
                 yield fitted, example
 
 
-def formats_for(encoder: Encoder | ComparisonEncoder) -> Table:
+def formats_for(encoder: Encoder | ComparisonEncoder | Seq2SeqEncoder) -> Table:
     """The formats of the rows that an encoder takes."""
     return COMPARISON_FORMATS if isinstance(encoder, ComparisonEncoder) else FORMATS
 

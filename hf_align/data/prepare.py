@@ -21,6 +21,7 @@ from hf_align.data.mixture import mixture_counts, mixture_indices
 from hf_align.data.pipeline import KeptRow, Source, check_overlong, check_shares, kept_rows
 from hf_align.data.report import DataReport, SourceReport
 from hf_align.data.row_selection import RowSelection
+from hf_align.data.seq2seq import Seq2SeqEncoder
 from hf_align.data.stored import stored_rows
 from hf_align.data.stream import RowStream
 from hf_align.errors import UserError
@@ -60,12 +61,14 @@ def prepare_datasets(
     seed: int,
     comparisons: bool = False,
     keep_examples: bool = False,
+    seq2seq: bool = False,
 ) -> PreparedData:
     """Read, convert, tokenise, split and mix the data of a recipe.
 
     ``comparisons``: the sources hold answers that were compared (``formats.COMPARISON_FORMATS``), and the
     rows are ``ComparisonRow``; without it they are ``TokenizedRow``. ``keep_examples``: whether the examples
     of training rows will be asked for (``train.examples``), as well as those of evaluation rows.
+    ``seq2seq``: rows are prompts with answers for an encoder-decoder model.
 
     ``seed`` decides which rows are held out and which are repeated. Held-out rows are taken from the training
     sources before mixing and are never trained on; a copy of one that stays in the training data is counted
@@ -82,7 +85,7 @@ def prepare_datasets(
             data.system_prompt.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError(f"system_prompt: not encodable as UTF-8: {error.reason}.") from error
-    encoder = _encoder(data, tokenizer, comparisons)
+    encoder = Seq2SeqEncoder(tokenizer) if seq2seq else _encoder(data, tokenizer, comparisons)
     train_sources = _sources(data.datasets, data, encoder, "train")
     eval_sources = _sources(data.eval_datasets, data, encoder, "eval")
     report = DataReport([source.report for source in (*train_sources, *eval_sources)])
@@ -102,7 +105,7 @@ def prepare_datasets(
         kept = [_usable_rows(source, keep_examples=keep_examples) for source in train_sources]
         rest = [_usable_rows(source, keep_examples=True) for source in eval_sources]
         check_overlong(report.sources, data)
-        held_out_rows, remaining = _hold_out([len(rows) for rows in kept], data, rng)
+        held_out_rows, remaining = hold_out([len(rows) for rows in kept], data, rng)
         report.held_out = len(held_out_rows)
         total = sum(map(len, kept))
         further = np.arange(total, total + sum(map(len, rest)))
@@ -143,7 +146,10 @@ def _encoder(
 
 
 def _sources(
-    datasets: Sequence[DatasetConfig], data: DataConfig, encoder: Encoder | ComparisonEncoder, role: str
+    datasets: Sequence[DatasetConfig],
+    data: DataConfig,
+    encoder: Encoder | ComparisonEncoder | Seq2SeqEncoder,
+    role: str,
 ) -> list[Source]:
     return [Source(dataset, data, encoder, SourceReport(dataset.path, role)) for dataset in datasets]
 
@@ -162,7 +168,7 @@ def _usable_rows(source: Source, *, keep_examples: bool) -> FlatRows:
     return rows
 
 
-def _hold_out(
+def hold_out(
     sizes: Sequence[int], data: DataConfig, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
     """(held-out rows, remaining rows of each source), drawn evenly from all rows of all sources.

@@ -51,6 +51,17 @@ class RowSelection(Sequence[Row]):
         return _Lazy(len(self), self._example)
 
     @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(M,) tokens of each row."""
+        lengths = [source.lengths for source in self.sources]
+        every: npt.NDArray[np.int64] = np.concatenate([np.zeros(0, np.int64), *lengths])[self.indices]
+        return every
+
+    def source_numbers(self) -> npt.NDArray[np.int64]:
+        """(M,) the number of the source of each row."""
+        return np.searchsorted(self._ends, self.indices, side="right")
+
+    @property
     def fingerprint(self) -> str:
         """Changes when a row, its targets, its scores or its place in the order does."""
         digest = blake2b(digest_size=DIGEST_BYTES)

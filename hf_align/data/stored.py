@@ -24,6 +24,7 @@ from hf_align.data.fingerprint import Files, files_of, source_key
 from hf_align.data.flat_rows import FlatRows, Piece, in_memory, map_files, write_files
 from hf_align.data.pipeline import Source, open_source
 from hf_align.data.report import SourceReport
+from hf_align.data.seq2seq import Seq2SeqEncoder
 from hf_align.data.workers import Work, default_processes, prepare_chunks
 from hf_align.errors import UserError
 
@@ -62,6 +63,7 @@ def stored_rows(source: Source, *, keep_examples: bool) -> FlatRows:
         files,
         keep_examples=keep_examples,
         comparisons=isinstance(source.encoder, ComparisonEncoder),
+        seq2seq=isinstance(source.encoder, Seq2SeqEncoder),
     )
     if key is None:
         return _for_this_process(source, files, keep_examples)

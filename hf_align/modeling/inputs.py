@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_align.types import Batch, ComparisonBatch
+from hf_align.types import Batch, ComparisonBatch, LabelledBatch
 
 
 def model_inputs(batch: Batch) -> dict[str, Any]:
@@ -15,6 +15,12 @@ def model_inputs(batch: Batch) -> dict[str, Any]:
 def scoring_inputs(batch: ComparisonBatch) -> dict[str, Any]:
     """Arguments for the ``forward`` of a model with a reward head."""
     return {**_trunk_inputs(batch.inputs), "last_tokens": batch.last_tokens}
+
+
+def classification_inputs(batch: LabelledBatch) -> dict[str, Any]:
+    """Arguments for the ``forward`` of a model with a sequence head."""
+    inputs = {**_trunk_inputs(batch.inputs), "last_tokens": batch.last_tokens}
+    return inputs if batch.segment_ids is None else {**inputs, "token_type_ids": batch.segment_ids}
 
 
 def _trunk_inputs(batch: Batch) -> dict[str, Any]:

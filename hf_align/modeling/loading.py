@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from hf_align.config.pretrain import PretrainModelConfig
     from hf_align.modeling.precision import Precision
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,22 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             raise UserError(
                 f"{key}: the tokenizer of '{name}' has neither a pad nor an end-of-sequence token"
             )
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_pretraining_tokenizer(config: PretrainModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a pre-training recipe, with a pad token; nothing of it depends on a chat template.
+
+    Raises UserError where it cannot be loaded.
+    """
+    key = "tokenizer_name_or_path" if config.tokenizer_name_or_path else "model_name_or_path"
+    name = str(config.tokenizer_name_or_path or config.model_name_or_path)
+    tokenizer = read_tokenizer(
+        key, name, revision=config.model_revision, trust_remote_code=config.trust_remote_code
+    )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        # Padding is told apart by position, never by id.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -83,6 +100,22 @@ def load_model(
         )
     refuse_missing(name, "causal language model", lacking)
     return model
+
+
+def read_settings(config: ModelConfig, kind: str = "model") -> Any:
+    """The model's configuration, without its weights. Raises UserError where there is none."""
+    from transformers import AutoConfig
+
+    name = config.model_name_or_path
+    check_local("model_name_or_path", name)
+    try:
+        return AutoConfig.from_pretrained(
+            name, revision=config.model_revision, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model_name_or_path: no {kind} could be loaded from '{name}': {first_line(error)}"
+        ) from error
 
 
 def is_classifier(config: Any) -> bool:

@@ -2,7 +2,7 @@
 
 Prompts of similar length are continued together. A prompt is computed once for all its samples, which read
 its keys where they lie (``decoding``); sequences that have ended leave the batch; keys and values are written
-in place. What this module leaves out: text, and streaming one answer (``generation``).
+in place. What this module leaves out: text, and streaming one answer (``streaming``).
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import torch
 
 from hf_align.losses import negative_log_likelihood
 from hf_align.modeling.inputs import model_inputs
-from hf_align.types import Batch, LossOutput
+from hf_align.objectives.target_sums import summed_targets
+from hf_align.types import Batch, LossOutput, PretrainingBatch
 
 
 def causal_lm(model: torch.nn.Module, batch: Batch) -> LossOutput:
@@ -21,3 +22,8 @@ def causal_lm(model: torch.nn.Module, batch: Batch) -> LossOutput:
         count=batch.target_tokens,
         metrics={"correct": output["correct"].sum()},
     )
+
+
+def causal_blocks(model: torch.nn.Module, batch: PretrainingBatch) -> LossOutput:
+    """The same on blocks of text; see :func:`summed_targets` for what is counted and kept."""
+    return summed_targets(model(**batch.inputs), batch)

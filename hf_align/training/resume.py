@@ -30,7 +30,7 @@ FREE_KEYS = frozenset(
     "max_malformed_share max_untrained_share max_tokens_per_batch gradient_checkpointing "
     "dataset_num_proc dataset_cache dataset_cache_dir reference_cache chosen_fall_warning "
     "ladder_cache_budget_gb "
-    "save_merged record_rollouts record_limit "
+    "average_last save_merged record_rollouts record_limit "
     "reward_check_pairs watch_reward_model watch_reward_functions watch_reward_model_input watch_action "
     "watch_window watch_patience watch_max_drop watch_max_kl watch_max_length_ratio "
     "watch_max_repetition_rise".split()

@@ -10,8 +10,10 @@ import torch
 from tqdm.auto import tqdm
 
 from hf_align.data.chat import prompt_ids, render_prompt
+from hf_align.data.seq2seq import Seq2SeqEncoder, prompt_and_answer
 from hf_align.modeling.generation import Sampling, context_length
 from hf_align.modeling.sampling import sample_continuations
+from hf_align.modeling.seq2seq import seeded, write_answers
 from hf_align.modeling.stopping import stop_token_ids
 from hf_align.reporting.mask_view import spread
 
@@ -43,6 +45,10 @@ def generate_answers(
     """
     was_training = model.training
     model.eval()
+    if model.config.is_encoder_decoder:
+        written = _written(model, tokenizer, examples, config, seed=seed)
+        model.train(was_training)
+        return [_answer(tokenizer, ids, stop_ids) for ids in written]
     with tqdm(total=len(examples), desc="answering held-out prompts", leave=False) as bar:
         found = sample_continuations(
             model,
@@ -59,6 +65,28 @@ def generate_answers(
         )
     model.train(was_training)
     return [_answer(tokenizer, continuation.tokens.tolist(), stop_ids) for continuation in found]
+
+
+def _written(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    config: SamplesConfig,
+    *,
+    seed: int,
+) -> list[list[int]]:
+    """What an encoder-decoder model writes, by transformers' own ``generate``."""
+    prompts = Seq2SeqEncoder(tokenizer).prompt_ids([prompt_and_answer(example)[0] for example in examples])
+    with tqdm(total=len(examples), desc="answering held-out prompts", leave=False) as bar, seeded(seed):
+        return write_answers(
+            model,
+            prompts,
+            max_new_tokens=config.sample_max_new_tokens,
+            temperature=config.sample_temperature,
+            pad_token_id=int(tokenizer.pad_token_id),
+            rows=BATCH,
+            progress=bar.update,
+        )
 
 
 def _answer(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop_ids: list[int]) -> tuple[str, bool]:
@@ -85,12 +113,15 @@ class SampleSet:
         self.examples = self._choose(examples)
         self.stop_ids = stop_token_ids(model, tokenizer)
         self.entries: list[dict[str, Any]] = []
+        seq2seq = bool(model.config.is_encoder_decoder)
         for example in self.examples:
-            prompt, reference = render_prompt(tokenizer, example)
+            prompt, reference = prompt_and_answer(example) if seq2seq else render_prompt(tokenizer, example)
             self.entries.append({"source": example.source, "prompt": prompt, "reference": reference})
 
     def _choose(self, examples: Sequence[Example]) -> list[Example]:
         """Spread over all held-out rows, so that every source is met; without those that do not fit."""
+        if self.model.config.is_encoder_decoder:  # prompts and answers have places of their own
+            return spread(examples, self.config.num_samples)
         limit = context_length(self.model, self.tokenizer)
         room = None if limit is None else limit - self.config.sample_max_new_tokens
         asked = [example for example in examples if example.text is None]

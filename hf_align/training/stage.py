@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from hf_align.config import TrainingConfig
     from hf_align.config.adapter import AdapterConfig
-    from hf_align.data.prepare import PreparedData
     from hf_align.modeling.precision import Precision
     from hf_align.training.samples import SampleSet
 
@@ -106,8 +105,8 @@ def open_run(
 ) -> Run:
     """Find the checkpoint to go on from, prepare ``output_dir`` and begin the run's record.
 
-    ``data``: a PreparedData, or what a stage has in its place. ``masks``: whether the record shows which tokens
-    of some rows are targets.
+    ``data``: a PreparedData, or what a stage has in its place. ``masks``: whether the record shows which
+    tokens of some rows are targets.
 
     Raises UserError where the run cannot be continued or the folder cannot be used.
     """
@@ -180,9 +179,17 @@ def adapted(
 
 
 def make_trainer(
-    run: Run, model: torch.nn.Module, task: Task, stop: signals.StopRequest, callbacks_: Sequence[Any] = ()
+    run: Run,
+    model: torch.nn.Module,
+    task: Task,
+    stop: signals.StopRequest,
+    callbacks_: Sequence[Any] = (),
+    schedule: Callable[[int], float] | None = None,
 ) -> AlignTrainer:
-    """The trainer of a run with everything that watches it; ``callbacks_``: the stage's own."""
+    """The trainer of a run with everything that watches it.
+
+    ``callbacks_``: the stage's own. ``schedule``: as in :class:`AlignTrainer`.
+    """
     import transformers
 
     training, data = run.training, run.data
@@ -221,6 +228,7 @@ def make_trainer(
         callbacks=watchers,
         max_tokens_per_batch=training.max_tokens_per_batch,
         task=task,
+        schedule=schedule,
     )
     trainer.remove_callback(transformers.PrinterCallback)
     record.update(model=record.content["model"] | {"attention": "padded" if task.padded else "segments"})

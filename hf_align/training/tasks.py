@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from hf_align.data.comparison_batches import collate_comparisons, without_pairs
+from hf_align.data.labelled_batches import collate_labelled, without_label
 from hf_align.data.packing import pack_rows, pad_rows
+from hf_align.data.seq2seq import collate_seq2seq
+from hf_align.evaluation.classification import figures
 from hf_align.losses import perplexity
 from hf_align.objectives.causal_lm import causal_lm
+from hf_align.objectives.classification import classification
+from hf_align.objectives.seq2seq import seq2seq_lm
 from hf_align.training.trainer import Task
-from hf_align.types import LossOutput, TokenizedRow
+from hf_align.types import IGNORE_INDEX, LossOutput, TokenizedRow
 
 
 def language_model_task(*, packed: bool, pad_token_id: int) -> Task:
@@ -26,6 +31,19 @@ def language_model_task(*, packed: bool, pad_token_id: int) -> Task:
         unit_name="target_tokens",
         eval_metrics=_language_model_metrics,
         padded=not packed,
+    )
+
+
+def seq2seq_task(*, pad_token_id: int) -> Task:
+    """The answer of an encoder-decoder model to a prompt; the unit is the target token."""
+    return Task(
+        collate=partial(collate_seq2seq, pad_token_id=pad_token_id),
+        objective=seq2seq_lm,
+        units=lambda row: row.target_tokens,
+        filler=_without_targets,
+        unit_name="target_tokens",
+        eval_metrics=_language_model_metrics,
+        padded=True,
     )
 
 
@@ -56,6 +74,24 @@ def comparison_task(
         "shared": share_prefix,
     }
     return Task(**(fields | options))
+
+
+def classification_task(*, packed: bool, pad_token_id: int, segment_ids: bool, classes: int) -> Task:
+    """The label of each row; the unit is the row."""
+    return Task(
+        collate=partial(collate_labelled, packed=packed, pad_token_id=pad_token_id, segment_ids=segment_ids),
+        objective=classification,
+        units=lambda row: int(row.label != IGNORE_INDEX),
+        filler=without_label,
+        unit_name="rows",
+        eval_metrics=lambda loss, units, sums, details: {
+            "loss": loss,
+            **figures(details, classes),
+            "rows": units,
+        },
+        train_metrics=lambda sums, units: {"accuracy": sums["correct"] / units},
+        padded=not packed,
+    )
 
 
 def comparison_metrics(

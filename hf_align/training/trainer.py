@@ -33,7 +33,7 @@ from hf_align.training.running_sums import RunningSums
 from hf_align.types import LossOutput
 
 Rows = Sequence[Any]
-"""Rows of one kind: TokenizedRow or ComparisonRow."""
+"""Rows of one kind: TokenizedRow, ComparisonRow or PretrainingRow."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Task:
     ``eval_metrics``: (mean loss, units, sums, details) of an evaluation to its figures, without the prefix
     ``eval_``; details hold one array a name, over all rows. ``check_first_step``: called with the mean
     metrics of the first step of a run, before the optimizer moves anything; raises where they are wrong.
+
+    ``counts``, where only a batch says what counts (noise decides it): of a batch, its units first and what
+    else a step is to be told. Then all batches of a step are made before the first is computed, and ``weigh``
+    gives each of them the counts of the whole step on all ranks.
     """
 
     collate: Callable[[Rows], Any]
@@ -59,17 +63,26 @@ class Task:
     eval_metrics: Callable[[float, int, dict[str, float], dict[str, Any]], dict[str, float]]
     train_metrics: Callable[[dict[str, float], int], dict[str, float]] | None = None
     check_first_step: Callable[[dict[str, float]], None] | None = None
+    counts: Callable[[Any], Sequence[int]] | None = None
+    weigh: Callable[[Any, Sequence[int]], Any] | None = None
     padded: bool = False
     shared: bool = True
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One rank's micro-batches of a step, and the sums over all ranks."""
+    """One rank's micro-batches of a step, as rows or as batches already, and the sums over all ranks.
 
-    micro_batches: list[list[Any]]
-    units: int
+    ``counts``: the units of the step, and what else the task counts.
+    """
+
+    micro_batches: list[Any]
+    counts: tuple[int, ...]
     tokens: int
+
+    @property
+    def units(self) -> int:
+        return self.counts[0]
 
 
 class EpochDataLoader(DataLoader[Any]):
@@ -80,11 +93,23 @@ class EpochDataLoader(DataLoader[Any]):
 
 
 class AlignTrainer(Trainer):
-    """Overrides ``get_train_dataloader``, ``get_batch_samples``, ``training_step``, ``evaluate``, ``log`` and
-    ``floating_point_ops``, nothing else."""
+    """Overrides ``get_train_dataloader``, ``get_batch_samples``, ``training_step``, ``create_scheduler``,
+    ``evaluate``, ``log`` and ``floating_point_ops``, nothing else.
 
-    def __init__(self, *, task: Task, max_tokens_per_batch: int, **kwargs: Any) -> None:
+    ``schedule``: the factor of the learning rate at each step, in place of the schedule of the arguments.
+    Rows with a ``step_sampler`` say themselves which of them make a step.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        max_tokens_per_batch: int,
+        schedule: Callable[[int], float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(data_collator=list, **kwargs)
+        self.schedule = schedule
         self.task = task
         self.max_tokens_per_batch = max_tokens_per_batch
         self.sums = RunningSums()
@@ -93,16 +118,30 @@ class AlignTrainer(Trainer):
         self.evaluation_details: dict[str, Any] = {}
         """Arrays over all rows of the last evaluation, by the names of the objective's details."""
 
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        if self.schedule is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.schedule)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         rows = self.train_dataset
         if isinstance(rows, IterableDataset):
             return DataLoader(rows, batch_size=self.args.per_device_train_batch_size, collate_fn=list)
+        if hasattr(rows, "step_sampler"):
+            sampler = rows.step_sampler(rank=self.args.process_index, world_size=self.args.world_size)
+            return EpochDataLoader(rows, batch_sampler=sampler, collate_fn=list)
         sampler = StepSampler(
             len(rows),
             self.args.per_device_train_batch_size * self.args.world_size,
             seed=self.args.seed,
             rank=self.args.process_index,
             world_size=self.args.world_size,
+            # Where a run is resumed within an epoch, Trainer tells it to the sampler and to nothing else.
+            also_tell=getattr(rows, "set_epoch", None),
         )
         # Not prepared by Accelerate: its sharding repeats or drops rows to even out the ranks.
         return EpochDataLoader(rows, batch_sampler=sampler, collate_fn=list)
@@ -122,6 +161,7 @@ class AlignTrainer(Trainer):
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()
         plan = self._plan(inputs, self.max_tokens_per_batch)
+        units = max(1, plan.units)
         loss = torch.zeros((), device=self.args.device)
         sums: dict[str, torch.Tensor] = {}
         for i, rows in enumerate(plan.micro_batches):
@@ -129,8 +169,8 @@ class AlignTrainer(Trainer):
             # DeepSpeed's engine makes its optimizer step in any backward pass that is not told otherwise.
             self.accelerator.sync_gradients = last
             with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
-                output = self.task.objective(model, self._batch(rows))
-                scaled = output.loss_sum * (self.args.world_size / plan.units)
+                output = self.task.objective(model, self._batch(rows, plan))
+                scaled = output.loss_sum * (self.args.world_size / units)
                 self.accelerator.backward(scaled, **self._backward_options)
             loss += scaled.detach()
             for name, value in output.metrics.items():
@@ -140,7 +180,7 @@ class AlignTrainer(Trainer):
         mean_loss, *metrics = self._sum_over_ranks(totals)
         summed = dict(zip(sums, metrics, strict=True))
         if self.task.check_first_step is not None and self.state.global_step == 0:
-            self.task.check_first_step({name: value / plan.units for name, value in summed.items()})
+            self.task.check_first_step({name: value / units for name, value in summed.items()})
         self.sums.add(loss=mean_loss, steps=1, tokens=plan.tokens, units=plan.units)
         self.sums.add_metrics(summed)
         return torch.full_like(loss, mean_loss)
@@ -157,32 +197,37 @@ class AlignTrainer(Trainer):
         """Mean loss per unit over all rows (not the mean of batch means), and the task's own figures."""
         rows = list(self.eval_dataset if eval_dataset is None else eval_dataset)
         mine = rows[self.args.process_index :: self.args.world_size]
-        plan = self._plan(mine, self.max_tokens_per_batch)
+        plan = self._plan(mine, self.max_tokens_per_batch, evaluating=True)
         model = self.model
         was_training = model.training
         model.eval()
+        counted = 0
         sums: dict[str, float] = {}
         details: dict[str, list[torch.Tensor]] = {}
         with torch.no_grad(), self.accelerator.autocast():
             for micro_batch in self._watched(plan.micro_batches, "evaluating"):
-                output = self.task.objective(model, self._batch(micro_batch))
+                output = self.task.objective(model, self._batch(micro_batch, plan))
+                counted += output.count
                 for name, value in {"loss": output.loss_sum, **output.metrics}.items():
                     sums[name] = sums.get(name, 0.0) + value.item()
                 for name, values in output.details.items():
                     details.setdefault(name, []).append(values.cpu())
         model.train(was_training)
-        totals = self._sum_over_ranks(torch.tensor(list(sums.values()), dtype=torch.float64))
-        sums = dict(zip(sums, totals, strict=True))
+        totals = self._sum_over_ranks(torch.tensor([counted, *sums.values()], dtype=torch.float64))
+        units = plan.units if self.task.counts is None else max(1, int(totals[0]))
+        sums = dict(zip(sums, totals[1:], strict=True))
         self.evaluation_details = self._gather_details(details)
-        figures = self.task.eval_metrics(
-            sums.pop("loss") / plan.units, plan.units, sums, self.evaluation_details
-        )
+        figures = self.task.eval_metrics(sums.pop("loss") / units, units, sums, self.evaluation_details)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self._evaluated = (self.state.global_step, dict(metrics))
         # A copy: Trainer adds the epoch to what it logs.
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def forget_evaluation(self) -> None:
+        """The weights are no longer those that were evaluated last."""
+        self._evaluated = (-1, None)
 
     def last_evaluation(self) -> dict[str, float] | None:
         """The figures of an evaluation of the weights as they are after training, if there was one."""
@@ -212,24 +257,35 @@ class AlignTrainer(Trainer):
         parameters = sum(p.numel() for p in self.model.parameters())
         return 6 * parameters * sum(len(row) for row in inputs)
 
-    def _batch(self, rows: Rows) -> Any:
+    def _batch(self, rows: Any, plan: StepPlan) -> Any:
+        if not isinstance(rows, list):
+            return to_device(
+                self.task.weigh(rows, plan.counts) if self.task.weigh else rows, self.args.device
+            )
         return to_device(self.task.collate(rows), self.args.device)
 
-    def _plan(self, rows: Rows, max_tokens: int) -> StepPlan:
-        micro_batches = split_by_tokens(rows, max_tokens, padded=self.task.padded, shared=self.task.shared)
-        mine = [
-            sum(self.task.units(row) for row in rows),
-            sum(len(row) for row in rows),
-            len(micro_batches),
-        ]
+    def _plan(self, rows: Rows, max_tokens: int, *, evaluating: bool = False) -> StepPlan:
+        # All batches of an evaluation at once could be large, and nothing is divided before its end.
+        collated = self.task.counts is not None and not evaluating
+        micro_batches: list[Any] = split_by_tokens(
+            rows, max_tokens, padded=self.task.padded, shared=self.task.shared
+        )
+        if collated:
+            micro_batches = [self.task.collate(part) for part in micro_batches or [[self.task.filler()]]]
+            counts = np.sum([self.task.counts(batch) for batch in micro_batches], axis=0).tolist()
+        else:
+            counts = [0 if self.task.counts else sum(self.task.units(row) for row in rows)]
+        mine = [*counts, sum(len(row) for row in rows), len(micro_batches)]
         everyone = np.array([mine])
         if self.args.world_size > 1:
             gathered = self.accelerator.gather(torch.tensor([mine], device=self.args.device))
             everyone = gathered.cpu().numpy()
         # Every rank runs the same number of forward passes: sharded models meet in each of them.
-        while len(micro_batches) < everyone[:, 2].max():
-            micro_batches.append([self.task.filler()])
-        return StepPlan(micro_batches, units=int(everyone[:, 0].sum()), tokens=int(everyone[:, 1].sum()))
+        while len(micro_batches) < everyone[:, -1].max():
+            filler = [self.task.filler()]
+            micro_batches.append(self.task.collate(filler) if collated else filler)
+        *counts, tokens, _ = everyone.sum(axis=0).tolist()
+        return StepPlan(micro_batches, tuple(counts), tokens)
 
     def _gather_details(self, details: dict[str, list[torch.Tensor]]) -> dict[str, Any]:
         """One array a name, over all rows of all ranks."""

@@ -1,0 +1,184 @@
+"""Train a head, with its model or an adapter, to classify texts or pairs of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_align.config import ClassifyConfig, load_config
+
+if TYPE_CHECKING:
+    from hf_align.training.stage import Run
+    from hf_align.training.trainer import AlignTrainer, Task
+
+CHECKED_ROWS = 4
+"""Rows that are classified before and after an adapter is merged."""
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read the recipe from ``argv`` and run it; returns the content of run.json."""
+    # Errors in the recipe are reported before anything heavy is imported.
+    config = load_config(ClassifyConfig, argv, command="classify", description=__doc__ or "")
+    return run(config)
+
+
+def run(config: ClassifyConfig) -> dict[str, Any]:
+    """Train as ``config`` says; returns the content of the run's run.json.
+
+    Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
+    """
+    from hf_align.data.labelled import prepare_labelled
+    from hf_align.modeling.loading import load_tokenizer
+    from hf_align.training import stage
+
+    machine = stage.begin(config.training)
+    tokenizer = load_tokenizer(config.model)
+    data = prepare_labelled(
+        config.data,
+        tokenizer,
+        seed=config.training.seed,
+        labels=_labels(config),
+        separator=config.classify.pair_separator,
+    )
+    current = stage.open_run("classify", config, machine, tokenizer, data, masks=False)
+    current.record.update(labels=list(data.labels), train_labels=data.train_labels)
+    with current.watched() as stop:
+        model, task = _build(current)
+        trainer = stage.make_trainer(current, model, task, stop)
+        stage.train(current, trainer, stop, save=_save, evaluated=partial(_note, current, trainer))
+        stage.finish(current, _results(current.record.content))
+    return current.record.content
+
+
+def _labels(config: ClassifyConfig) -> Sequence[str] | None:
+    """The classes by their numbers, where the model or the recipe settles them."""
+    from hf_align.errors import UserError
+    from hf_align.modeling.classifier import known_labels
+
+    given = config.classify.labels
+    known = known_labels(config.model) if config.classify.init_from == "weights" else None
+    if known is not None and given is not None and set(given) != set(known):
+        raise UserError(
+            f"labels: found {', '.join(given)}; '{config.model.model_name_or_path}' is a classifier of "
+            f"{', '.join(known)}. Name the model that it was trained from, or leave labels out."
+        )
+    return known or given
+
+
+def _build(run: Run) -> tuple[Any, Task]:
+    """The model with what is trained on it, and the task."""
+    import transformers
+
+    from hf_align.adapters.factory import apply_adapter, can_pack
+    from hf_align.modeling.classifier import load_classifier_base, reads_segments, train_head_only
+    from hf_align.modeling.pad_token import choose_pad_token
+    from hf_align.modeling.reward_model import head_modules
+    from hf_align.modeling.sequence_head import install_sequence_head, reads_last_token
+    from hf_align.training import launch, stage, tasks
+
+    config: ClassifyConfig = run.config
+    options = config.classify
+    # Heads, new adapter weights and random networks are drawn from the global generator.
+    transformers.set_seed(config.training.seed)
+    base = load_classifier_base(
+        config.model,
+        labels=run.data.labels,
+        trainable_base=config.adapter.trains_base and not options.freeze_base,
+        precision=run.machine.precision,
+        use_cpu=run.machine.use_cpu,
+        init_from=options.init_from,
+    )
+    pad_token_id = choose_pad_token(run.tokenizer, base)
+    # Saved with the tokenizer: on the right, positions count from the first token for every model family.
+    run.tokenizer.padding_side = "right"
+    stage.check_rows_fit(run, base)
+    if base.config.is_encoder_decoder:
+        _check_ends(run, base)
+    if options.freeze_base:
+        train_head_only(base)
+    packable = config.data.packing and reads_last_token(base) and can_pack(config.adapter)
+    packed = packable and launch.enable_segment_attention(base)
+    install_sequence_head(base)
+    with_head = partial(apply_adapter, task_type="SEQ_CLS", head=head_modules(base))
+    model = stage.adapted(run, base, config.adapter, with_head)
+    details = {"pad_token": run.tokenizer.pad_token, "init_from": options.init_from}
+    run.record.update(model=run.record.content["model"] | details)
+    return model, tasks.classification_task(
+        packed=packed,
+        pad_token_id=pad_token_id,
+        segment_ids=reads_segments(base),
+        classes=len(run.data.labels),
+    )
+
+
+def _check_ends(run: Run, base: Any) -> None:
+    """transformers reads an encoder-decoder at its last end token, and wants as many of them in every row.
+
+    Raises UserError for a row where that is not so.
+    """
+    from hf_align.errors import UserError
+
+    end = base.config.eos_token_id
+    expected = None
+    for row in [*run.data.train, *run.data.eval]:
+        found = int((row.input_ids == end).sum())
+        expected = found if expected is None else expected
+        if not found or found != expected or row.input_ids[-1] != end:
+            raise UserError(
+                f"{row.source}: {found} end-of-sequence tokens (id {end}); {type(base).__name__} needs one "
+                "at the end of every row, and as many in one row as in another. Mend the tokenizer, or "
+                "classify single texts apart from pairs."
+            )
+
+
+def _note(run: Run, trainer: AlignTrainer, when: str, figures: dict[str, float]) -> None:
+    """Everything an evaluation has found, ``before`` or ``after``, for the report."""
+    from hf_align.evaluation.classification import classification_evaluation
+
+    found = classification_evaluation(trainer.evaluation_details, run.data.labels, run.data.eval_examples)
+    known = run.record.content.get("classification") or {}
+    run.record.update(classification={**known, when: found})
+
+
+def _save(run: Run, trainer: AlignTrainer) -> None:
+    """The trained model in the run folder: as it is, or the adapter merged into its base and beside it."""
+    from hf_align.modeling.classifier_saving import save_merged
+    from hf_align.modeling.run_models import ADAPTER_FOLDER
+    from hf_align.training import launch, stage
+
+    if not run.config.merges:
+        stage.save_model(run, trainer)
+        return
+    folder = Path(run.training.output_dir)
+    stage.save_model(run, trainer, folder / ADAPTER_FOLDER)
+    if run.machine.main:
+        # A form to fill in that PEFT puts there; the card of the run says what is known.
+        (folder / ADAPTER_FOLDER / "README.md").unlink(missing_ok=True)
+        difference = save_merged(
+            folder,
+            folder / ADAPTER_FOLDER,
+            run.config.model,
+            run.tokenizer,
+            (run.data.eval or run.data.train)[:CHECKED_ROWS],
+            labels=run.data.labels,
+            precision=run.machine.precision,
+        )
+        run.record.update(merge={"largest_logit_difference": difference})
+    launch.wait_for_everyone()
+
+
+def _results(record: dict[str, Any]) -> list[str]:
+    """What came out, a line each."""
+    evaluations = record.get("classification") or {}
+    after, before = evaluations.get("after"), evaluations.get("before")
+    if not after:
+        return []
+    low, high = after["accuracy_interval"]
+    earlier = f"{before['accuracy']:.1%} -> " if before else ""
+    return [
+        f"held-out accuracy: {earlier}{after['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%}; the "
+        f"largest class is {after['largest_class_share']:.1%})",
+        f"macro F1 {after['f1_macro']:.3f}, Matthews {after['matthews']:.3f}, {after['rows']} rows",
+    ]

@@ -1,0 +1,83 @@
+"""An adapter of a classifier merged into its base: one plain float32 model, compared before it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hf_align.data.labelled_batches import collate_labelled
+from hf_align.errors import UserError
+from hf_align.modeling.classifier import load_classifier_base, reads_segments
+from hf_align.modeling.inputs import classification_inputs
+from hf_align.modeling.merging import EXACT, compute_in_float32, merge
+from hf_align.modeling.pad_token import set_pad_token
+from hf_align.modeling.reward_scoring import add_row_for_padding
+from hf_align.modeling.run_models import attach_adapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from hf_align.config import ModelConfig
+    from hf_align.modeling.precision import Precision
+    from hf_align.types import LabelledRow
+
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def save_merged(
+    folder: str | Path,
+    adapter: Path,
+    config: ModelConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[LabelledRow],
+    *,
+    labels: Sequence[str],
+    precision: Precision,
+) -> float:
+    """Write the base of ``config`` with the saved ``adapter`` in it to ``folder``; tokenizer included.
+
+    On the CPU and in float32, which takes four bytes a parameter; the base is read in the type that it was
+    trained in (``precision``). ``rows`` are classified before merging and by what was written, as plain
+    transformers does; returns the largest difference of their logits, in standard deviations. Raises
+    UserError where it is more than rounding explains, and keeps no merged model then.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    if config.dtype == "auto":
+        config = dataclasses.replace(config, dtype=_DTYPES[precision])
+    base: Any = load_classifier_base(
+        config, labels=labels, trainable_base=False, precision="fp32", use_cpu=True
+    )
+    add_row_for_padding(base, tokenizer)
+    pad = int(tokenizer.pad_token_id)
+    set_pad_token(base, pad)
+    model = attach_adapter(base, adapter, tokenizer)
+    compute_in_float32(model)
+    before = plain_logits(model, rows, pad)
+    merged = merge(model)
+    merged.config.dtype = "float32"
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    after = plain_logits(AutoModelForSequenceClassification.from_pretrained(folder).eval(), rows, pad)
+    difference = float((after - before).abs().max() / before.std().clamp_min(1e-6))
+    if not difference <= EXACT:
+        for path in (Path(folder) / "config.json", *Path(folder).glob("model*.safetensors*")):
+            path.unlink()
+        raise UserError(
+            f"{folder}: the merged model gives other logits than the adapter on its base (by up to "
+            f"{difference:.2g} standard deviations); the adapter alone is in {adapter}."
+        )
+    return difference
+
+
+@torch.no_grad()
+def plain_logits(model: Any, rows: Sequence[LabelledRow], pad_token_id: int) -> torch.Tensor:
+    """(B, C) float32 on the CPU: what a classifier gives without anything of this package in its forward."""
+    batch = collate_labelled(rows, packed=False, pad_token_id=pad_token_id, segment_ids=reads_segments(model))
+    inputs = classification_inputs(batch)
+    del inputs["last_tokens"]
+    return model(**{name: value.to(model.device) for name, value in inputs.items()}).logits.float().cpu()

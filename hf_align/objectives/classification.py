@@ -1,0 +1,33 @@
+"""Classification: cross-entropy of the label of each sequence."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from hf_align.modeling.inputs import classification_inputs
+from hf_align.types import IGNORE_INDEX, LabelledBatch, LossOutput
+
+
+def classification(model: torch.nn.Module, batch: LabelledBatch) -> LossOutput:
+    """-log p(label) of every row in nats, summed; the unit is the row.
+
+    ``model``: a sequence classifier with a sequence head installed, wrapped or not. The details are those of
+    rows with a label: ``numbers``, ``labels``, ``predictions`` and ``probabilities`` of what is predicted.
+    """
+    logits = model(**classification_inputs(batch))["logits"]
+    labels = batch.labels
+    loss = F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    counted = labels != IGNORE_INDEX
+    probabilities, predictions = logits.detach().softmax(-1).max(-1)
+    return LossOutput(
+        loss_sum=loss,
+        count=int(counted.sum()),
+        metrics={"correct": ((predictions == labels) & counted).sum()},
+        details={
+            "numbers": batch.numbers[counted],
+            "labels": labels[counted],
+            "predictions": predictions[counted],
+            "probabilities": probabilities[counted],
+        },
+    )
