@@ -6,7 +6,9 @@ Measured are trained parameters; the peak of resident memory while training abov
 (weights, adapter and data in memory, nothing run); tokens a second without the first two steps; the loss on
 held-out rows after training; and the size of what is saved. On a GPU memory is what PyTorch has allocated.
 
-Learning rates are those of the table METHODS, one for each method, chosen by hand.
+``ladder_cached`` reads the model's states from the disk, as every epoch after the one pass over the rows
+does; that pass is made by an earlier process, and its time is among the raw figures. Learning rates are those
+of the table METHODS, one for each method, chosen by hand.
 
     python benchmarks/bench_adapters.py [--data FILE] [--repeats 1] [--steps 16] [--only lora ladder …]
 """
@@ -24,10 +26,8 @@ from pathlib import Path
 from typing import Any
 
 ROWS_PER_STEP, WARM_UP, HELD_OUT = 16, 2, 100
-OWN_DATA = {
-    "datasets": ["data/orders_en.jsonl", "data/orders_zh.jsonl"],
-    "eval_datasets": ["data/orders_heldout.jsonl"],
-}
+OWN_DATA = (("data/orders_en.jsonl", 0.75), ("data/orders_zh.jsonl", 0.25))
+OWN_HELD_OUT = "data/orders_heldout.jsonl"
 METHODS: dict[str, dict[str, Any]] = {
     "full": {"learning_rate": 2e-4},
     "lora": {"adapter": "lora", "learning_rate": 2e-3},
@@ -45,16 +45,23 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def recipe(method: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The keys of the recipe that ``method`` is run with."""
-    data: dict[str, Any] = OWN_DATA
+    from hf_align.config import DatasetConfig
+
+    # No more rows than are trained on: the states of all of them are kept.
+    rows = options.steps * ROWS_PER_STEP
+    data: dict[str, Any] = {"eval_datasets": [OWN_HELD_OUT]}
+    sources = [{"path": path, "max_rows": round(rows * share)} for path, share in OWN_DATA]
     if options.data:
-        data = {"datasets": [options.data], "eval_split_size": HELD_OUT}
+        sources = [{"path": options.data, "max_rows": rows + HELD_OUT}]
+        data = {"eval_split_size": HELD_OUT}
+    data["datasets"] = [DatasetConfig.from_entry(source) for source in sources]
     return {
         "model_name_or_path": options.model,
         **data,
         "max_length": options.max_length,
         "overlong": "truncate",
         "dataset_cache_dir": str(folder),
-        "output_dir": str(folder / "run"),
+        "output_dir": str(folder / method),
         "max_steps": options.steps,
         "per_device_train_batch_size": ROWS_PER_STEP,
         "warmup_steps": 0.1,
@@ -75,7 +82,7 @@ def worker(method: str, options: argparse.Namespace) -> None:
     from hf_align.config import SftConfig
     from hf_align.training import stage
 
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(options.folder or tempfile.mkdtemp())
     config = SftConfig.from_flat(recipe(method, options, folder))
     figures: dict[str, Any] = {"method": method, "learning_rate": config.training.learning_rate}
     run_stage = stage.train
@@ -103,7 +110,7 @@ def worker(method: str, options: argparse.Namespace) -> None:
 
     stage.train = measured  # type: ignore[assignment]
     record = sft.run(config)
-    saved = [path for path in (folder / "run").glob("*.safetensors")]
+    saved = [path for path in (folder / method).glob("*.safetensors")]
     figures |= {
         "trained_parameters": record["model"]["trainable_parameters"],
         "attention": record["model"]["attention"],
@@ -194,12 +201,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", help="one file; 100 rows of it are held out (default: the quickstart's)")
+    parser.add_argument(
+        "--data", help=f"one file, {HELD_OUT} rows of which are held out (default: the quickstart's)"
+    )
     parser.add_argument("--model", default="models/SmolLM2-135M-Instruct")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--max_length", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=tuple(METHODS), default=list(METHODS))
+    parser.add_argument("--folder", help="keep runs and states here")
     parser.add_argument("--worker", choices=tuple(METHODS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -215,8 +225,14 @@ def main() -> None:
         *(["--data", options.data] if options.data else []),
     ]
     runs: list[dict[str, Any]] = []
+    folder = options.folder or tempfile.mkdtemp()
+    arguments += ["--folder", folder]
+    making: dict[str, Any] | None = None
     for repeat in range(options.repeats):
         for method in options.only:
+            if METHODS[method].get("ladder_cache") and repeat == 0:
+                # In a process of its own, which leaves nothing behind but the states on the disk.
+                making = run_worker(__file__, method, arguments)["states"]
             runs.append(run_worker(__file__, method, arguments))
             row = runs[-1]
             print(
@@ -245,7 +261,9 @@ def main() -> None:
     (RESULTS / "adapters.md").write_text(table(rows) + "\n", encoding="utf-8")
     draw(rows, RESULTS / "adapters.png")
     print(table(rows))
-    write_results("adapters", {"runs": runs, "steps": options.steps, "data": options.data}, summary)
+    write_results(
+        "adapters", {"runs": runs, "steps": options.steps, "data": options.data, "states": making}, summary
+    )
 
 
 def ratio(rows: dict[str, dict[str, Any]], one: str, other: str, key: str) -> float:

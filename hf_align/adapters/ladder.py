@@ -29,6 +29,7 @@ from hf_align.adapters.ladder_shape import kept_layers
 from hf_align.adapters.ladder_side import SideStack, States, block_list, input_embeddings
 from hf_align.adapters.own import Added, Method
 from hf_align.errors import UserError
+from hf_align.modeling.quantization import independent_rows
 
 _NOT_FOR_SIDE = (
     "input_ids",
@@ -122,12 +123,18 @@ class EncoderLadder(Added):
 def attach(base: Any, options: LadderOptions) -> dict[str, Added]:
     """The side networks of a decoder, or of both stacks of an encoder-decoder model, by the stack's path.
 
-    Raises UserError for a model that has no such stack, and where the options do not fit it.
+    Raises UserError for a model that has no such stack, for an encoder alone, and where the options do not
+    fit the model.
     """
     paths = {id(module): path for path, module in base.named_modules()}
     stacks = [base.base_model]
     if base.config.is_encoder_decoder:
         stacks = [base.get_encoder(), base.get_decoder()]
+    elif block_list(base) and _sees_ahead(base):
+        raise UserError(
+            f"adapter: ladder is made for decoders and encoder-decoder models, and {type(base).__name__} is "
+            "an encoder, whose head may read more than its last states; choose another adapter, such as lora"
+        )
     blocks = find_blocks(base) if options.init == "pruned" else []
     added: dict[str, Added] = {}
     encoder_stream = None
@@ -150,6 +157,20 @@ def attach(base: Any, options: LadderOptions) -> dict[str, Added]:
             stream = prune_into(side, stack, base, beside, encoder_stream=encoder_stream)
             encoder_stream = stream if is_encoder else None
     return added
+
+
+def _sees_ahead(base: Any) -> bool:
+    """Whether a token changes the states before it."""
+    ids = torch.ones(2, 4, dtype=torch.long, device=next(base.parameters()).device)
+    ids[1, 3] = 2
+    training = base.training
+    base.eval()
+    try:
+        with torch.no_grad(), independent_rows(base):
+            one, other = base.base_model(input_ids=ids).last_hidden_state[:, :3].float()
+    finally:
+        base.train(training)
+    return bool(torch.linalg.vector_norm(one - other) > 1e-3 * torch.linalg.vector_norm(one))
 
 
 def _run_backbone(

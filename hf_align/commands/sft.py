@@ -74,18 +74,17 @@ def _build_seq2seq(run: Run) -> tuple[Any, Task]:
     import transformers
 
     from hf_align.adapters.factory import apply_adapter
-    from hf_align.config.adapter import OWN
     from hf_align.errors import UserError
     from hf_align.modeling.selecting_head import install_selecting_head
     from hf_align.modeling.seq2seq import load_seq2seq
     from hf_align.training import stage, tasks
 
     config: SftConfig = run.config
-    if config.adapter.virtual_tokens or config.adapter.adapter in OWN:
+    if config.adapter.virtual_tokens:
         raise UserError(
             f"adapter: found {config.adapter.adapter}, which serves decoders here, and "
-            f"'{config.model.model_name_or_path}' is an encoder-decoder model; expected lora, ia3, another "
-            "method of PEFT without virtual tokens, or none"
+            f"'{config.model.model_name_or_path}' is an encoder-decoder model; expected a method without "
+            "virtual tokens, such as lora, bottleneck or ladder, or none"
         )
     transformers.set_seed(config.training.seed)
     base = load_seq2seq(

@@ -98,6 +98,11 @@ def use_known_states(run: Run, trainer: AlignTrainer) -> None:
             "ladder_cache: states of a sharded backbone are not kept; train without FSDP and DeepSpeed, or "
             "set it to false"
         )
+    if trainer.model.config.is_encoder_decoder:
+        raise UserError(
+            "ladder_cache: states are kept for decoders, where a sequence depends on its own tokens alone; "
+            "set it to false for this encoder-decoder model"
+        )
     folder = cache.writable_folder(run.config.data.dataset_cache_dir, what=_WHAT)
     if folder is None:
         raise UserError("ladder_cache: there is no folder for the states; name one with dataset_cache_dir")

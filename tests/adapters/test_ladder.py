@@ -124,10 +124,22 @@ def test_layer_types_follow_the_layers_that_are_kept() -> None:
 
 
 def test_models_without_attention_and_too_small_ones_are_refused() -> None:
-    with pytest.raises(UserError, match="MambaModel"):
+    with pytest.raises(UserError, match="no transformer blocks were found in Mamba"):
         tiny_ladder("mamba", init="random")
     with pytest.raises(UserError, match=r"ladder_reduction_factor: found 2.*width of 32"):
         laddered(_with_one_head(), reduction_factor=2)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
+def test_encoders_are_refused(kind: str) -> None:
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    width = (
+        {"dim": 32, "n_heads": 4} if kind == "distilbert" else {"hidden_size": 32, "num_attention_heads": 4}
+    )
+    config = AutoConfig.for_model(kind, vocab_size=97, **width)
+    with pytest.raises(UserError, match="is an encoder"):
+        laddered(AutoModelForSequenceClassification.from_config(config))
 
 
 def _with_one_head() -> Any:

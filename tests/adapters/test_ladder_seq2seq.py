@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.tiny_classifiers import CITIES, save_model
 from helpers.tiny_ladders import laddered, ladders, tiny_seq2seq
+
+from hf_align.commands import sft
+from hf_align.errors import UserError
 
 KINDS = ["t5", "bart"]
 IDS = torch.arange(5, 17).view(2, 6)
@@ -69,3 +74,34 @@ def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     loaded = type(model).from_pretrained(tiny_seq2seq(kind), tmp_path).eval()
     after = loaded(input_ids=IDS, attention_mask=MASK, labels=LABELS).logits
     torch.testing.assert_close(after, before)
+
+
+@pytest.mark.parametrize("adapter", ["ladder", "bottleneck"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_trained_by_the_command(kind: str, adapter: str, tmp_path: Path) -> None:
+    rows = [{"prompt": f"city: {i} lamps to {CITIES[i % 3]}", "completion": CITIES[i % 3]} for i in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    recipe = {
+        "model_name_or_path": save_model(kind, tmp_path / "base"),
+        "datasets": str(tmp_path / "rows.jsonl"),
+        "eval_datasets": str(tmp_path / "rows.jsonl"),
+        "output_dir": str(tmp_path / "run"),
+        "use_cpu": True,
+        "precision": "fp32",
+        "adapter": adapter,
+        **({"ladder_reduction_factor": 4} if adapter == "ladder" else {"bottleneck_width": 4}),
+        "learning_rate": 0.03,
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 4,
+        "num_samples": 2,
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(recipe))
+    figures = sft.main(["--config", str(path)])["final_metrics"]
+    assert figures["eval_loss"] < figures["eval_loss_before"] - 0.02
+    saved = (tmp_path / "run" / "adapter_model.safetensors").stat().st_size
+    assert saved < (tmp_path / "base" / "model.safetensors").stat().st_size
+    if adapter != "ladder":
+        return
+    with pytest.raises(UserError, match="ladder_cache: states are kept for decoders"):
+        sft.main(["--config", str(path), "--ladder_cache", "--output_dir", str(tmp_path / "other")])

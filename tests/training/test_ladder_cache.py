@@ -56,8 +56,9 @@ def test_the_backbone_runs_once_and_never_again(
     while_live = len(blocks_run)
     first = cached(inputs, tmp_path)
     # Both blocks, for each micro-batch of all rows, and for the two tokens that are tried. Before that come
-    # three probes of whether rows can be packed, and one of the order of the layers in a block.
-    probes = 2 * 4
+    # three probes of whether rows can be packed, one of the order of the layers in a block, and one of
+    # whether the model is a decoder.
+    probes = 2 * 5
     tokens = sum(blocks_run[while_live + probes :]) / 2
     rows = first["data_report"]["total"]["tokens"]
     assert tokens == rows + 2

@@ -13,6 +13,7 @@ import torch
 from helpers.comparisons import random_comparison
 from helpers.tiny_models import tiny_model
 
+import hf_align
 from hf_align.data.comparison_batches import collate_comparisons
 from hf_align.errors import UserError
 from hf_align.modeling.packing_probe import enable_segment_attention
@@ -240,7 +241,7 @@ def test_nothing_stale_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_the_code_that_takes_part_is_named() -> None:
-    package = Path(reference_store.hf_align.__file__).parent
+    package = Path(hf_align.__file__).parent
     assert all(list(package.glob(pattern)) for pattern in reference_store._CODE)
     assert set(reference_store._code()) == {"torch", "transformers", "bitsandbytes", "numpy", "hf_align"}
 
