@@ -8,6 +8,7 @@ each answer with its score.
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +26,12 @@ inspect:
   --rows N                        how many rows to show, spread evenly over the data [default {DEFAULT_ROWS}]
   --html FILE                     where the page goes [default OUTPUT_DIR-inspect.html]
   --color                         colour the terminal text even where it goes to a file or a pipe
-  --stage sft|dpo|reward          whose recipe it is [default: told from its keys, else sft]"""
+  --stage sft|dpo|reward|pretrain  whose recipe it is [default: told from its keys, else sft]"""
 STAGES = {
     "sft": ("hf_align.config.sft", "SftConfig"),
     "dpo": ("hf_align.config.dpo", "DpoConfig"),
     "reward": ("hf_align.config.reward", "RewardConfig"),
+    "pretrain": ("hf_align.config.pretrain", "PretrainConfig"),
 }
 """The stages that train on rows, and where the recipe class of each is."""
 _COMPARISONS = ("dpo", "reward")
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(OWN_HELP)
         return 0
     config: Any = load_config(recipe, rest, command="inspect")
+    if stage == "pretrain":
+        return _show_pretraining(config, display)
 
     from hf_align.data.formats import OtherStageError
     from hf_align.data.prepare import prepare_datasets
@@ -86,6 +90,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = Path(display.html or f"{Path(config.training.output_dir)}-inspect.html")
     write_atomic(path, render_html(rows, tokenizer, prepared.report).encode("utf-8", "replace"))
     print(f"\n{path}")
+    return 0
+
+
+def _show_pretraining(config: Any, display: Display) -> int:
+    """Print rows as a pre-training batch has them, shortened: what is read, and what is to be predicted."""
+    from hf_align.data.collators import make_collator, objective
+    from hf_align.data.collators.show import example_rows, rows_as_text
+    from hf_align.data.pretraining import prepare_pretraining, shortened
+    from hf_align.modeling.loading import load_pretraining_tokenizer
+    from hf_align.reporting.mask_view import spread
+
+    if display.html is not None:
+        raise UserError("--html: there is no page of a pre-training recipe; leave it out.")
+    tokenizer = load_pretraining_tokenizer(config.model)
+    name, seed = config.objective_name, config.training.seed
+    collator = make_collator(name, tokenizer, seed=seed, **config.objective.objective_kwargs)
+    prepared = prepare_pretraining(config.data, tokenizer, collator, name, seed=seed)
+    if config.data.streaming:
+        rows = list(itertools.islice(iter(prepared.train), display.rows))
+    else:
+        rows = spread(prepared.train, display.rows)
+    chosen = objective(name)
+    examples = [shortened(row.example, with_specials=chosen.examples == "with_specials") for row in rows]
+    print(f"{name}: {chosen.title} ({chosen.source})", end="\n\n")
+    for text in rows_as_text(example_rows(name, tokenizer, collator, examples)):
+        print(text, end="\n\n")
+    print(prepared.report.summary())
     return 0
 
 

@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(wanted.folders) == 1 or wanted.rewrite:
         for folder in wanted.folders:
             print(write_report(folder))
-            print(write_model_card(folder))
+            # An evaluation has no model of its own.
+            if read_run(folder).get("command") != "evaluate":
+                print(write_model_card(folder))
     return 0
 
 

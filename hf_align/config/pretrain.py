@@ -208,6 +208,12 @@ class PretrainConfig(Recipe):
         self._check_objective()
         check_stages(self.schedule.stages, self.data, self.training)
         data, training = self.data, self.training
+        if not data.packing and self.objective_name in ("mlm_nsp", "sop"):
+            raise KeyProblem(
+                ("packing", "objective"),
+                f"{self.objective_name} is trained on pairs of segments, which no packing changes; remove "
+                "packing.",
+            )
         if not data.isolate_documents and self.objective_name != "causal":
             raise KeyProblem(
                 ("isolate_documents", "objective"),

@@ -13,8 +13,9 @@ def model_facts(model: Any, *, length: int, objective: str) -> dict[str, Any]:
     ``parameters``: shared ones once. ``estimated_parameters``: V·H + 12·L·H², with L the layers of both sides
     of an encoder-decoder model: embeddings, and in each layer 4·H² for attention and 8·H² for the network
     behind it; biases, norms, positions, cross-attention (4·H² a decoder layer) and heads are left out.
-    ``flops_per_token``: of training, forward and backward, 6 a parameter and 12·L·H·T for attention to T
-    tokens (Chowdhery et al. 2022, appendix B), as if the head ran on every token; ``length``: T.
+    ``training_flops_by_position``: of a token, forward and backward, 6 a parameter and 12·L·H·T for
+    attention to T tokens (Chowdhery et al. 2022, appendix B), as if the head ran on every token; ``length``:
+    T.
     """
     config = model.config.get_text_config()
     width, layers = int(config.hidden_size), count_layers(config)
@@ -29,7 +30,7 @@ def model_facts(model: Any, *, length: int, objective: str) -> dict[str, Any]:
         "layers": layers,
         "width": width,
         "estimated_parameters": vocabulary * width + 12 * layers * width**2,
-        "flops_per_token": 6 * parameters + 12 * layers * width * length,
+        "training_flops_by_position": 6 * parameters + 12 * layers * width * length,
     }
 
 

@@ -54,7 +54,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
                 f"L = {layers}, H = {width})".replace("-", "−"),
             )
         )
-    cost = formatting.finite(model.get("flops_per_token"))
+    cost = formatting.finite(model.get("training_flops_by_position"))
     if cost:
         words.append(("Operations per trained token", f"{cost / 1e6:,.1f} million, estimated"))
     stages = [stage_in_words(mapping(stage)) for stage in listing(found.get("stages"))]

@@ -105,7 +105,10 @@ def test_own_options_are_separated(arguments, display, rest):
         (["--html", "."], "--html: found the folder"),
         (["--rows", "1", "--rows=2"], "--rows: this option is given twice"),
         (["--color=1"], "--color: found a value"),
-        (["--stage", "dop"], r"--stage: found 'dop', expected sft, dpo, reward\. Did you mean 'dpo'"),
+        (
+            ["--stage", "dop"],
+            r"--stage: found 'dop', expected sft, dpo, reward, pretrain\. Did you mean 'dpo'",
+        ),
         (["--stage"], "--stage: a value is missing, expected sft or dpo or reward"),
     ],
 )

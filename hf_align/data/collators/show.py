@@ -81,7 +81,14 @@ def objective_rows(
     """
     collator = make_collator(name, tokenizer, seed=seed, **options)
     examples = encode_texts(name, tokenizer, texts, max_length=max_length, seed=seed, epoch=epoch)
-    decode = _Decoder(tokenizer)
+    return example_rows(name, tokenizer, collator, examples)
+
+
+def example_rows(
+    name: str, tokenizer: PreTrainedTokenizerBase, collator: Any, examples: Sequence[dict[str, Any]]
+) -> list[Row]:
+    """The same for examples of the objective's ``collator``."""
+    decode = TokenDecoder(tokenizer)
     rows = []
     for example in examples:
         # One at a time: then no padding has to be told apart from text.
@@ -106,8 +113,14 @@ def show_objective(
 ) -> str:
     """:func:`objective_rows` as lines for a terminal, with the objective's title above."""
     chosen = objective(name)
-    blocks = [f"{name}: {chosen.title} ({chosen.source})"]
-    for row in objective_rows(name, tokenizer, texts, **options):
+    rows = objective_rows(name, tokenizer, texts, **options)
+    return "\n\n".join([f"{name}: {chosen.title} ({chosen.source})", *rows_as_text(rows)])
+
+
+def rows_as_text(rows: Sequence[Row]) -> list[str]:
+    """Each row as lines for a terminal."""
+    blocks = []
+    for row in rows:
         width = max(map(len, row)) + 2
         lines = [
             textwrap.fill(
@@ -120,10 +133,10 @@ def show_objective(
             for part, content in row.items()
         ]
         blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    return blocks
 
 
-class _Decoder:
+class TokenDecoder:
     """Ids to text in which special tokens stand apart."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -155,13 +168,13 @@ class _Decoder:
         return str(self.tokenizer.decode([id], clean_up_tokenization_spaces=False)).strip() or "' '"
 
 
-def _hidden(decode: _Decoder, ids: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> str:
+def _hidden(decode: TokenDecoder, ids: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> str:
     """What stands in the inputs, and what is to be predicted there, for every hidden token."""
     places = np.flatnonzero(labels != IGNORE_INDEX)
     return ", ".join(f"{decode.token(ids[i])} → {decode.token(labels[i])}" for i in places.tolist())
 
 
-def _more_of_encoder(decode: _Decoder, batch: dict[str, Any]) -> Row:
+def _more_of_encoder(decode: TokenDecoder, batch: dict[str, Any]) -> Row:
     """Segments and label of a pair; spans with their boundaries."""
     row: Row = {}
     ids = batch["input_ids"]
@@ -183,7 +196,7 @@ def _more_of_encoder(decode: _Decoder, batch: dict[str, Any]) -> Row:
     return row
 
 
-def _next_tokens(decode: _Decoder, ids: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Row:
+def _next_tokens(decode: TokenDecoder, ids: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Row:
     """The part that is only read, and the part that is predicted token by token."""
     predicted = np.flatnonzero(labels != IGNORE_INDEX)
     first = int(predicted[0]) if len(predicted) else len(ids)
