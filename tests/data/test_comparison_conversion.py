@@ -10,6 +10,7 @@ from hf_align.config import DatasetConfig
 from hf_align.data.comparison_conversion import EMPTY, IDENTICAL, NOT_SHARED, TIED
 from hf_align.data.conversion import with_system_prompt
 from hf_align.data.formats import COMPARISON_FORMATS, FORMATS, resolve_format
+from hf_align.data.labelled import LABELLED_FORMATS
 from hf_align.data.raw import MalformedRow, RawRow
 from hf_align.errors import UserError
 from hf_align.types import Comparison, Message
@@ -411,4 +412,4 @@ def test_a_system_prompt_is_added_to_conversations_without_one() -> None:
 def test_every_format_can_be_named_in_a_recipe() -> None:
     assert not set(FORMATS) & set(COMPARISON_FORMATS)
     names = get_args(get_type_hints(DatasetConfig)["format"])
-    assert sorted(names) == sorted(["auto", *FORMATS, *COMPARISON_FORMATS])
+    assert sorted(names) == sorted(["auto", *FORMATS, *COMPARISON_FORMATS, *LABELLED_FORMATS])

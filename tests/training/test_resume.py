@@ -124,9 +124,12 @@ def test_early_stopping_goes_on_counting(
 ) -> None:
     # The sums of the evaluations are given: the second is the best, two worse ones follow it.
     sums = {6: 500.0, 12: 400.0, 18: 450.0, 24: 460.0}
-    monkeypatch.setattr(
-        AlignTrainer, "_sum_over_ranks", lambda self, values: [sums.get(self.state.global_step, 1e3), 0.0]
-    )
+
+    def given(self: AlignTrainer, values: torch.Tensor) -> list[float]:
+        # Loss and correct tokens, in evaluations behind the number of counted tokens.
+        return [*[0.0] * (len(values) - 2), sums.get(self.state.global_step, 1e3), 0.0]
+
+    monkeypatch.setattr(AlignTrainer, "_sum_over_ranks", given)
     options = {
         "num_train_epochs": 8,
         "eval_strategy": "epoch",
