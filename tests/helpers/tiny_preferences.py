@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.tiny_checkpoint import save_tiny_checkpoint
+from helpers.tiny_runs import write_recipe
 
 from hf_align.commands import dpo
 
@@ -53,26 +54,6 @@ def make_inputs(folder: Path, rows: int = 22, **options: Any) -> dict[str, Any]:
         "eval_datasets": write_pairs(folder / "heldout.jsonl", 5, start=100),
         "dataset_cache_dir": str(folder / "cache"),
     }
-
-
-def write_recipe(inputs: dict[str, Any], output_dir: Path, **options: Any) -> Path:
-    """22 rows in steps of 4 make 6 steps an epoch, the last one ragged; two epochs."""
-    recipe = {
-        **inputs,
-        "output_dir": str(output_dir),
-        "use_cpu": True,
-        "precision": "fp32",
-        "max_length": 256,
-        "per_device_train_batch_size": 4,
-        "num_train_epochs": 2,
-        "learning_rate": 0.003,
-        "num_samples": 1,
-        "sample_max_new_tokens": 2,
-        **options,
-    }
-    path = output_dir.parent / f"{output_dir.name}.yaml"
-    path.write_text(json.dumps(recipe), encoding="utf-8")
-    return path
 
 
 def run(inputs: dict[str, Any], output_dir: Path, **options: Any) -> dict[str, Any]:

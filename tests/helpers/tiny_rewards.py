@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.tiny_checkpoint import save_tiny_checkpoint
+from helpers.tiny_runs import write_training_recipe as write_recipe
 
 from hf_align.commands import reward
 
@@ -50,24 +51,6 @@ def make_inputs(folder: Path, rows: int = 22, **model: Any) -> dict[str, Any]:
         "datasets": write_pairs(folder / "train.jsonl", rows),
         "eval_datasets": write_pairs(folder / "heldout.jsonl", 5, start=100),
     }
-
-
-def write_recipe(inputs: dict[str, Any], output_dir: Path, **options: Any) -> Path:
-    """22 rows in steps of 4 make 6 steps an epoch, the last one ragged; two epochs."""
-    recipe = {
-        **inputs,
-        "output_dir": str(output_dir),
-        "use_cpu": True,
-        "precision": "fp32",
-        "max_length": 256,
-        "per_device_train_batch_size": 4,
-        "num_train_epochs": 2,
-        "learning_rate": 0.003,
-        **options,
-    }
-    path = output_dir.parent / f"{output_dir.name}.yaml"
-    path.write_text(json.dumps(recipe), encoding="utf-8")
-    return path
 
 
 def run(inputs: dict[str, Any], output_dir: Path, **options: Any) -> dict[str, Any]:

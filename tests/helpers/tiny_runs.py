@@ -25,6 +25,12 @@ def make_inputs(folder: Path, rows: int = 22) -> dict[str, Any]:
 
 
 def write_recipe(inputs: dict[str, Any], output_dir: Path, **options: Any) -> Path:
+    """As :func:`write_training_recipe`, with a short sample answer."""
+    samples = {"num_samples": 1, "sample_max_new_tokens": 2}
+    return write_training_recipe(inputs, output_dir, **(samples | options))
+
+
+def write_training_recipe(inputs: dict[str, Any], output_dir: Path, **options: Any) -> Path:
     """22 rows in steps of 4 make 6 steps an epoch, the last one ragged; two epochs."""
     recipe = {
         **inputs,
@@ -35,8 +41,6 @@ def write_recipe(inputs: dict[str, Any], output_dir: Path, **options: Any) -> Pa
         "per_device_train_batch_size": 4,
         "num_train_epochs": 2,
         "learning_rate": 0.003,
-        "num_samples": 1,
-        "sample_max_new_tokens": 2,
         **options,
     }
     path = output_dir.parent / f"{output_dir.name}.yaml"
