@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from hf_align.config.adapter import AdapterConfig, check_adapter, check_reference
+from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter_checks import check_adapter, check_reference
 from hf_align.config.data import DataConfig
 from hf_align.config.fields import option, specs_of
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
@@ -17,6 +18,7 @@ from hf_align.config.rewards import RewardsConfig
 from hf_align.config.samples import SamplesConfig
 from hf_align.config.sft import check_data_for_training, check_trainable_weights
 from hf_align.config.training import TrainingConfig
+from hf_align.config.vllm import VllmConfig, check_vllm
 from hf_align.config.watch import WatchConfig, check_not_trained_on
 
 _ADAPTIVE = ("adaptive_kl", (True,))
@@ -185,6 +187,7 @@ class PpoConfig(Recipe):
     rewards: RewardsConfig = field(default_factory=RewardsConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     ppo: PpoOptionsConfig = field(default_factory=PpoOptionsConfig)
+    vllm: VllmConfig = field(default_factory=VllmConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     training: PpoTrainingConfig = field(default_factory=PpoTrainingConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
@@ -212,6 +215,13 @@ class PpoConfig(Recipe):
             raise KeyProblem(
                 ("precision",), "fp16 is too coarse for ratios of probabilities; expected bf16, fp32 or auto."
             )
+        check_vllm(
+            self.vllm,
+            self.adapter,
+            temperature=self.ppo.temperature,
+            top_p=self.ppo.top_p,
+            top_k=self.ppo.top_k,
+        )
         check_not_trained_on(self.watch, self.rewards)
         if self.watch.watch_action == "roll_back" and self.training.save_strategy == "no":
             raise KeyProblem(

@@ -1,29 +1,17 @@
 """A judge model behind an OpenAI-compatible service: which of two answers is better, or neither.
 
-Only Python's own HTTP client is used. The key is read from the environment and goes into one header; it is in
-no message, file or log, and redirects, which would hand it on, are not followed. What becomes of the verdicts
-is in ``win_rate``.
+How it is asked is in ``chat_service``; what becomes of the verdicts is in ``win_rate``.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from hf_align.errors import UserError
-
-KEY_VARIABLE = "OPENAI_API_KEY"
-TRIES = 4
-_WORTH_ANOTHER_TRY = (408, 409, 429, 500, 502, 503, 504)
+from hf_align.evaluation.chat_service import ChatService
+from hf_align.types import Message
 
 Verdict = Literal["first", "second", "tie", "unreadable"]
 
@@ -50,15 +38,10 @@ _MEANING: dict[str, Verdict] = {"1": "first", "2": "second", "tie": "tie"}
 
 
 @dataclass(frozen=True)
-class Judge:
-    """``url``: of the service, up to and with its version, such as ``http://localhost:8000/v1``.
-    ``requests``: how many are sent at a time. ``timeout`` and ``pause`` (before a second try) in seconds."""
+class Judge(ChatService):
+    """A chat service that is asked for verdicts."""
 
-    url: str
-    model: str
-    requests: int = 4
-    timeout: float = 120.0
-    pause: float = 1.0
+    named: ClassVar[str] = "judge_url"
 
     def compare(
         self, pairs: Sequence[tuple[str, str, str]], progress: Callable[[int], None] | None = None
@@ -68,73 +51,11 @@ class Judge:
         ``progress`` is called with the number of verdicts that came. Raises UserError where the service
         cannot be reached, refuses, or answers in another form.
         """
-
-        def one(pair: tuple[str, str, str]) -> Verdict:
-            request, first, second = pair
-            verdict = read_verdict(self._ask(PROMPT.format(request=request, first=first, second=second)))
-            if progress is not None:
-                progress(1)
-            return verdict
-
-        with ThreadPoolExecutor(self.requests) as pool:
-            futures = [pool.submit(one, pair) for pair in pairs]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _ask(self, text: str) -> str:
-        body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": text}]}
-        reply = self._post(json.dumps(body).encode("utf-8"))
-        try:
-            content = reply["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            raise UserError(
-                f"judge_url: {self.url} replied in another form than chat completions have; found the keys "
-                f"{', '.join(reply) if isinstance(reply, dict) else type(reply).__name__}"
-            ) from None
-        return str(content or "")
-
-    def _post(self, body: bytes) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", body, headers)
-        for attempt in range(1, TRIES + 1):
-            try:
-                with _OPENER.open(request, timeout=self.timeout) as reply:
-                    return json.loads(reply.read())
-            except urllib.error.HTTPError as error:
-                if error.code not in _WORTH_ANOTHER_TRY or attempt == TRIES:
-                    raise self._refused(error) from None
-            except ValueError:
-                raise UserError(f"judge_url: {self.url} replied with something that is no JSON") from None
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-                if attempt == TRIES:
-                    reason = getattr(error, "reason", error)
-                    raise UserError(f"judge_url: {self.url} cannot be reached: {reason}") from None
-            time.sleep(self.pause * 2 ** (attempt - 1))
-        raise AssertionError("the last try returns or raises")
-
-    def _refused(self, error: urllib.error.HTTPError) -> UserError:
-        advice = ""
-        if error.code in (401, 403):
-            advice = f"; it wants a key, which is read from the environment variable {KEY_VARIABLE}"
-        elif error.code == 404:
-            advice = f"; is the address right (it usually ends in /v1), and is there a model '{self.model}'?"
-        elif 300 <= error.code < 400:
-            advice = "; redirects are not followed, give the address they lead to"
-        # What the service says is left out: some repeat the key.
-        return UserError(f"judge_url: {self.url} replied {error.code} {error.reason}{advice}")
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
+        asked = [
+            [Message("user", PROMPT.format(request=request, first=first, second=second))]
+            for request, first, second in pairs
+        ]
+        return [read_verdict(reply) for reply in self.replies(asked, progress=progress)]
 
 
 def read_verdict(reply: str) -> Verdict:

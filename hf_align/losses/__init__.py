@@ -1,6 +1,7 @@
 """Pure functions from tensors to per-example or per-token losses; the caller reduces."""
 
 from hf_align.losses.advantages import generalized_advantage_estimation
+from hf_align.losses.importance import ImportanceMode, importance_weights
 from hf_align.losses.kl import kl_estimate
 from hf_align.losses.kl_control import AdaptiveKLController, FixedKLController
 from hf_align.losses.language_model import negative_log_likelihood, perplexity
@@ -24,11 +25,13 @@ __all__ = [
     "PAIRWISE_LOSSES",
     "AdaptiveKLController",
     "FixedKLController",
+    "ImportanceMode",
     "PairwiseLoss",
     "dpo_loss",
     "explained_variance",
     "generalized_advantage_estimation",
     "hinge_loss",
+    "importance_weights",
     "ipo_loss",
     "kl_estimate",
     "listwise_ranking_loss",

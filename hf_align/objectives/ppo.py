@@ -28,6 +28,7 @@ class EpisodeRow:
     ``tree``: the prompt and its answers, whose tokens are the targets. ``old_logps`` (N,) in nats and
     ``old_values`` (N,): from before the update. ``advantages`` and ``returns`` (N,). N are the targets of all
     answers, one answer after the other; rewards, values, advantages and returns are in the unit of the score.
+    ``weights`` (N,): of the policy loss (``losses.importance``), or None where every token weighs 1.
     """
 
     tree: ComparisonRow
@@ -35,6 +36,7 @@ class EpisodeRow:
     old_values: Floats
     advantages: Floats
     returns: Floats
+    weights: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.tree)
@@ -52,7 +54,7 @@ class EpisodeRow:
 class EpisodeBatch:
     """One micro-batch: ``inputs`` as for any model, the rest (N,) float32 as in :class:`EpisodeRow`.
 
-    ``rows``: what it was made of, in order.
+    ``rows``: what it was made of, in order; all have ``weights``, or none has.
     """
 
     inputs: Batch
@@ -61,6 +63,7 @@ class EpisodeBatch:
     advantages: torch.Tensor
     returns: torch.Tensor
     rows: tuple[EpisodeRow, ...] = ()
+    weights: torch.Tensor | None = None
 
 
 def collate_episodes(
@@ -69,11 +72,10 @@ def collate_episodes(
     """The answers of all rows, packed with shared prompts or padded. Raises ValueError without rows."""
     trees = [row.tree for row in rows]
     batch = collate_comparisons(trees, packed=packed, share_prefix=share_prefix, pad_token_id=pad_token_id)
-    joined = [
-        torch.from_numpy(np.concatenate([getattr(row, name) for row in rows]))
-        for name in ("old_logps", "old_values", "advantages", "returns")
-    ]
-    return EpisodeBatch(batch.inputs, *joined, rows=tuple(rows))
+    names = ["old_logps", "old_values", "advantages", "returns"]
+    names += [] if rows[0].weights is None else ["weights"]
+    joined = {name: torch.from_numpy(np.concatenate([getattr(row, name) for row in rows])) for name in names}
+    return EpisodeBatch(batch.inputs, **joined, rows=tuple(rows))
 
 
 def answer_tree(
@@ -134,6 +136,8 @@ class PpoObjective:
         )
         logps, values = output["logps"], output["estimates"]
         policy = policy_loss(logps, batch.old_logps, batch.advantages, clip_range=self.clip_range)
+        if batch.weights is not None:
+            policy = batch.weights * policy
         value = value_loss(values, batch.old_values, batch.returns, clip_range=self.clip_range_value)
         losses = policy + self.vf_coef * value
         figures = {"policy_loss": policy, "value_loss": value}

@@ -42,6 +42,7 @@ from hf_align.training.ppo_setup import kl_controller, prepare
 from hf_align.training.ppo_update import UpdateTools, update
 from hf_align.training.reward_check import check_first_answers
 from hf_align.training.samples import SampleSet
+from hf_align.training.vllm_rollout import with_server
 from hf_align.training.watch_actions import Watch
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def train(run: Run, rewards: Rewards, stop: StopRequest, watched: Rewards | None
         loop.save()
     with stop.training():
         bar = tqdm(total=loop.rollouts, initial=loop.progress.rollouts, desc="PPO", unit="rollout")
-        bar.disable = not run.machine.main
+        if not run.machine.main:  # never the other way round: the user may have switched bars off
+            bar.disable = True
         while loop.progress.rollouts < loop.rollouts and not loop.watch.fired:
             figures = loop.rollout_and_update()
             bar.update()
@@ -101,9 +103,8 @@ class Loop:
         prepared = prepare(run, models, steps=steps)
         self.accelerator = prepared.accelerator
         budget = config.training.max_tokens_per_batch
-        self.rolling = RolloutTools(
-            models, rewards, run.tokenizer, config.ppo, self.accelerator, budget, watched
-        )
+        tools = RolloutTools(models, rewards, run.tokenizer, config.ppo, self.accelerator, budget, watched)
+        self.rolling = with_server(tools, self.prompts, run)
         self.updating = UpdateTools(
             models,
             prepared.module,
@@ -115,7 +116,7 @@ class Loop:
             config.training.max_grad_norm,
         )
         self.progress = Progress(kl_coef=config.ppo.kl_coef)
-        self.check_sampling = ppo_checks.SamplingCheck(run.machine.precision)
+        self.check_sampling = ppo_checks.SamplingCheck(run.machine.precision, server=config.vllm.use_vllm)
         examples = run.data.eval_examples or [prompt.example for prompt in self.prompts.training.values()]
         self.samples = SampleSet(models.policy, run.tokenizer, examples, config.samples)  # type: ignore[arg-type]
         self.log = RunLog(
@@ -165,13 +166,13 @@ class Loop:
             progress.moments,
             missing_eos_penalty=config.rewards.missing_eos_penalty,
         )
-        estimates = estimate(episodes, scores, options, kl_coef=progress.kl_coef)
+        estimates = estimate(episodes, scores, options, kl_coef=progress.kl_coef, vllm=config.vllm)
         # Written before the update as well: one that fails can be looked at.
         self.recorder.write(before, prompts, episodes, scores, estimates.figures)
         learning_rate = float(self.updating.scheduler.get_last_lr()[0])
         moved = update(
             self.updating,
-            update_rows(trees, episodes, estimates.advantages, estimates.returns),
+            update_rows(trees, episodes, estimates.advantages, estimates.returns, estimates.weights),
             prompts=len(prompts),
             seed=(seed, ORDER, progress.rollouts),
             check_first=partial(ppo_checks.check_first_pass, precision=precision),
@@ -289,6 +290,8 @@ class Loop:
             run.tokenizer.save_pretrained(folder)
         self.accelerator.wait_for_everyone()
         self.evaluate("after")
+        if self.rolling.server is not None:
+            self.rolling.server.close()
         self.final |= {"rollouts": progress.rollouts, "episodes": progress.episodes}
         run.record.update(
             **self.watch.outcome(),

@@ -76,9 +76,16 @@ def check_finite(figures: Mapping[str, float], rollout: int) -> None:
 
 
 class SamplingCheck:
-    """Warns, once a run, where log-probabilities from sampling and from one pass differ beyond rounding."""
+    """Warns, once a run, where log-probabilities from sampling and from one pass differ beyond rounding.
 
-    def __init__(self, precision: Precision) -> None:
+    ``server``: another program samples."""
+
+    def __init__(self, precision: Precision, *, server: bool = False) -> None:
+        self.source = (
+            "a server with another precision, or one that does not have the weights of the policy"
+            if server
+            else "a slightly other policy than the one that is updated"
+        )
         self.allowed = SAMPLING_TOLERANCE[precision]
         self.precision = precision
         self._said = False
@@ -91,9 +98,10 @@ class SamplingCheck:
         logger.warning(
             "log-probabilities taken while sampling differ from those of one pass over the answers by %.2g "
             "nats per token in the mean (largest: %.2g; at most %.2g is rounding in %s). Those of the pass "
-            "are used; the answers come from a slightly other policy than the one that is updated",
+            "are used; the answers come from %s",
             mean,
             largest,
             self.allowed,
             self.precision,
+            self.source,
         )

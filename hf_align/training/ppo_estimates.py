@@ -12,8 +12,15 @@ import numpy as np
 import torch
 
 from hf_align.config.ppo import PpoOptionsConfig
+from hf_align.config.vllm import VllmConfig
 from hf_align.evaluation.repetition import repeated_ngrams
-from hf_align.losses import generalized_advantage_estimation, kl_estimate, masked_mean, masked_whiten
+from hf_align.losses import (
+    generalized_advantage_estimation,
+    importance_weights,
+    kl_estimate,
+    masked_mean,
+    masked_whiten,
+)
 from hf_align.losses.token_rewards import explained_variance, token_rewards
 from hf_align.training.ppo_rollout import Episode, answer_mask, padded
 from hf_align.training.reward_watch import DEVIATION, WATCHED
@@ -33,7 +40,7 @@ class Estimates:
     ``figures``: what is logged of the rollout.
 
     What they were made from, (B, T) each: ``token_kl`` (nats), ``rewards``, and ``raw_advantages``, those
-    before whitening. Behind an answer they mean nothing."""
+    before whitening. Behind an answer they mean nothing. ``weights`` (B, T): of the policy loss, or None."""
 
     advantages: torch.Tensor
     returns: torch.Tensor
@@ -42,6 +49,7 @@ class Estimates:
     token_kl: torch.Tensor
     rewards: torch.Tensor
     raw_advantages: torch.Tensor
+    weights: torch.Tensor | None = None
 
 
 def final_scores(
@@ -65,9 +73,15 @@ def final_scores(
 
 
 def estimate(
-    episodes: Sequence[Episode], scores: Scores, options: PpoOptionsConfig, *, kl_coef: float
+    episodes: Sequence[Episode],
+    scores: Scores,
+    options: PpoOptionsConfig,
+    *,
+    kl_coef: float,
+    vllm: VllmConfig | None = None,
 ) -> Estimates:
-    """Advantages of every sampled token. ``episodes`` (B) with their ``scores`` (B,)."""
+    """Advantages of every sampled token. ``episodes`` (B) with their ``scores`` (B,). ``vllm``: how another
+    program sampled them, which may give tokens weights."""
     mask = answer_mask(episodes)
     values = padded([episode.values for episode in episodes])
     logps = padded([episode.logps for episode in episodes])
@@ -100,7 +114,35 @@ def estimate(
         **answer_figures(episodes),
         "sampling_logp_difference": sampling_difference(episodes)[0],
     }
-    return Estimates(advantages, returns, summed_kl, figures, kl, rewards, raw_advantages)
+    weights = None
+    if vllm is not None and vllm.use_vllm:
+        weights, of_server = server_figures(episodes, vllm)
+        figures |= of_server
+    return Estimates(advantages, returns, summed_kl, figures, kl, rewards, raw_advantages, weights)
+
+
+def server_figures(
+    episodes: Sequence[Episode], vllm: VllmConfig
+) -> tuple[torch.Tensor | None, dict[str, float]]:
+    """(importance weights (B, T), or None without correction; what is logged of the server's part).
+
+    ``sampling_logp_difference_max``: the largest difference at a token, in nats. With correction
+    ``importance_weight`` (mean over tokens) and ``importance_limited``, the share that the limit changed.
+    """
+    figures = {"sampling_logp_difference_max": sampling_difference(episodes)[1]}
+    if not vllm.vllm_importance_sampling_correction:
+        return None, figures
+    mask = answer_mask(episodes)
+    weights, limited = importance_weights(
+        padded([episode.logps for episode in episodes]),
+        padded([episode.sampled_logps for episode in episodes]),
+        mask,
+        mode=vllm.vllm_importance_sampling_mode,
+        clip_max=vllm.vllm_importance_sampling_clip_max,
+    )
+    figures["importance_weight"] = masked_mean(weights, mask).item()
+    figures["importance_limited"] = masked_mean(limited.float(), mask).item()
+    return weights, figures
 
 
 def reward_figures(episodes: Sequence[Episode]) -> dict[str, float]:

@@ -90,6 +90,7 @@ def recorded_prompt(ids: Iterable[int], source: str) -> Prompt:
 
 
 def path_of(run_dir: str | Path, step: int) -> Path:
+    """The file of a recorded rollout."""
     return Path(run_dir) / FOLDER / f"rollout-{step:06d}.safetensors"
 
 

@@ -175,7 +175,7 @@ def _estimates(recording: Recording, episodes: Sequence[Episode], config: PpoCon
         recording.before.moments,
         missing_eos_penalty=config.rewards.missing_eos_penalty,
     )
-    return estimate(episodes, scores, config.ppo, kl_coef=recording.before.kl_coef)
+    return estimate(episodes, scores, config.ppo, kl_coef=recording.before.kl_coef, vllm=config.vllm)
 
 
 def _measure(tools: RolloutTools, recording: Recording) -> list[Episode]:
@@ -201,7 +201,8 @@ def _update(
     """The figures that were logged of the rollout and its update; ``traced`` gives the tools for its rows."""
     learning_rate = float(tools.scheduler.get_last_lr()[0])
     prompts = list(enumerate(recording.prompts))
-    rows = update_rows(trees_of(prompts, episodes), episodes, estimates.advantages, estimates.returns)
+    trees = trees_of(prompts, episodes)
+    rows = update_rows(trees, episodes, estimates.advantages, estimates.returns, estimates.weights)
     moved = update(
         tools if traced is None else traced(rows),
         rows,

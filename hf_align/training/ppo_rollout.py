@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hf_align.data.prompts import Prompt
     from hf_align.training.ppo_models import PpoModels
     from hf_align.training.rewards import Rewards
+    from hf_align.training.vllm_rollout import VllmServer
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Episode:
 @dataclass(frozen=True)
 class RolloutTools:
     """What every rollout of a run needs. ``max_tokens``: tokens computed at once. ``watch``: rewards that
-    answers are scored with and that the policy is not trained on."""
+    answers are scored with and that the policy is not trained on. ``server``: samples in our place."""
 
     models: PpoModels
     rewards: Rewards
@@ -78,6 +79,7 @@ class RolloutTools:
     accelerator: Accelerator
     max_tokens: int
     watch: Rewards | None = None
+    server: VllmServer | None = None
 
 
 def sample_episodes(
@@ -88,9 +90,21 @@ def sample_episodes(
     What is drawn for a prompt depends on ``seed`` and its number alone: not on what was drawn before, on
     other prompts, or on the process.
     """
-    models, options = tools.models, tools.options
+    if tools.server is not None:
+        tools.server.follow(tools.models.policy)  # together with the processes that have no prompts
     if not prompts:
         return []
+    if tools.server is None:
+        found = _sample_here(tools, prompts, samples=samples, seed=seed)
+    else:
+        found = tools.server.sample(tools.models, tools.options, prompts, samples=samples, seed=seed)
+    return [_episode(tools.tokenizer, prompts[one.prompt][0], one) for one in found]
+
+
+def _sample_here(
+    tools: RolloutTools, prompts: Sequence[tuple[int, Prompt]], *, samples: int, seed: Sequence[int]
+) -> list[Continuation]:
+    models, options = tools.models, tools.options
     shape = (samples, options.max_new_tokens)
     draws = [np.random.default_rng(np.random.SeedSequence([*seed, n])).random(shape) for n, _ in prompts]
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.top_k)
@@ -108,7 +122,7 @@ def sample_episodes(
             draws=torch.from_numpy(np.stack(draws)),
         )
     models.module.train(was_training)
-    return [_episode(tools.tokenizer, prompts[one.prompt][0], one) for one in found]
+    return found
 
 
 def _episode(tokenizer: PreTrainedTokenizerBase, prompt: int, found: Continuation) -> Episode:
@@ -222,10 +236,12 @@ def update_rows(
     episodes: Sequence[Episode],
     advantages: torch.Tensor,
     returns: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> list[tuple[int, EpisodeRow]]:
     """(number of the prompt, row) for this process's ``trees``.
 
-    ``advantages`` and ``returns`` (B, T) belong to ``episodes`` (B), those of all processes.
+    ``advantages``, ``returns`` and, if given, ``weights`` (B, T) belong to ``episodes`` (B), those of all
+    processes.
     """
     places: dict[int, list[int]] = {}
     for place, episode in enumerate(episodes):
@@ -243,6 +259,7 @@ def update_rows(
                 np.concatenate([answer.values for answer in answers]),
                 joined(advantages, number),
                 joined(returns, number),
+                None if weights is None else joined(weights, number),
             ),
         )
         for number, tree, answers in trees

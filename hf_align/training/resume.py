@@ -33,7 +33,7 @@ FREE_KEYS = frozenset(
     "average_last save_merged record_rollouts record_limit "
     "reward_check_pairs watch_reward_model watch_reward_functions watch_reward_model_input watch_action "
     "watch_window watch_patience watch_max_drop watch_max_kl watch_max_length_ratio "
-    "watch_max_repetition_rise".split()
+    "watch_max_repetition_rise vllm_server_base_url vllm_server_timeout".split()
 )
 # Only their product with the number of processes matters, which is compared.
 ROWS_OF_A_STEP = ("per_device_train_batch_size", "gradient_accumulation_steps")

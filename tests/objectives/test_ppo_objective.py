@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -169,3 +171,20 @@ def test_a_clipped_token_has_no_gradient() -> None:
     assert output.metrics["clip_fraction"].item() == output.count
     # KL(old || new) for a log-ratio of 1: e - 1 - 1.
     assert output.metrics["approx_kl"].item() / output.count == pytest.approx(np.e - 2, rel=1e-4)
+
+
+def test_weights_multiply_the_policy_loss_alone() -> None:
+    found = models()
+    plain = rows()
+    counts = [row.tree.target_tokens for row in plain]
+    generator = np.random.default_rng(8)
+    weights = [generator.uniform(0, 3, size=count).astype(np.float32) for count in counts]
+    weighted = [dataclasses.replace(row, weights=w) for row, w in zip(plain, weights, strict=True)]
+    with torch.no_grad():
+        _, before = objective().of_tokens(found.module, collate_episodes(plain, packed=True))
+        losses, after = objective().of_tokens(found.module, collate_episodes(weighted, packed=True))
+    expected = before["policy_loss"] * torch.from_numpy(np.concatenate(weights))
+    torch.testing.assert_close(after["policy_loss"], expected)
+    torch.testing.assert_close(losses, expected + 0.1 * before["value_loss"])
+    for name in set(before) - {"policy_loss"}:
+        assert torch.equal(after[name], before[name]), name
