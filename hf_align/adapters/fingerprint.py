@@ -8,11 +8,14 @@ New tokens may be added later: of embeddings the first half of the rows counts.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
 
@@ -23,15 +26,13 @@ def base_fingerprint(base: Any, *, left_out: Collection[str] = (), rows: int | N
     ``rows``: how many rows of the embeddings count; by default half of them. ``shapes`` changes with any
     weight's name or shape, ``kept`` with any value that quantisation leaves alone, ``linear`` (None where
     the base is quantised) with any other value. Values are None for a base in float16, which rounds
-    differently.
+    differently. ``format``: see :func:`number_format`.
     """
     tables = [module for module in (base.get_input_embeddings(), base.get_output_embeddings()) if module]
     embeddings = {id(module.weight) for module in tables if hasattr(module, "weight")}
     if rows is None:
         rows = min((module.weight.shape[0] for module in tables if hasattr(module, "weight")), default=0) // 2
-    quantized = bool(getattr(base, "is_quantized", False)) or any(
-        getattr(parameter, "quant_state", None) is not None for parameter in base.parameters()
-    )
+    quantized = bool(number_format(base))
     shapes, kept, linear = [], {}, {}
     for name, parameter in _weights(base, left_out):
         state = getattr(parameter, "quant_state", None)
@@ -48,7 +49,44 @@ def base_fingerprint(base: Any, *, left_out: Collection[str] = (), rows: int | N
         "rows": rows,
         "kept": None if half else _digest(kept),
         "linear": None if half or quantized else _digest(linear),
+        "format": number_format(base),
     }
+
+
+def number_format(base: Any) -> str:
+    """How the linear layers are held: ``nf4``, ``fp4``, ``int8``, or transformers' name of another way.
+
+    Empty where they are ordinary weights.
+    """
+    for parameter in base.parameters():
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            return str(state.quant_type)
+    if getattr(base, "is_loaded_in_8bit", False):
+        return "int8"
+    if not getattr(base, "is_quantized", False):
+        return ""
+    settings: Any = getattr(base.config, "quantization_config", None)
+    return str(getattr(settings, "quant_method", "") or "quantised")
+
+
+def note_other_format(saved: str, found: str, folder: object) -> None:
+    """A line in the log where a base is held otherwise than when its adapter was trained.
+
+    Both formats as :func:`number_format` says them.
+    """
+    if saved != found:
+        logger.warning(
+            "%s: this adapter was trained on a base %s and is put on the same base %s; what it gives differs "
+            "by the rounding",
+            folder,
+            _in_words(saved),
+            _in_words(found),
+        )
+
+
+def _in_words(number_format: str) -> str:
+    return f"in {number_format}" if number_format else "that is not quantised"
 
 
 def other_base(saved: Mapping[str, Any], base: Any, *, left_out: Collection[str] = ()) -> str:

@@ -133,6 +133,7 @@ def find_places(model: torch.nn.Module, block: Block, shape: Shape) -> list[Plac
 
 
 def unknown_weight(block: torch.nn.Module, name: str) -> str:
+    """The message for a weight whose rows and columns have no known role."""
     return (
         f"ladder_init: pruned does not know what the rows and columns of {name} in {type(block).__name__} "
         "mean; set ladder_init to random"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from peft.utils import ModulesToSaveWrapper
 
-from hf_align.adapters.fingerprint import other_base
+from hf_align.adapters.fingerprint import note_other_format, number_format, other_base
 from hf_align.adapters.own import OwnConfig, OwnModel, own_layers, register
 from hf_align.adapters.peft_methods import quiet_peft
 from hf_align.errors import UserError
@@ -156,6 +156,9 @@ def _check_base(config: OwnConfig, base: Any, folder: str | os.PathLike[str]) ->
             f"{folder}: this adapter was trained on another base than '{getattr(base, 'name_or_path', '')}' "
             f"({type(base).__name__}): {reason}. It was trained on '{config.base_model_name_or_path}'."
         )
+    known = (config.base or {}).get("format")
+    if known is not None:
+        note_other_format(known, number_format(base), folder)
 
 
 def _read_weights(model: OwnModel, folder: str | os.PathLike[str], name: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from hf_align.config import AdapterConfig
 from hf_align.config.peft_names import PEFT_TYPES, peft_config_class
 from hf_align.errors import UserError
+from hf_align.modeling.loading import first_line
 from hf_align.modeling.virtual_tokens import install_virtual_tokens
 
 Keys = Callable[[AdapterConfig, Any], dict[str, Any]]
@@ -29,7 +30,15 @@ def _lora(config: AdapterConfig, base: Any) -> dict[str, Any]:
         "use_dora": config.use_dora,
         # loftq replaces these values afterwards: a base in 4 bits stays as it is.
         "init_lora_weights": True if init in ("default", "loftq") else init,
+        **({"eva_config": _eva_config(config)} if init == "eva" else {}),
     }
+
+
+def _eva_config(config: AdapterConfig) -> Any:
+    from peft import EvaConfig
+
+    names = ("rho", "tau", "use_label_mask", "whiten", "adjust_scaling_factors")
+    return EvaConfig(**{name: getattr(config, f"eva_{name}") for name in names})
 
 
 def _prefix(config: AdapterConfig, base: Any) -> dict[str, Any]:
@@ -90,6 +99,8 @@ def apply_peft(
     chosen = peft_config_class(config.adapter)
     keys = _KEYS[config.adapter](config, model) if config.adapter in _KEYS else {}
     keys |= config.peft_options or {}
+    if config.train_new_tokens:
+        keys["trainable_token_indices"] = _new_rows(model, modules_to_save)
     if modules_to_save and "modules_to_save" in chosen.__dataclass_fields__:
         keys["modules_to_save"] = list(modules_to_save)
     key = "lora_target_modules" if PEFT_TYPES.get(config.adapter) == "LORA" else "peft_options"
@@ -97,17 +108,69 @@ def apply_peft(
     try:
         with quiet_peft():
             adapted = get_peft_model(model, chosen(task_type=task_type, **keys))
+    except ImportError as error:
+        raise UserError(
+            f"adapter: {config.adapter} needs a package that is not installed: {first_line(error)}"
+        ) from error
     except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError, AttributeError) as error:
-        detail = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise UserError(
             f"{key}: {named!r} does not fit {type(model).__name__} with adapter: {config.adapter} "
-            f"({detail}). Linear layers of this model: {', '.join(linear)}"
+            f"({first_line(error)}). Linear layers of this model: {', '.join(linear)}"
         ) from error
     _check_targets(adapted, config, type(model).__name__, linear)
     if config.init_lora_weights == "loftq":
-        _correct_rounding(adapted, model)
+        from hf_align.adapters.loftq import correct_rounding
+
+        correct_rounding(adapted)
+    if not any(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad):
+        raise UserError(
+            f"adapter: {config.adapter} trains nothing with peft_options: {config.peft_options!r}; see "
+            f"PEFT's documentation of {chosen.__name__} for what it has to be told"
+        )
     install_virtual_tokens(adapted)
     return adapted
+
+
+def _new_rows(base: Any, modules_to_save: Sequence[str]) -> list[int] | dict[str, list[int]]:
+    """The rows of new tokens, as ``trainable_token_indices`` takes them.
+
+    A head that has weights of its own is named beside the embeddings; a tied one follows them.
+
+    Raises UserError where the base has no new tokens, or these rows cannot be trained by themselves.
+    """
+    from hf_align.modeling.new_tokens import new_token_ids
+
+    embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
+    try:
+        rows = new_token_ids(base.name_or_path)
+    except UserError as error:
+        raise UserError(
+            f"train_new_tokens: '{base.name_or_path}' has no list of new tokens: {error}"
+        ) from error
+    if not rows or rows[-1] >= embedding.weight.shape[0]:
+        raise UserError(
+            f"train_new_tokens: '{base.name_or_path}' names {len(rows)} new tokens up to the id "
+            f"{rows[-1] if rows else 'none'}, and has embeddings for {embedding.weight.shape[0]:,}"
+        )
+    names = {name: module for name, module in base.named_modules() if module in (embedding, head)}
+    whole = [saved for saved in modules_to_save if any(f".{n}".endswith(f".{saved}") for n in names)]
+    if whole:
+        raise UserError(
+            f"train_new_tokens: modules_to_save trains all rows of {', '.join(whole)}; use one of the two"
+        )
+    if head is not None and getattr(head, "bias", None) is not None:
+        raise UserError(
+            f"train_new_tokens: the head of {type(base).__name__} has a bias, which PEFT leaves out where it "
+            "trains single rows; train whole embeddings with modules_to_save: "
+            f"[{', '.join(name.rpartition('.')[2] for name in names)}]"
+        )
+    apart = head is not None and head.weight is not embedding.weight
+    if apart and base.config.is_encoder_decoder:
+        raise UserError(
+            f"train_new_tokens: the stacks of {type(base).__name__} share their embeddings and the head has "
+            "weights of its own, which PEFT does not take apart; train all weights"
+        )
+    return dict.fromkeys(names, rows) if apart else rows
 
 
 def load_peft(base: Any, folder: Path, shapes: Collection[str], *, place: str) -> Any:
@@ -142,6 +205,8 @@ def quiet_peft() -> Iterator[None]:
     with warnings.catch_warnings():
         # PEFT asks transformers by a name that is about to go; nobody here can change that.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        # EVA is computed on the model as it is loaded for training, with its weights.
+        warnings.filterwarnings("ignore", message="lora with eva initialization used with low_cpu_mem_usage")
         # Of norms, whose widths PEFT does not know; nothing depends on them.
         warnings.filterwarnings("ignore", message="Unsupported layer type")
         yield
@@ -169,22 +234,3 @@ def _check_targets(adapted: Any, config: AdapterConfig, model: str, linear: Sequ
             f"lora_target_modules: {wanted!r} does not fit {model}: no module is called {', '.join(lost)}."
             f"{did_you_mean(lost[0], linear)} Linear layers of this model: {', '.join(linear)}"
         )
-
-
-def _correct_rounding(adapted: Any, model: Any) -> None:
-    """LoftQ (Li et al. 2023, arXiv 2310.08659) on a base that is quantised already: the update begins as the
-    low-rank part of what quantisation took away."""
-    from peft import replace_lora_weights_loftq
-
-    if not torch.cuda.is_available():
-        raise UserError(
-            "init_lora_weights: PEFT computes loftq on CUDA only, and there is none here; leave it out, or "
-            "take pissa on a base that is not quantised"
-        )
-    try:
-        replace_lora_weights_loftq(adapted, model_path=model.name_or_path)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise UserError(
-            f"init_lora_weights: loftq needs the unquantised weights of '{model.name_or_path}' on disk as "
-            f"safetensors: {str(error).splitlines()[0]}"
-        ) from error

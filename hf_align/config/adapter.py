@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem
 from hf_align.config.peft_names import OWN_KEYS, check_peft_options, peft_names
 from hf_align.errors import did_you_mean
-
-if TYPE_CHECKING:
-    from hf_align.config.data import DataConfig
-    from hf_align.config.model import ModelConfig
-    from hf_align.config.training import TrainingConfig
 
 LORA = ("lora", "qlora")
 VIRTUAL = ("prefix", "prompt", "p_tuning")
@@ -38,6 +33,7 @@ class _EveryAdapter(tuple[str, ...]):
 EVERY_ADAPTER = _EveryAdapter(("lora", "bottleneck"))
 _ANY = ("adapter", EVERY_ADAPTER)
 _LORA = ("adapter", LORA)
+_EVA = ("init_lora_weights", ("eva",))
 _VIRTUAL = ("adapter", VIRTUAL)
 _BOTTLENECK = ("adapter", ("bottleneck",))
 _LADDER = ("adapter", ("ladder",))
@@ -84,10 +80,29 @@ class AdapterConfig(Group):
     use_dora: bool = option(
         False, help="weight-decomposed LoRA: trains magnitude and direction apart", needs=_LORA
     )
-    init_lora_weights: Literal["default", "gaussian", "pissa", "olora", "loftq"] = option(
+    init_lora_weights: Literal["default", "gaussian", "eva", "pissa", "olora", "loftq"] = option(
         "default",
-        help="how the update begins: default and gaussian at zero; pissa and olora take the largest part of "
-        "the weights themselves; loftq corrects the rounding of a 4-bit base (CUDA)",
+        help="how the update begins: default, gaussian and eva at zero, eva in the main directions of what "
+        "the layers get from the training rows; pissa and olora take the largest part of the weights "
+        "themselves; loftq corrects the rounding of a 4-bit base",
+        needs=_LORA,
+    )
+    eva_rho: float = option(
+        2.0, ge=1, help="a layer gets a rank of at most eva_rho x lora_r; 1: every layer lora_r", needs=_EVA
+    )
+    eva_tau: float = option(
+        0.99, gt=0, le=1, help="cosine similarity of directions that have converged", needs=_EVA
+    )
+    eva_use_label_mask: bool = option(
+        True, help="look at the positions that predict a target only, where rows have targets", needs=_EVA
+    )
+    eva_whiten: bool = option(False, help="scale directions by their singular values", needs=_EVA)
+    eva_adjust_scaling_factors: bool = option(
+        True, help="keep lora_alpha / rank the same for all layers, whatever rank they get", needs=_EVA
+    )
+    train_new_tokens: bool = option(
+        False,
+        help="train the rows of the tokens that hf-align tokenizer has added to the model, beside the update",
         needs=_LORA,
     )
     num_virtual_tokens: int = option(20, ge=1, help="virtual tokens before each sequence", needs=_VIRTUAL)
@@ -221,71 +236,18 @@ class AdapterConfig(Group):
                 "DoRA takes the norms of the weights before the update is put on, and "
                 f"{self.init_lora_weights} changes what they belong to; use one of the two.",
             )
+        if self.train_new_tokens and "trainable_token_indices" in (self.peft_options or {}):
+            raise KeyProblem(
+                ("train_new_tokens", "peft_options"),
+                "both say which rows are trained; leave trainable_token_indices out.",
+            )
+        rows = self.train_new_tokens or "trainable_token_indices" in (self.peft_options or {})
+        if rows and self.init_lora_weights == "eva":
+            raise KeyProblem(
+                ("init_lora_weights", "train_new_tokens" if self.train_new_tokens else "peft_options"),
+                "PEFT's eva takes single rows of embeddings for a layer with inputs of its own; use one of "
+                "the two.",
+            )
 
 
-def check_adapter(
-    model: ModelConfig, adapter: AdapterConfig, training: TrainingConfig, data: DataConfig | None = None
-) -> None:
-    """Raise :class:`KeyProblem` where the adapter does not go with the base or with the training loop.
-
-    ``data``: what the model is trained on, where those are its rows as they stand.
-    """
-    quantised = model.load_in_4bit or model.load_in_8bit
-    if adapter.adapter == "qlora" and not model.load_in_4bit:
-        raise KeyProblem(
-            ("adapter", "load_in_4bit"),
-            "qlora is LoRA on a base held in 4 bits; set load_in_4bit: true, or adapter: lora.",
-        )
-    if quantised and adapter.init_lora_weights in ("pissa", "olora"):
-        raise KeyProblem(
-            ("init_lora_weights", "load_in_4bit" if model.load_in_4bit else "load_in_8bit"),
-            f"{adapter.init_lora_weights} changes the base's weights, which are quantised; leave it out, or "
-            "load the base unquantised.",
-        )
-    if adapter.init_lora_weights == "loftq" and not model.load_in_4bit:
-        raise KeyProblem(
-            ("init_lora_weights", "load_in_4bit"),
-            "loftq corrects the rounding of a base held in 4 bits; set load_in_4bit: true.",
-        )
-    if adapter.ladder_cache and (data is None or data.streaming):
-        raise KeyProblem(
-            ("ladder_cache",) if data is None else ("ladder_cache", "streaming"),
-            "the model's states are computed before training, for rows that are known then; here they are "
-            "made while training. Set it to false.",
-        )
-    if adapter.ladder_cache and training.neftune_noise_alpha:
-        raise KeyProblem(
-            ("ladder_cache", "neftune_noise_alpha"),
-            "the noise is drawn anew for every batch, and the model's states with it; use one of the two.",
-        )
-    if adapter.adapter == "prefix" and training.gradient_checkpointing:
-        raise KeyProblem(
-            ("gradient_checkpointing", "adapter"),
-            "a prefix reaches the model through its key-value cache, which is not kept for recomputing; "
-            "PEFT refuses it. Set it to false, or adapter: prompt.",
-        )
-    if adapter.adapter == "p_tuning" or adapter.prefix_projection:
-        for key in ("resume_from_checkpoint", "load_best_model_at_end"):
-            if getattr(training, key):
-                raise KeyProblem(
-                    (key, "adapter" if adapter.adapter == "p_tuning" else "prefix_projection"),
-                    "PEFT saves the virtual tokens and not the network that computes them while training, so "
-                    "that training cannot go on from what is saved; leave it out, or take adapter: prompt.",
-                )
-
-
-def check_reference(adapter: AdapterConfig, what: str, instead: str) -> None:
-    """Raise :class:`KeyProblem` where the model with its adapter off cannot be the reference.
-
-    ``what``: the method that needs it; ``instead``: what to do.
-    """
-    if adapter.begins_elsewhere:
-        key = "adapter" if adapter.virtual_tokens else "init_lora_weights"
-        raise KeyProblem(
-            (key,),
-            f"{adapter.begins_elsewhere}, so that with the adapter off it is another model than the one "
-            f"that training starts from, and {what} takes it for the reference. {instead}",
-        )
-
-
-__all__ = ["FROM_PEFT", "OWN", "OWN_KEYS", "AdapterConfig", "check_adapter", "check_reference"]
+__all__ = ["FROM_PEFT", "OWN", "OWN_KEYS", "AdapterConfig"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter_checks import check_rows_are_known
 from hf_align.config.data import DataConfig
 from hf_align.config.fields import Spec, option, specs_of
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
@@ -118,6 +119,7 @@ class BestOfNConfig(Recipe):
         if not self.best_of_n.train:
             return
         check_trainable_weights(self.model, self.adapter)
+        check_rows_are_known(self.adapter, ("train",))
         if data.train_on != "assistant":
             raise KeyProblem(
                 ("train_on",),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from hf_align.config.adapter import AdapterConfig, check_adapter
+from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter_checks import check_adapter
 from hf_align.config.data import DataConfig
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, Recipe

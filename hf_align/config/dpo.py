@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from hf_align.config.adapter import AdapterConfig, check_adapter, check_reference
+from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter_checks import check_adapter, check_reference
 from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
 from hf_align.config.data import DataConfig
 from hf_align.config.fields import option, specs_of

@@ -42,6 +42,11 @@ OWN_KEYS = {
 }
 """Options of PEFT that are keys of a recipe themselves, for the methods of ``PEFT_TYPES``."""
 
+_IN_PARTS = {
+    "eva_config": "eva_rho, eva_tau and the other keys that begin with eva_",
+    "loftq_config": "init_lora_weights: loftq needs none",
+}
+
 _NOT_OPTIONS = (
     "task_type peft_type auto_mapping peft_version base_model_name_or_path revision inference_mode "
     "runtime_config"
@@ -99,6 +104,8 @@ def check_peft_options(name: str, options: Mapping[str, Any]) -> None:
             raise KeyProblem(("peft_options",), f"'{key}' has a key of its own; write {OWN_KEYS[key]}: …")
         if name in ("lora", "qlora") and key == "target_modules":
             raise KeyProblem(("peft_options",), "'target_modules' has a key of its own: lora_target_modules.")
+        if name in ("lora", "qlora") and key in _IN_PARTS:
+            raise KeyProblem(("peft_options",), f"'{key}' has keys of its own: {_IN_PARTS[key]}.")
         if key not in fields:
             raise KeyProblem(
                 ("peft_options",),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from hf_align.config.adapter import EVERY_ADAPTER, AdapterConfig, check_adapter
+from hf_align.config.adapter import EVERY_ADAPTER, AdapterConfig
+from hf_align.config.adapter_checks import check_adapter
 from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
 from hf_align.config.data import DataConfig
 from hf_align.config.fields import option

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hf_align.config.adapter import AdapterConfig, check_adapter
+from hf_align.config.adapter import AdapterConfig
+from hf_align.config.adapter_checks import check_adapter
 from hf_align.config.data import DataConfig
 from hf_align.config.group import KeyProblem, Recipe
 from hf_align.config.loader import load_config
 from hf_align.config.model import ModelConfig
+from hf_align.config.pretrain_data import PretrainDataConfig
 from hf_align.config.samples import SamplesConfig
 from hf_align.config.training import TrainingConfig
 
@@ -32,7 +34,7 @@ def check_trainable_weights(model: ModelConfig, adapter: AdapterConfig) -> None:
         )
 
 
-def check_data_for_training(data: DataConfig, training: TrainingConfig) -> None:
+def check_data_for_training(data: DataConfig | PretrainDataConfig, training: TrainingConfig) -> None:
     """Raise :class:`KeyProblem` where the loop needs something that the data do not give."""
     if training.eval_strategy != "no" and not data.eval_datasets and not data.eval_split_size:
         raise KeyProblem(

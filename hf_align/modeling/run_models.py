@@ -119,11 +119,28 @@ def load_run_model(source: ModelSource, *, use_cpu: bool = False) -> tuple[Any, 
     """
     tokenizer = load_tokenizer(source.config)
     model: Any = load_base(source, use_cpu=use_cpu)
+    _note_other_format(source)
     if source.adapter is not None:
         model = attach_adapter(model, source.adapter, tokenizer)
     else:
         check_vocabulary(model, tokenizer)
     return model.eval(), tokenizer
+
+
+def _note_other_format(source: ModelSource) -> None:
+    """A line in the log where the base is to be held otherwise than in the run that trained the adapter.
+
+    Adapters of our own remember that themselves.
+    """
+    from hf_align.adapters.fingerprint import note_other_format
+    from hf_align.adapters.own_files import is_own
+
+    recipe = source.recipe
+    if source.adapter is None or "load_in_4bit" not in recipe or is_own(source.adapter):
+        return
+    four_bits = str(recipe.get("bnb_4bit_quant_type") or "nf4") if recipe["load_in_4bit"] else ""
+    trained = "int8" if recipe.get("load_in_8bit") else four_bits
+    note_other_format(trained, source.quantization or "", source.adapter)
 
 
 def load_base(source: ModelSource, *, use_cpu: bool = False) -> PreTrainedModel:

@@ -84,6 +84,8 @@ def method(record: Row) -> str:
     low_rank = adapter in ("lora", "qlora")
     name = ("DoRA" if recipe.get("use_dora") else "LoRA") if low_rank else adapter
     detail = f"r = {recipe['lora_r']}" if low_rank and recipe.get("lora_r") is not None else ""
+    if low_rank and recipe.get("init_lora_weights") not in (None, "default"):
+        detail = ", ".join(note for note in (detail, str(recipe["init_lora_weights"])) if note)
     if adapter == "bottleneck":
         detail = str(recipe.get("bottleneck_placement") or "")
     base = ""
@@ -126,6 +128,7 @@ def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
     found += [*_preference_facts(record), _reward_fact(record), _match_fact(record)]
     found.append(Fact("Method", method(record), _attention_note(model)))
     found.append(_parameters_fact(model))
+    found.append(_eva_fact(mapping(record.get("eva"))))
     if model.get("precision"):
         found.append(Fact("Precision", str(model["precision"]), _weights_note(recipe)))
     data = totals(record.get("data_report"))
@@ -225,6 +228,16 @@ def _parameters_fact(model: Row) -> Fact | None:
         return None
     detail = f"of {formatting.short_count(every)} ({formatting.share(trained / every)})" if every else ""
     return Fact("Trained parameters", formatting.short_count(trained), detail)
+
+
+def _eva_fact(eva: Row) -> Fact | None:
+    """The ranks that EVA gave the layers, and how much of their inputs its directions explain."""
+    ranks = [layer["rank"] for layer in listing(eva.get("layers")) if isinstance(layer, dict)]
+    if not ranks:
+        return None
+    share = formatting.finite(eva.get("explained_variance"))
+    detail = "" if share is None else f"explain {formatting.share(share)} of the variance of the inputs"
+    return Fact("Ranks by EVA", f"{min(ranks)} to {max(ranks)}", detail)
 
 
 def _number_fact(label: str, value: Any, form: Any, detail: str = "") -> Fact | None:

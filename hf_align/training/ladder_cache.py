@@ -110,8 +110,7 @@ def use_known_states(run: Run, trainer: AlignTrainer) -> None:
     how = _pass(run, trainer)
     key, lengths = _key(how), _lengths(how)
     state = PartialState()
-    names = [f"{key}-{i}of{state.num_processes}" for i in range(state.num_processes)]
-    missing = launch.on_main(lambda: [name for name in names if not cache.holds(folder, name)])
+    names, missing = launch.on_main(lambda: _parts(folder, key, state.num_processes))
     needed = sum(lengths.values()) * how.states * how.width * how.stored.itemsize
     _check_room(needed, lengths, how, adapter.ladder_cache_budget_gb, folder if missing else None)
 
@@ -125,10 +124,10 @@ def use_known_states(run: Run, trainer: AlignTrainer) -> None:
             what=_WHAT,
         )
 
-    mine = part(state.process_index)
+    # Each computes its own before it opens the rest: on a disk that is not shared it computes those as well.
+    mine = {number: part(number) for number in range(state.process_index, len(names), state.num_processes)}
     launch.wait_for_everyone()
-    # On a disk that is not shared, the others' parts are computed here as well.
-    parts = [mine if i == state.process_index else part(i) for i in range(len(names))]
+    parts = [mine[number] if number in mine else part(number) for number in range(len(names))]
     how.ladder.known = StateFiles(
         parts,
         states=how.states,
@@ -155,6 +154,21 @@ def use_known_states(run: Run, trainer: AlignTrainer) -> None:
             "seconds": seconds,
         }
     )
+
+
+def _parts(folder: Path, key: str, processes: int) -> tuple[list[str], list[str]]:
+    """The parts that the states are in, and which of them are yet to be computed.
+
+    One part for each process, or as many as an earlier run had where all of those are there.
+    """
+    earlier = sorted(int(path.name.rpartition("of")[2]) for path in folder.glob(f"{key}-0of*"))
+    for count in (processes, *earlier):
+        names = [f"{key}-{i}of{count}" for i in range(count)]
+        missing = [name for name in names if not cache.holds(folder, name)]
+        if not missing:
+            return names, missing
+    names = [f"{key}-{i}of{processes}" for i in range(processes)]
+    return names, [name for name in names if not cache.holds(folder, name)]
 
 
 def _pass(run: Run, trainer: AlignTrainer) -> Pass:

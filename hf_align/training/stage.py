@@ -232,7 +232,12 @@ def make_trainer(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     record.update(model=record.content["model"] | {"attention": "padded" if task.padded else "segments"})
-    if getattr(getattr(run.config, "adapter", None), "ladder_cache", None):
+    adapter = getattr(run.config, "adapter", None)
+    if adapter is not None and adapter.init_lora_weights == "eva":
+        from hf_align.training.eva import begin_with_eva
+
+        begin_with_eva(run, trainer)
+    if getattr(adapter, "ladder_cache", None):
         from hf_align.training.ladder_cache import use_known_states
 
         use_known_states(run, trainer)

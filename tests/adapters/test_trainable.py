@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
+from helpers.tiny_ladders import tiny_seq2seq
 from helpers.tiny_models import tiny_model
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hf_align.adapters.factory import apply_adapter, trained_weights
 from hf_align.adapters.trainable import train_only
 from hf_align.config import AdapterConfig
 from hf_align.errors import UserError
+from hf_align.training import stage
 
 
 def chosen(family: str, *patterns: str) -> set[str]:
@@ -72,3 +78,34 @@ def test_a_recipe_trains_what_it_names_and_says_so() -> None:
     assert "lm_head.weight" in parts, "a head that is asked for is always trained"
     assert "model.embed_tokens.weight" not in parts
     assert torch.is_grad_enabled()
+
+
+def test_shortcuts_on_both_stacks_of_t5_and_on_bert() -> None:
+    t5 = tiny_seq2seq("t5")
+    names = train_only(t5, ["last_k:1"])
+    stacks = {name.split(".")[0] for name in names}
+    assert stacks == {"encoder", "decoder"}
+    assert {name.split(".")[2] for name in names} == {"1"}
+    # The norms of each block (two in the encoder, three in the decoder), and of each stack.
+    assert len(train_only(t5, ["norms"])) == 2 * 2 + 2 * 3 + 2
+    config = AutoConfig.for_model(
+        "bert", vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_labels=3
+    )
+    bert = AutoModelForSequenceClassification.from_config(config)
+    assert train_only(bert, ["head"]) == ["classifier.weight", "classifier.bias"]
+    assert len(train_only(bert, ["embeddings"])) == 3  # tokens, positions, segments
+
+
+def test_the_log_and_run_json_say_what_is_trained(caplog: pytest.LogCaptureFixture) -> None:
+    found: dict[str, Any] = {}
+    run: Any = SimpleNamespace(
+        training=SimpleNamespace(neftune_noise_alpha=None),
+        config=SimpleNamespace(model=SimpleNamespace(model_name_or_path="tiny")),
+        machine=SimpleNamespace(precision="fp32"),
+        record=SimpleNamespace(update=lambda **entries: found.update(entries)),
+    )
+    with caplog.at_level("INFO"):
+        stage.adapted(run, tiny_model("gpt2"), AdapterConfig(trainable=["norms"]), apply_adapter)
+    assert "trained: transformer.h.*.ln_1.weight (2, 64 parameters)" in caplog.text
+    assert {"name": "transformer.ln_f.bias", "count": 1, "parameters": 32} in found["model"]["trained"]
+    assert found["model"]["trainable_parameters"] == 2 * (2 * 2 + 1) * 32

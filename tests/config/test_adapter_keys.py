@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hf_align.config.best_of_n import parse_best_of_n
 from hf_align.config.dpo import parse_dpo
 from hf_align.config.peft_names import peft_names
 from hf_align.config.ppo import parse_ppo
@@ -18,7 +19,13 @@ from hf_align.config.sft import parse_sft
 from hf_align.errors import UserError
 
 COMMON = {"model_name_or_path": "models/x", "datasets": "data/x.jsonl"}
-PARSERS: dict[str, Any] = {"sft": parse_sft, "dpo": parse_dpo, "reward": parse_reward, "ppo": parse_ppo}
+PARSERS: dict[str, Any] = {
+    "sft": parse_sft,
+    "dpo": parse_dpo,
+    "reward": parse_reward,
+    "ppo": parse_ppo,
+    "best-of-n": parse_best_of_n,
+}
 
 
 def parse(tmp_path: Path, stage: str, **keys: Any) -> Any:
@@ -48,7 +55,46 @@ def parse(tmp_path: Path, stage: str, **keys: Any) -> Any:
             r"'boft_blok_size' of boft.*'boft_block_size'",
         ),
         ("sft", {"adapter": "lora", "peft_options": {"r": 4}}, r"write lora_r"),
-        ("sft", {"adapter": "lora", "init_lora_weights": "eva"}, r"expected one of: default"),
+        ("sft", {"adapter": "lora", "init_lora_weights": "evva"}, r"expected one of: default"),
+        ("sft", {"adapter": "lora", "eva_rho": 1.0}, r"eva_rho.*no effect.*init_lora_weights"),
+        ("sft", {"adapter": "lora", "init_lora_weights": "eva", "eva_rho": 0.5}, r"at least 1"),
+        (
+            "sft",
+            {"adapter": "lora", "peft_options": {"eva_config": {"rho": 1}}},
+            r"'eva_config' has keys of its own: eva_rho",
+        ),
+        (
+            "sft",
+            {
+                "adapter": "lora",
+                "init_lora_weights": "eva",
+                "streaming": True,
+                "max_steps": 5,
+                "save_strategy": "no",
+            },
+            r"eva looks at the training rows before training begins",
+        ),
+        (
+            "best-of-n",
+            {"adapter": "lora", "init_lora_weights": "eva", "train": True, "reward_functions": ["r.py:f"]},
+            r"eva looks at the training rows before training begins",
+        ),
+        (
+            "sft",
+            {"adapter": "lora", "init_lora_weights": "eva", "train_new_tokens": True},
+            r"init_lora_weights: PEFT's eva takes single rows",
+        ),
+        (
+            "sft",
+            {
+                "adapter": "lora",
+                "train_new_tokens": True,
+                "peft_options": {"trainable_token_indices": [5]},
+            },
+            r"train_new_tokens: both say which rows are trained",
+        ),
+        ("sft", {"adapter": "lora", "init_lora_weights": "loftq"}, r"set load_in_4bit: true"),
+        ("sft", {"adapter": "bottleneck", "train_new_tokens": True}, r"train_new_tokens.*no effect"),
         (
             "sft",
             {"adapter": "lora", "init_lora_weights": "pissa", "use_dora": True},

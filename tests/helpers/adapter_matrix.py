@@ -12,6 +12,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora, DoRA": {"adapter": "lora", "lora_r": 4, "use_dora": True},
     "lora, pissa": {"adapter": "lora", "lora_r": 4, "init_lora_weights": "pissa"},
     "lora, olora": {"adapter": "lora", "lora_r": 4, "init_lora_weights": "olora"},
+    "lora, eva": {"adapter": "lora", "lora_r": 4, "init_lora_weights": "eva"},
+    "lora, loftq": {"adapter": "lora", "lora_r": 4, "init_lora_weights": "loftq", "load_in_4bit": True},
     "qlora": {"adapter": "qlora", "lora_r": 4, "load_in_4bit": True},
     "prompt": {"adapter": "prompt", "num_virtual_tokens": 3},
     "p_tuning": {"adapter": "p_tuning", "num_virtual_tokens": 3},
@@ -58,6 +60,8 @@ CHECKS: dict[str, str] = {
 
 _VIRTUAL = "virtual tokens change the model's outputs"
 _MOVED = "moves a part of the model's own weights"
+_ROUNDING = "loftq corrects the quantised base"
+_LOOKS = "eva looks at the training rows before training begins"
 _CHOSEN = "nothing is added to the model"
 _NETWORK = "PEFT saves the virtual tokens and not the network"
 
@@ -79,6 +83,8 @@ REFUSED: dict[tuple[str, str], str] = {
         for method in ("lora, pissa", "lora, olora")
         for check in ("off", "named", "dpo", "ppo")
     },
+    **{("lora, loftq", check): _ROUNDING for check in ("start", "dpo", "ppo")},
+    ("lora, eva", "ppo"): _LOOKS,
     **{(method, "4-bit"): "changes the base's weights" for method in ("lora, pissa", "lora, olora")},
     **{(method, "merge"): "an activation between" for method in OWN if method.startswith("bottleneck")},
     ("ladder", "merge"): "cannot be merged",
@@ -98,6 +104,9 @@ _FOOTNOTES = {
     "refuses it.",
     _MOVED: "It moves a part of the model's own weights into the adapter, and switched off the rest is left. "
     "DPO takes it with precompute_ref_log_probs: true.",
+    _ROUNDING: "It begins by correcting the rounding of the base, which is another model than the base in 4 "
+    "bits. DPO takes it with precompute_ref_log_probs: true.",
+    _LOOKS: "It looks at the training rows before training begins, and PPO makes its rows while training.",
     "changes the base's weights": "It changes the base's weights, which are quantised.",
     "an activation between": "There is an activation between the two matrices of a bottleneck.",
     "cannot be merged": "A ladder is a network beside the model.",

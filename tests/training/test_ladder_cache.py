@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from helpers.tiny_runs import make_inputs, run, same_weights, weights
+from helpers.tiny_runs import make_inputs, run, same_weights, weights, write_recipe
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from hf_align.adapters.ladder_states import KEY_BYTES
 from hf_align.config import SftConfig
 from hf_align.config.ppo import PpoConfig
 from hf_align.errors import UserError
@@ -162,3 +167,61 @@ def test_run_json_says_what_was_kept(inputs: dict[str, Any], tmp_path: Path) -> 
     record = json.loads((tmp_path / "cached" / "run.json").read_text())
     assert set(record["ladder_states"]) == {"entry", "reused", "tokens", "bytes", "seconds"}
     assert record["model"]["adapter"] == "ladder"
+
+
+def two_processes(recipe: Path, counts: Path) -> list[list[int]]:
+    """Tokens of each call of a block of the backbone, on either process."""
+    counts.mkdir()
+    helper = Path(__file__).resolve().parents[1] / "helpers" / "counted_blocks.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "NPROC": "2", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(helper), str(recipe), str(counts)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((counts / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.slow
+def test_two_processes_compute_a_share_each_and_read_all(inputs: dict[str, Any], tmp_path: Path) -> None:
+    keys = {"optim": "sgd", "learning_rate": 0.1, "max_tokens_per_batch": 256}
+    one = cached(inputs, tmp_path, "alone", dataset_cache_dir=str(tmp_path / "elsewhere"), **keys)
+    kept = tmp_path / "kept"
+    recipe = {
+        **LADDER,
+        **keys,
+        "ladder_cache": True,
+        "ladder_cache_dtype": "as_computed",
+        "dataset_cache_dir": str(kept),
+        "per_device_train_batch_size": 2,
+    }
+    counts = two_processes(write_recipe(inputs, tmp_path / "two", **recipe), tmp_path / "counts")
+    record = json.loads((tmp_path / "two" / "run.json").read_text())
+    entry = record["ladder_states"]["entry"]
+    assert entry == one["ladder_states"]["entry"]
+    names = [f"{entry}-{rank}of2" for rank in (0, 1)]
+    assert sorted(path.name for path in kept.glob("*ladder*") if not path.name.endswith(".lock")) == names
+    # Together they hold each sequence once, and each process ran the backbone for its own part alone, besides
+    # the probes of the first process and the few tokens that are tried.
+    keys_of = [(kept / name / "keys.bin").read_bytes() for name in names]
+    found = [{keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)} for keys in keys_of]
+    assert not found[0] & found[1]
+    assert sum(map(len, found)) == 22 + 4
+    for rank, runs in enumerate(counts):
+        held = int(np.fromfile(kept / names[rank] / "lengths.bin", "<i8").sum())
+        assert held <= sum(runs) / 2 <= held + 200
+    for name, value in weights(tmp_path / "alone").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], value, rtol=1e-3, atol=1e-5)
+    # Nobody computes anything again: neither two processes, nor one of what two have kept.
+    written = {path: path.stat().st_mtime_ns for path in kept.glob(f"{entry}*/*")}
+    again = two_processes(write_recipe(inputs, tmp_path / "again", **recipe), tmp_path / "counts again")
+    assert all(sum(runs) / 2 <= 200 for runs in again)
+    assert same_weights(tmp_path / "two", tmp_path / "again")
+    alone = run(inputs, tmp_path / "one", **{**recipe, "per_device_train_batch_size": 4})
+    assert alone["ladder_states"]["reused"]
+    assert {path: path.stat().st_mtime_ns for path in kept.glob(f"{entry}*/*")} == written
+    assert same_weights(tmp_path / "alone", tmp_path / "one")
