@@ -86,8 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     legend = "in colour" if color else "between ⟦ and ⟧"
     print(f"Trained tokens are {legend}; · is a space, ↵ a line end.\n")
     print(prepared.report.summary())
-    # Beside the run folder, not in it: a run starts in an empty folder, or moves what is there aside.
-    path = Path(display.html or f"{Path(config.training.output_dir)}-inspect.html")
+    path = _page(config, display)
     write_atomic(path, render_html(rows, tokenizer, prepared.report).encode("utf-8", "replace"))
     print(f"\n{path}")
     return 0
@@ -100,9 +99,9 @@ def _show_pretraining(config: Any, display: Display) -> int:
     from hf_align.data.pretraining import prepare_pretraining, shortened
     from hf_align.modeling.loading import load_pretraining_tokenizer
     from hf_align.reporting.mask_view import spread
+    from hf_align.reporting.objective_view import example_lines, lines_terminal, render_page
+    from hf_align.reporting.run_record import write_atomic
 
-    if display.html is not None:
-        raise UserError("--html: there is no page of a pre-training recipe; leave it out.")
     tokenizer = load_pretraining_tokenizer(config.model)
     name, seed = config.objective_name, config.training.seed
     collator = make_collator(name, tokenizer, seed=seed, **config.objective.objective_kwargs)
@@ -113,11 +112,26 @@ def _show_pretraining(config: Any, display: Display) -> int:
         rows = spread(prepared.train, display.rows)
     chosen = objective(name)
     examples = [shortened(row.example, with_specials=chosen.examples == "with_specials") for row in rows]
+    if not config.data.isolate_documents:
+        examples = [{**example, "segment_lengths": None} for example in examples]
     print(f"{name}: {chosen.title} ({chosen.source})", end="\n\n")
-    for text in rows_as_text(example_rows(name, tokenizer, collator, examples)):
+    figures = example_lines(name, tokenizer, collator, examples)
+    if display.color or sys.stdout.isatty():
+        shown = [lines_terminal(lines) for lines in figures]
+    else:
+        shown = rows_as_text(example_rows(name, tokenizer, collator, examples))
+    for text in shown:
         print(text, end="\n\n")
     print(prepared.report.summary())
+    path = _page(config, display)
+    write_atomic(path, render_page(name, figures, prepared.report).encode("utf-8", "replace"))
+    print(f"\n{path}")
     return 0
+
+
+def _page(config: Any, display: Display) -> Path:
+    """Beside the run folder, not in it: a run starts in an empty folder, or moves what is there aside."""
+    return Path(display.html or f"{Path(config.training.output_dir)}-inspect.html")
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[Display, list[str]]:

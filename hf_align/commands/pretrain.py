@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from hf_align.training.stage import Machine, Run
     from hf_align.training.stage_schedule import StageRate
     from hf_align.training.trainer import Task
+
+logger = logging.getLogger("hf_align.pretrain")
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -111,7 +114,7 @@ def _prepare(run: Run, model: Any, collator: Collator, copied: int) -> Task:
     from hf_align.modeling.model_size import model_facts
     from hf_align.modeling.neftune import install_neftune
     from hf_align.modeling.selecting_head import install_selecting_head
-    from hf_align.modeling.span_boundary import install_span_boundary_head
+    from hf_align.modeling.span_boundary import install_span_boundary_head, load_span_boundary_head
     from hf_align.modeling.target_head import install_target_head
     from hf_align.training import launch
     from hf_align.training.pretraining import pretraining_task
@@ -124,6 +127,9 @@ def _prepare(run: Run, model: Any, collator: Collator, copied: int) -> Task:
         install_selecting_head(model)
     elif name == "span_mlm":
         install_span_boundary_head(model)
+        source = config.model.model_name_or_path
+        if source is not None and not load_span_boundary_head(model, source):
+            logger.info("%s: no span-boundary head is there; a new one is drawn", source)
     else:
         install_target_head(model)
     if run.training.neftune_noise_alpha:

@@ -49,7 +49,8 @@ class DatasetConfig(Group):
     weight: float = option(
         1.0, gt=0, help="how much its rows count in the mixture: 2 shows them twice as often"
     )
-    max_rows: int | None = option(None, ge=1, help="use the first rows only")
+    skip_rows: int = option(0, ge=0, help="leave so many rows at the beginning out")
+    max_rows: int | None = option(None, ge=1, help="use so many rows at most, the first that are not skipped")
 
 
 @dataclass(frozen=True)

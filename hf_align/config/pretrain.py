@@ -14,6 +14,7 @@ from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.loader import load_config
 from hf_align.config.pretrain_data import PretrainDataConfig, StagesConfig, check_stages
 from hf_align.config.samples import SamplesConfig
+from hf_align.config.sft import check_data_for_training
 from hf_align.config.training import TrainingConfig
 from hf_align.errors import did_you_mean
 
@@ -220,21 +221,7 @@ class PretrainConfig(Recipe):
                 f"only causal blocks keep documents apart; a block of {self.objective_name} is one sequence "
                 "anyway. Remove isolate_documents.",
             )
-        if training.eval_strategy != "no" and not data.eval_datasets and not data.eval_split_size:
-            raise KeyProblem(
-                ("eval_strategy", "eval_datasets", "eval_split_size"),
-                "there is nothing to evaluate on; give eval_datasets or an eval_split_size.",
-            )
-        if data.streaming and training.max_steps < 1:
-            raise KeyProblem(
-                ("streaming", "max_steps"), "the length of a stream is unknown; give the number of max_steps."
-            )
-        for key in ("save_strategy", "eval_strategy"):
-            if data.streaming and getattr(training, key) == "epoch":
-                raise KeyProblem(
-                    ("streaming", key),
-                    "a stream is one epoch that ends with the run; set it to steps or no.",
-                )
+        check_data_for_training(data, training)
 
     def _check_objective(self) -> None:
         architecture, chosen = self.model.architecture, self.objective.objective

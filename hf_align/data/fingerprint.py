@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hf_align.config import DataConfig, DatasetConfig
 
-_SOURCE_OPTIONS = ("format", "columns", "split", "name", "max_rows")
+_SOURCE_OPTIONS = ("format", "columns", "split", "name", "skip_rows", "max_rows")
 _DATA_OPTIONS = ("max_length", "overlong", "train_on", "system_prompt", "add_eos", "require_end_of_turn")
 _PACKAGES = ("tokenizers", "transformers", "jinja2", "numpy", "pyarrow", "datasets")
 

@@ -16,9 +16,10 @@ from typing import Any
 from hf_align.data import comparison_conversion, conversion
 from hf_align.data.raw import MalformedRow, RawRow, printable
 from hf_align.errors import UserError, did_you_mean
-from hf_align.types import Comparison, Example
+from hf_align.types import Comparison, Example, LabelledText
 
 Samples = Sequence[Mapping[str, Any]]
+Converted = Example | Comparison | LabelledText
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class RowFormat:
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    convert: Callable[[str, dict[str, Any]], Example | Comparison]
+    convert: Callable[[str, dict[str, Any]], Converted]
     also: dict[str, str] = field(default_factory=dict)
     marked: tuple[str, re.Pattern[str]] | None = None
     without: tuple[str, ...] = ()
@@ -43,7 +44,9 @@ class RowFormat:
 
     def names(self, columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
         """For each canonical column the names to read it by, in order; ``columns`` is the recipe's."""
-        own = {name: (name, self.also[name]) if name in self.also else (name,) for name in self.columns}
+        own: dict[str, tuple[str, ...]] = {
+            name: (name, self.also[name]) if name in self.also else (name,) for name in self.columns
+        }
         return own | {name: (column,) for name, column in columns.items() if name in own}
 
 
@@ -148,7 +151,7 @@ def converter(name: str, columns: dict[str, str], formats: Table = FORMATS) -> C
     row_format = formats[name]
     names = row_format.names(columns)
 
-    def convert(row: RawRow) -> Example | Comparison:
+    def convert(row: RawRow) -> Converted:
         if row.values is None:
             raise MalformedRow(row.problem)
         values = {}

@@ -65,8 +65,8 @@ def _from_pair(place: str, values: dict[str, Any]) -> LabelledText:
 
 
 LABELLED_FORMATS: dict[str, RowFormat] = {
-    "labelled_pair": RowFormat(("sentence1", "sentence2", "label"), (), _from_pair),  # type: ignore[arg-type]
-    "labelled_text": RowFormat(("text", "label"), (), _from_text),  # type: ignore[arg-type]
+    "labelled_pair": RowFormat(("sentence1", "sentence2", "label"), (), _from_pair),
+    "labelled_text": RowFormat(("text", "label"), (), _from_text),
 }
 """Rows with one text, or two, and the label of what they are."""
 
@@ -225,8 +225,8 @@ def _read(dataset: DatasetConfig, encoder: _Encoder, role: str) -> _Source:
     rows: list[LabelledRow] = []
     for start in range(0, len(found), _ROWS_TOKENIZED_TOGETHER):
         some = found[start : start + _ROWS_TOKENIZED_TOGETHER]
-        for text, row in zip(some, encoder.encode(some), strict=True):
-            fitted = encoder.fitted(text, row, report)
+        for text, encoded in zip(some, encoder.encode(some), strict=True):
+            fitted = encoder.fitted(text, encoded, report)
             if fitted is not None:
                 texts.append(text)
                 rows.append(fitted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -99,18 +99,24 @@ Tensors = TypeVar("Tensors")
 
 def to_device(batch: Tensors, device: torch.device | str) -> Tensors:
     """The same batch, other dataclass of this package or dictionary, with its tensors on ``device``."""
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device)  # type: ignore[return-value]
-    if isinstance(batch, dict):
-        return {name: to_device(value, device) for name, value in batch.items()}  # type: ignore[return-value]
-    if not is_dataclass(batch):
-        return batch
-    moved = {
-        item.name: to_device(value, device)
-        for item in fields(batch)
-        if isinstance(value := getattr(batch, item.name), torch.Tensor | dict) or is_dataclass(value)
+    moved: Tensors = _on_device(batch, device)
+    return moved
+
+
+def _on_device(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {name: _on_device(one, device) for name, one in value.items()}
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    own = {item.name: getattr(value, item.name) for item in fields(value)}
+    changed = {
+        name: _on_device(one, device)
+        for name, one in own.items()
+        if isinstance(one, torch.Tensor | dict) or is_dataclass(one)
     }
-    return replace(batch, **moved)  # type: ignore[type-var]
+    return replace(value, **changed)
 
 
 def _tensor(values: npt.NDArray[np.generic]) -> torch.Tensor:

@@ -276,6 +276,14 @@ def shortened(example: dict[str, Any], *, with_specials: bool) -> dict[str, Any]
         half = SHOWN_TOKENS // 2
         return {**example, "first": example["first"][:half], "second": example["second"][:half]}
     ids = np.asarray(example["input_ids"])
+    lengths = example.get("segment_lengths") or [len(ids)]
     if len(ids) > SHOWN_TOKENS:
         ids = np.append(ids[: SHOWN_TOKENS - 1], ids[-1]) if with_specials else ids[:SHOWN_TOKENS]
-    return {"input_ids": ids, "index": example["index"], "epoch": example["epoch"]}
+        ends = np.minimum(np.cumsum(lengths), SHOWN_TOKENS)
+        lengths = [length for length in np.diff(ends, prepend=0).tolist() if length]
+    return {
+        "input_ids": ids,
+        "segment_lengths": lengths,
+        "index": example["index"],
+        "epoch": example["epoch"],
+    }

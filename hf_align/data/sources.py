@@ -39,7 +39,8 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def read_rows(dataset: DatasetConfig, *, streaming: bool = False) -> Iterator[RawRow]:
-    """The first ``max_rows`` rows of a source (all where that is None), unreadable ones included.
+    """The first ``max_rows`` rows of a source (all where that is None), unreadable ones included, behind
+    ``skip_rows`` that are left out.
 
     ``streaming`` matters for a hub id only: rows are fetched while they are used, and nothing is stored.
 
@@ -49,10 +50,23 @@ def read_rows(dataset: DatasetConfig, *, streaming: bool = False) -> Iterator[Ra
     if is_python_docs(dataset):
         if dataset.name is not None:
             raise UserError(f"{dataset.path}: found the name '{dataset.name}', but it has no configurations.")
-        return islice(_OF_PYTHON[dataset.path](dataset.split), dataset.max_rows)
+        return _chosen(_OF_PYTHON[dataset.path](dataset.split), dataset)
     files = local_files(dataset)
     rows = _hub_rows(dataset, streaming) if files is None else _rows_of_files(files)
-    return islice(rows, dataset.max_rows)
+    return _chosen(rows, dataset)
+
+
+def _chosen(rows: Iterator[RawRow], dataset: DatasetConfig) -> Iterator[RawRow]:
+    return islice(_behind(rows, dataset) if dataset.skip_rows else rows, dataset.max_rows)
+
+
+def _behind(rows: Iterator[RawRow], dataset: DatasetConfig) -> Iterator[RawRow]:
+    skipped = sum(1 for _ in islice(rows, dataset.skip_rows))
+    first = next(rows, None)
+    if first is None:
+        raise UserError(f"{dataset.path}: skip_rows leaves nothing of its {skipped} rows.")
+    yield first
+    yield from rows
 
 
 def local_files(dataset: DatasetConfig) -> list[Path] | None:

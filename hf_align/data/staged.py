@@ -30,7 +30,7 @@ class StageRows:
     rows_per_step: int
 
 
-class StagedRows(Sequence[PretrainingRow]):
+class StagedRows:
     """The rows of all stages, found by :data:`Key`."""
 
     def __init__(self, stages: Sequence[StageRows], *, seed: int) -> None:
@@ -41,7 +41,7 @@ class StagedRows(Sequence[PretrainingRow]):
         """Rows that are trained in all stages, repeats included."""
         return sum(stage.steps * stage.rows_per_step for stage in self.stages)
 
-    def __getitem__(self, key: Key) -> PretrainingRow:  # type: ignore[override]
+    def __getitem__(self, key: Key) -> PretrainingRow:
         stage, done, index = key
         rows = self.stages[stage].rows
         # Pairs are drawn pass by pass, from a seed of their stage; a block has other noise in each stage.

@@ -255,12 +255,23 @@ def check_local(key: str, name: str) -> None:
     """A name that can only be a folder must be there; anything else may be a hub id."""
     path = Path(name)
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    # models/ is where this project builds: on a fresh checkout that folder is not there itself.
-    missing = not path.exists() and (looks_local or path.parent.is_dir() or path.parent.name == "models")
+    # models/ and runs/ are where this project writes: on a fresh checkout they are not there themselves.
+    looks_local |= path.parent.name in ("models", "runs")
+    missing = not path.exists() and (looks_local or path.parent.is_dir())
     if missing and ("/" in name or (looks_local and "\\" in name)):
-        hint = " `make model` builds the default model." if path.parent.name == "models" else ""
-        raise UserError(f"{key}: the folder '{name}' does not exist.{hint}")
+        raise UserError(f"{key}: the folder '{name}' does not exist.{_how_to_make(path)}")
+
+
+def _how_to_make(path: Path) -> str:
+    """The command that makes a folder which a recipe of this project writes."""
+    if path.parent.name == "models":
+        return " `make model` builds the default model."
+    stage, _, name = path.name.partition("_")
+    recipe = Path("recipes", stage, f"{name or 'quickstart'}.yaml")
+    made = path.parent.name == "runs" and recipe.is_file()
+    return f" `make {stage} RECIPE={recipe}` makes it." if made else ""
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

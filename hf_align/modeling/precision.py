@@ -42,6 +42,7 @@ def resolve_precision(wanted: str, *, use_cpu: bool = False) -> Precision:
 
 
 def compute_dtype(precision: Precision) -> torch.dtype:
+    """The number format that a precision computes in."""
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 

@@ -7,7 +7,8 @@ and has a bias of its own.
 
 ``install_span_boundary_head`` teaches a masked language model to compute both objectives in one ``forward``,
 inside it for the same reason as in ``target_head``. The head belongs to pre-training: it is saved with the
-model's weights, and a plain masked language model or encoder loaded from them leaves it out.
+model's weights, and a plain masked language model or encoder loaded from them leaves it out;
+``load_span_boundary_head`` reads it where training goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import functools
 import types
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +31,8 @@ POSITION_WIDTH = 200
 """The width of the embedding of a place in a span, as in the paper."""
 MAX_POSITIONS = 32
 """Places that have an embedding of their own; later ones, met in runs of several spans, share the last."""
+_PREFIX = "span_boundary."
+"""Before the names of the head's weights in those of the model."""
 
 
 @dataclass
@@ -148,3 +152,24 @@ def install_span_boundary_head(model: PreTrainedModel) -> None:
         )
 
     model.forward = types.MethodType(forward, model)
+
+
+def load_span_boundary_head(model: PreTrainedModel, folder: str | Path) -> bool:
+    """Give an installed head the weights that were saved in ``folder`` with the model's own.
+
+    Returns whether there are any: not in the folder of another kind of model, nor under a hub name. Raises
+    RuntimeError where they have other shapes.
+    """
+    from safetensors import safe_open
+
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(Path(folder).glob("model*.safetensors")):
+        with safe_open(path, framework="pt") as weights:
+            found |= {
+                name.removeprefix(_PREFIX): weights.get_tensor(name)
+                for name in weights.keys()  # noqa: SIM118 (no dictionary)
+                if name.startswith(_PREFIX)
+            }
+    if found:
+        model.span_boundary.load_state_dict(found)
+    return bool(found)

@@ -58,7 +58,7 @@ def masked_spans(model: torch.nn.Module, batch: PretrainingBatch) -> LossOutput:
         outputs.append(model(**inputs))
         return outputs[0]
 
-    found = span_boundary_lm(watched, batch.inputs)  # type: ignore[arg-type]
+    found = span_boundary_lm(watched, batch.inputs)
     tokens = summed_targets(outputs[0], batch)
     both = {name: found.metrics[name] for name in ("boundary_loss", "boundary_correct")}
     return replace(tokens, loss_sum=found.loss_sum, metrics=tokens.metrics | both)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ from hf_align.losses import negative_log_likelihood
 from hf_align.types import LossOutput
 
 
-def span_boundary_lm(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> LossOutput:
+def span_boundary_lm(model: Callable[..., Any], batch: Mapping[str, torch.Tensor]) -> LossOutput:
     """Summed -log p(x_i | MLM head) - log p(x_i | boundary head) over the hidden tokens, in nats.
 
     ``model``: a masked language model with the span-boundary head installed, wrapped or not. ``batch``: what

@@ -38,6 +38,7 @@ def all_checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 def step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint folder is named after."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
@@ -203,6 +204,7 @@ def flush(folder: Path) -> None:
 
 
 def flush_file(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,7 +18,7 @@ from hf_align.data.collators import Collator, objective
 from hf_align.data.collators.prefix_lm import prefix_attention
 from hf_align.data.collators.show import TokenDecoder
 from hf_align.data.pretraining import shortened
-from hf_align.modeling.generation import Sampling
+from hf_align.modeling.generation import Sampling, context_length
 from hf_align.modeling.sampling import sample_continuations
 from hf_align.reporting.mask_view import spread
 from hf_align.types import IGNORE_INDEX, PretrainingRow
@@ -108,7 +108,7 @@ class PretrainingSamples:
             written = self.model.generate(
                 batch["input_ids"].to(self.model.device),
                 attention_mask=batch["attention_mask"].to(self.model.device),
-                max_new_tokens=self.config.sample_max_new_tokens,
+                max_new_tokens=self._room(1),
                 do_sample=False,
             )
             # The first token is the one that the decoder begins with.
@@ -118,10 +118,11 @@ class PretrainingSamples:
     def _continued(self, seed: int) -> list[str]:
         if self.objective.examples == "without_specials" and "form" in self.objective.options:
             return [self._continued_prefix(batch["input_ids"]) for batch in self.inputs]
+        prompts = [batch["input_ids"][0].tolist() for batch in self.inputs]
         found = sample_continuations(
             self.model,
-            [batch["input_ids"][0].tolist() for batch in self.inputs],
-            Sampling(self.config.sample_max_new_tokens, self.config.sample_temperature),
+            prompts,
+            Sampling(self._room(max(map(len, prompts))), self.config.sample_temperature),
             stop_ids=self.ends,
             pad_token_id=int(self.tokenizer.pad_token_id),
             generator=torch.Generator(device=self.model.device).manual_seed(seed),
@@ -132,7 +133,7 @@ class PretrainingSamples:
         """The likeliest tokens behind a prefix that is seen whole, computed without a cache."""
         prefix = ids.shape[1]
         ids = ids.to(self.model.device)
-        for _ in range(self.config.sample_max_new_tokens):
+        for _ in range(self._room(prefix)):
             length = ids.shape[1]
             mask = torch.from_numpy(prefix_attention(np.array([prefix]), np.array([length]), length))
             logits = self.model(ids, attention_mask=mask.to(ids.device), use_cache=False).logits
@@ -140,6 +141,12 @@ class PretrainingSamples:
             if int(ids[0, -1]) in self.ends:
                 break
         return self.decode.text(ids[0, prefix:].cpu().numpy())
+
+    def _room(self, used: int) -> int:
+        """Tokens that may be written behind ``used`` ones: those asked for, if the model has positions."""
+        wanted = self.config.sample_max_new_tokens
+        limit = context_length(self.model, self.tokenizer)
+        return wanted if limit is None else max(1, min(wanted, limit - used))
 
     def restore(self, entries: Sequence[dict[str, Any]]) -> None:
         """Take the answers from before training from an earlier part of the same run."""

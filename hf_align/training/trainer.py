@@ -306,4 +306,5 @@ class AlignTrainer(Trainer):
 
 
 def steps_per_epoch(rows: int, rows_per_step: int) -> int:
+    """Optimizer steps of an epoch, the last of which may have fewer rows."""
     return math.ceil(rows / rows_per_step)

@@ -191,3 +191,24 @@ def test_the_stage_is_told_from_the_keys(tmp_path):
 def test_help_of_a_stage(capsys):
     assert main(["--stage", "dpo", "--help"]) == 0
     assert "--ipo_reduction" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"), [("gpt2", {}), ("t5", {"streaming": True}), ("bert", {})]
+)
+def test_a_batch_of_pre_training_is_shown_with_its_noise(tmp_path, architecture, options, capsys):
+    from helpers.tiny_pretraining import make_inputs
+    from helpers.tiny_pretraining import recipe as pretraining
+
+    keys = pretraining(make_inputs(tmp_path / "inputs"), tmp_path / "run", architecture, **options)
+    path = tmp_path / "r.yaml"
+    path.write_text(json.dumps(keys), encoding="utf-8")
+    assert main(["--config", str(path), "--rows", "2"]) == 0
+    printed = capsys.readouterr().out
+    page = (tmp_path / "run-inspect.html").read_text(encoding="utf-8")
+    assert str(tmp_path / "run-inspect.html") in printed and not (tmp_path / "run").exists()
+    assert page.count('<dl class="figure">') == 2 and "2 rows of a batch" in page
+    parts = {"gpt2": ("read", "predicted"), "t5": ("inputs", "targets"), "bert": ("segments", "label")}
+    assert all(f"\n{part} " in printed for part in parts[architecture])
+    main(["--config", str(path), "--rows", "1", "--html", str(tmp_path / "x.html"), "--color"])
+    assert "\x1b[" in capsys.readouterr().out and (tmp_path / "x.html").exists()

@@ -178,6 +178,23 @@ def test_stages_follow_each_other_and_can_be_resumed(inputs: dict[str, Any], tmp
     assert merged_metrics(tmp_path / "whole") == merged_metrics(tmp_path / "parts")
 
 
+def test_the_learning_rate_is_stable_and_falls_at_the_end(inputs: dict[str, Any], tmp_path: Path) -> None:
+    run(
+        inputs,
+        tmp_path / "run",
+        "gpt2",
+        max_steps=10,
+        learning_rate=0.004,
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": 4, "decay_type": "linear"},
+        warmup_steps=2,
+        logging_steps=1,
+    )
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    assert rates == pytest.approx([0, 0.002, *[0.004] * 5, 0.003, 0.002, 0.001])
+
+
 @pytest.mark.parametrize("objective", ["mlm_nsp", "span_mlm"])
 def test_a_stage_may_leave_a_data_set_out(inputs: dict[str, Any], tmp_path: Path, objective: str) -> None:
     from helpers.tiny_pretraining import write_documents

@@ -37,6 +37,7 @@ def test_what_comes_after_preparation_does_not_prepare_again(tmp_path: Path, pre
         {"require_end_of_turn": False},
         {"eval_split_size": 2.0},  # their examples are needed then
         {"datasets": {"max_rows": 30}},
+        {"datasets": {"skip_rows": 30}},
         {"datasets": {"format": "messages"}},
         {"datasets": {"columns": {"messages": "messages"}}},
     ],

@@ -199,6 +199,17 @@ def test_max_rows_counts_unreadable_rows_and_reading_is_lazy(tmp_path: Path) -> 
     assert [row.values for row in _read(late, max_rows=1)] == [{"text": "a"}]
 
 
+def test_rows_at_the_beginning_can_be_skipped(tmp_path: Path) -> None:
+    path = _write(tmp_path / "x.jsonl", "".join(f'{{"text": "{letter}"}}\n' for letter in "abcd"))
+    assert [row.values["text"] for row in _read(path, skip_rows=1, max_rows=2)] == ["b", "c"]
+    assert [row.values["text"] for row in _read(path, skip_rows=3)] == ["d"]
+    assert _read(path, skip_rows=3)[0].place.endswith("x.jsonl:4")
+    with pytest.raises(UserError, match=r"x\.jsonl: skip_rows leaves nothing of its 4 rows"):
+        _read(path, skip_rows=4)
+    (behind,) = _read("python_docs", skip_rows=2, max_rows=1)
+    assert behind == _read("python_docs", max_rows=3)[2]
+
+
 def test_paths_that_lead_nowhere_are_refused_at_once(tmp_path: Path) -> None:
     _write(tmp_path / "orders.jsonl", "{}")
     with pytest.raises(UserError, match=r"no such file or folder\. Did you mean 'orders.jsonl'\?"):

@@ -39,6 +39,14 @@ def test_folders_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytes
             load_tokenizer(ModelConfig(name))
     with pytest.raises(UserError, match="make model"):
         load_tokenizer(ModelConfig("models/no-such-model"))
+    (tmp_path / "recipes" / "pretrain").mkdir(parents=True)
+    for name in ("t5_tiny", "quickstart"):
+        (tmp_path / "recipes" / "pretrain" / f"{name}.yaml").touch()
+    for folder, recipe in (("runs/pretrain_t5_tiny", "t5_tiny"), ("runs/pretrain", "quickstart")):
+        with pytest.raises(UserError, match=f"make pretrain RECIPE=recipes/pretrain/{recipe}.yaml` makes it"):
+            load_tokenizer(ModelConfig(folder))
+    with pytest.raises(UserError, match=r"'runs/pretrain_other' does not exist\.$"):
+        load_tokenizer(ModelConfig("runs/pretrain_other"))
 
 
 def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path) -> None:

@@ -10,7 +10,11 @@ from helpers.pretraining_tokenizers import indexed, random_rows, wordpiece_token
 from transformers import AlbertConfig, AutoModelForMaskedLM, BertConfig, RobertaConfig
 
 from hf_align.data.collators import SpanMaskingCollator
-from hf_align.modeling.span_boundary import SpanBoundaryHead, install_span_boundary_head
+from hf_align.modeling.span_boundary import (
+    SpanBoundaryHead,
+    install_span_boundary_head,
+    load_span_boundary_head,
+)
 from hf_align.objectives.span_boundary import span_boundary_lm
 
 VOCABULARY = len(wordpiece_tokenizer())
@@ -162,4 +166,15 @@ def test_it_trains_and_saves(tmp_path):
         torch.testing.assert_close(plain(**inputs).logits, model(**inputs).logits)
     again = AutoModelForMaskedLM.from_pretrained(tmp_path)
     install_span_boundary_head(again)
-    assert again.span_boundary.first.weight.shape == model.span_boundary.first.weight.shape
+    assert not torch.equal(again.span_boundary.first.weight, model.span_boundary.first.weight)
+    assert load_span_boundary_head(again, tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(**batch).boundary_logps, model(**batch).boundary_logps)
+
+
+def test_a_model_without_the_head_gives_none(tmp_path):
+    AutoModelForMaskedLM.from_config(CONFIGS["bert"]).save_pretrained(tmp_path)
+    model = _model("bert")
+    drawn = model.span_boundary.first.weight.clone()
+    assert not load_span_boundary_head(model, tmp_path)
+    assert torch.equal(model.span_boundary.first.weight, drawn)

@@ -100,10 +100,10 @@ def example_rows(
         if objective(name).architecture == "encoder_decoder":
             row |= {"inputs": decode.text(ids), "targets": decode.text(labels)}
         elif objective(name).architecture == "decoder":
-            row |= _next_tokens(decode, ids, labels)
+            row |= _next_tokens(decode, batch)
         else:
             row |= {"inputs": decode.text(ids), "targets": _hidden(decode, ids, labels)}
-            row |= _more_of_encoder(decode, batch)
+            row |= border_facts(decode, batch)
         rows.append(row)
     return rows
 
@@ -174,7 +174,7 @@ def _hidden(decode: TokenDecoder, ids: np.ndarray[Any, Any], labels: np.ndarray[
     return ", ".join(f"{decode.token(ids[i])} → {decode.token(labels[i])}" for i in places.tolist())
 
 
-def _more_of_encoder(decode: TokenDecoder, batch: dict[str, Any]) -> Row:
+def border_facts(decode: TokenDecoder, batch: dict[str, Any]) -> Row:
     """Segments and label of a pair; spans with their boundaries."""
     row: Row = {}
     ids = batch["input_ids"]
@@ -196,8 +196,21 @@ def _more_of_encoder(decode: TokenDecoder, batch: dict[str, Any]) -> Row:
     return row
 
 
-def _next_tokens(decode: TokenDecoder, ids: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Row:
-    """The part that is only read, and the part that is predicted token by token."""
-    predicted = np.flatnonzero(labels != IGNORE_INDEX)
-    first = int(predicted[0]) if len(predicted) else len(ids)
-    return {"read": decode.text(ids[:first]), "predicted": decode.text(ids[first:])}
+def _next_tokens(decode: TokenDecoder, batch: dict[str, Any]) -> Row:
+    """The part that is only read, and the part that is predicted token by token; ‖ between documents."""
+    ids, labels = batch["input_ids"], batch["labels"]
+    row: Row = {}
+    for document in np.split(np.arange(len(ids)), document_starts(batch)[1:]):
+        predicted = document[labels[document] != IGNORE_INDEX]
+        first = int(predicted[0]) if len(predicted) else int(document[-1]) + 1
+        parts = {
+            "read": decode.text(ids[document[0] : first]),
+            "predicted": decode.text(ids[first : document[-1] + 1]),
+        }
+        row = {name: f"{row[name]} ‖ {part}" if row else part for name, part in parts.items()}
+    return row
+
+
+def document_starts(batch: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """Where the documents of a decoder's row begin that do not see each other."""
+    return np.flatnonzero(batch["position_ids"] == 0) if "position_ids" in batch else np.zeros(1, np.int64)

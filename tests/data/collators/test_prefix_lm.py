@@ -40,11 +40,11 @@ def test_both_parts_give_the_text(lengths, closing):
 
 def test_cuts_are_uniform():
     tokenizer = unigram_tokenizer()
-    batch = PrefixLMCollator(tokenizer)(indexed([[50, 51, 52, 53, 54, 55]] * 20000))
+    batch = PrefixLMCollator(tokenizer)(indexed([[50, 51, 52, 53, 54, 55]] * 100000))
     cuts = batch["attention_mask"].sum(dim=1).numpy() - 1
     counts = np.bincount(cuts)[1:]
     assert len(counts) == 5
-    assert np.abs(counts / 20000 - 0.2).max() < 5 * np.sqrt(0.16 / 20000)
+    assert np.abs(counts / 100000 - 0.2).max() < 5 * np.sqrt(0.16 / 100000)
 
 
 def test_rows_for_a_decoder():

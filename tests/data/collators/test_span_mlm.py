@@ -122,6 +122,22 @@ def test_proportions_over_more_than_1e5_positions():
     assert 3 < np.mean([len(span) for span in spans]) < 8
 
 
+def test_80_10_10_over_more_than_1e5_spans():
+    tokenizer = wordpiece_tokenizer()
+    # ceil(0.15 x 12) = 2 tokens of a row are hidden, in one span or in two.
+    ids = np.array(random_rows(tokenizer, [14] * 100000))
+    batch = SpanMaskingCollator(tokenizer, boundaries=False)(indexed(ids.tolist()))
+    chosen = batch["labels"].numpy() != IGNORED
+    inputs = batch["input_ids"].numpy()
+    first = chosen & ~np.pad(chosen, ((0, 0), (1, 0)))[:, :-1]
+    number, size = first.sum(), len(tokenizer)
+    assert number > 1e5
+    masked = (inputs[first] == tokenizer.mask_token_id).mean()
+    same = (inputs[first] == ids[first]).mean()
+    assert abs(masked - (0.8 + 0.1 / size)) < _deviation(0.8, number)
+    assert abs(same - (0.1 + 0.1 / size)) < _deviation(0.1, number)
+
+
 @pytest.mark.parametrize("make", [wordpiece_tokenizer, byte_level_bpe_tokenizer])
 def test_only_the_last_span_cuts_a_word(make):
     tokenizer = make()

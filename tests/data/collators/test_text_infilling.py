@@ -58,8 +58,8 @@ def test_quantiles_are_those_of_the_poisson_distribution():
 
 
 def test_span_lengths_are_poisson_and_add_up():
-    budget = np.full(4000, 40)
-    lengths, counts = infilling_lengths(budget, _draws(4000), poisson_quantiles(3.0))
+    budget = np.full(20001, 40)
+    lengths, counts = infilling_lengths(budget, _draws(20001), poisson_quantiles(3.0))
     assert (lengths.sum(axis=1) == 40).all()
     assert (lengths[np.arange(lengths.shape[1]) >= counts[:, None]] == 0).all()
     # The first five spans never reach the budget's end (P(sum of 5 > 40) < 1e-6), so they are whole draws.
