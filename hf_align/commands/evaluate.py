@@ -94,7 +94,7 @@ def _finish(config: EvaluateConfig, evaluation: Evaluation, record: RunRecord) -
             row
             for task, by_model in evaluation.replies.items()
             for model, replies in by_model.items()
-            for row in as_rows(model, task, replies)
+            for row in as_rows(model, task, replies, evaluation.scores.get((task, model)))
         ]
         lines = b"".join(encode_json(row) + b"\n" for row in rows)
         write_atomic(Path(config.evaluation.output_dir) / ANSWERS_FILE, lines)

@@ -1,7 +1,8 @@
 """The recipe of an evaluation: which models, measured on what, side by side.
 
-A kind of measurement runs where the recipe names data for it: texts, choice tasks, generation tasks, compared
-answers. How many of them there are is up to the recipe; each entry may have a name of its own for the tables.
+A kind of measurement runs where the recipe names data for it: texts, choice tasks, tasks of lm-eval,
+generation tasks, compared answers. How many of them there are is up to the recipe; each entry may have a name
+of its own for the tables.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from hf_align.config.evaluate_entries import ChoiceTask, EvaluatedModel, Generat
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.loader import load_config
+from hf_align.config.rewards import RewardsConfig
 
-_DATA = ("perplexity_datasets", "choice_tasks", "generation_tasks", "preference_datasets")
+_DATA = ("perplexity_datasets", "choice_tasks", "lm_eval_tasks", "generation_tasks", "preference_datasets")
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,41 @@ class ChoicesConfig(Group):
 
 
 @dataclass(frozen=True)
+class LmEvalConfig(Group):
+    """Tasks of lm-eval, scored by its own code. Names are its own, behind ``lm_eval_``."""
+
+    title: ClassVar[str] = "lm-eval tasks"
+
+    lm_eval_tasks: list[str] = option(
+        factory=list,
+        help="names of tasks or groups of lm-eval, or YAML files with one; they need lm-eval: "
+        "pip install 'hf_align[lm-eval]'",
+        one_or_list=True,
+    )
+    lm_eval_include_path: str | None = option(
+        None, help="folder with task files of your own, whose names may then be given", non_empty=True
+    )
+    lm_eval_num_fewshot: int | None = option(
+        None, ge=0, help="solved examples before each question; null: as each task says"
+    )
+    lm_eval_limit: int | None = option(None, ge=1, help="use the first documents of each task only")
+    lm_eval_apply_chat_template: bool = option(
+        False, help="put prompts into the chat template; lm-eval shows them as plain text otherwise"
+    )
+
+    def check(self) -> None:
+        object.__setattr__(self, "lm_eval_include_path", with_home(self.lm_eval_include_path))
+        if self.lm_eval_tasks:
+            return
+        for key in ("include_path", "num_fewshot", "limit", "apply_chat_template"):
+            given = getattr(self, f"lm_eval_{key}")
+            if given is not None and given is not False:
+                raise KeyProblem(
+                    (f"lm_eval_{key}",), "this has no effect without lm_eval_tasks; name some, or remove it."
+                )
+
+
+@dataclass(frozen=True)
 class GenerationsConfig(Group):
     """How answers are written. Names are those of the other stages that sample."""
 
@@ -190,6 +227,15 @@ class PreferencesConfig(Group):
         "alike",
         one_or_list=True,
     )
+    reward_functions: list[str] = option(
+        factory=list,
+        help="Python functions that score the answers to generation_tasks, each as file.py:name, as in ppo. "
+        "The file is run: it can do anything that you can",
+        one_or_list=True,
+    )
+    reward_model: list[str] = option(
+        factory=list, help="reward models that score the answers to generation_tasks", one_or_list=True
+    )
     judge_reward_model: str | None = option(
         None,
         help="a reward model that compares the answers of the models in generation_tasks with the first "
@@ -207,6 +253,9 @@ class PreferencesConfig(Group):
 
     def check(self) -> None:
         object.__setattr__(self, "judge_reward_model", with_home(self.judge_reward_model))
+        if self.reward_functions or self.reward_model:
+            # Its checks are those of every stage that scores answers.
+            RewardsConfig(reward_model=self.reward_model, reward_functions=self.reward_functions)
         if (self.judge_url is None) != (self.judge_model is None):
             raise KeyProblem(("judge_url", "judge_model"), "each of the two needs the other.")
         if self.judge_url is not None and not self.judge_url.startswith(("http://", "https://")):
@@ -224,6 +273,7 @@ class EvaluateConfig(Recipe):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     perplexity: PerplexityConfig = field(default_factory=PerplexityConfig)
     choices: ChoicesConfig = field(default_factory=ChoicesConfig)
+    lm_eval: LmEvalConfig = field(default_factory=LmEvalConfig)
     generations: GenerationsConfig = field(default_factory=GenerationsConfig)
     preferences: PreferencesConfig = field(default_factory=PreferencesConfig)
 
@@ -231,6 +281,9 @@ class EvaluateConfig(Recipe):
         flat = self.to_flat()
         if not any(flat[key] for key in _DATA):
             raise KeyProblem(_DATA, "there is nothing to measure; give data for at least one of these.")
+        for key in ("reward_functions", "reward_model"):
+            if flat[key] and not flat["generation_tasks"]:
+                raise KeyProblem((key,), "this has no effect without generation_tasks; remove it.")
         judges = [key for key in ("judge_reward_model", "judge_url") if flat[key] is not None]
         for key in judges:
             if not flat["generation_tasks"] or len(self.models.entries) < 2:

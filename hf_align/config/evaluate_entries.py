@@ -93,6 +93,7 @@ class GenerationTask(Group):
         factory=dict, help="own column names, as {canonical name: column in the file}"
     )
     max_rows: int | None = option(None, ge=1, help="use the first rows only")
+    skip_rows: int = option(0, ge=0, help="leave so many rows at the beginning out")
     name: str | None = option(None, help="its name in tables; null: the last part of the path")
     metrics: list[Literal["exact_match", "f1", "rouge_l", "bleu"]] = option(
         factory=lambda: ["exact_match", "f1"],
@@ -137,11 +138,12 @@ class GenerationTask(Group):
             raise KeyProblem(("num_fewshot", "dev_path"), "each of the two needs the other.")
 
     def dataset(self, path: str | None = None, max_rows: int | None = None) -> DatasetConfig:
-        """Where the rows are, or others of the same form in ``path``."""
+        """Where the rows are, or others of the same form in ``path``, from its beginning."""
         return DatasetConfig(
             path or self.path,
             format=self.format,
             split=self.split,
             columns=self.columns,
             max_rows=max_rows or self.max_rows,
+            skip_rows=self.skip_rows if path is None else 0,
         )

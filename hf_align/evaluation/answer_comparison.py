@@ -12,11 +12,12 @@ from typing import Any
 from hf_align.config.evaluate import EvaluateConfig
 from hf_align.config.rewards import RewardsConfig
 from hf_align.data.prompts import prompt_turns
+from hf_align.evaluation.answer_rewards import scored_replies
 from hf_align.evaluation.answering import Asked, Reply
 from hf_align.evaluation.judge import Judge
 from hf_align.evaluation.measured import Evaluation, bar
 from hf_align.evaluation.win_rate import Outcomes, by_scores, by_verdicts, win_figures
-from hf_align.training.rewards import Rewards, load_rewards
+from hf_align.training.rewards import load_rewards
 
 
 def compare_answers(config: EvaluateConfig, evaluation: Evaluation, *, use_cpu: bool) -> None:
@@ -29,7 +30,10 @@ def compare_answers(config: EvaluateConfig, evaluation: Evaluation, *, use_cpu: 
         path = options.judge_reward_model
         rewards = load_rewards(RewardsConfig(reward_model=[path]), use_cpu=use_cpu)
         for task, by_model in evaluation.replies.items():
-            scores = {name: _scores(rewards, replies) for name, replies in by_model.items()}
+            scores = {
+                name: [float(score) for score in scored_replies(rewards, replies).total]
+                for name, replies in by_model.items()
+            }
             first, *others = by_model
             for name in others:
                 figures = win_figures(by_scores(scores[name], scores[first]), seed=seed)
@@ -68,14 +72,3 @@ def request_text(asked: Asked) -> str:
     if len(turns) == 1:
         return turns[0].content
     return "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
-
-
-def _scores(rewards: Rewards, replies: Sequence[Reply]) -> list[float]:
-    prompts = [reply.asked.prompt for reply in replies]
-    scored = rewards.score(
-        [prompt.text for prompt in prompts],
-        [reply.answer for reply in replies],
-        [prompt.row for prompt in prompts],
-        [prompt.example for prompt in prompts],
-    )
-    return [float(score) for score in scored.total]

@@ -26,6 +26,7 @@ from hf_align.evaluation.calibration import wilson_interval
 from hf_align.evaluation.instruction_checks import check_pattern, passed, read_checks
 from hf_align.evaluation.metrics.answer_match import exact_match, rouge_l, token_f1
 from hf_align.evaluation.prompting import Ask, majority
+from hf_align.evaluation.results import main_figure
 from hf_align.modeling.generation import Sampling, context_length
 from hf_align.modeling.sampling import sample_continuations
 from hf_align.modeling.stopping import stop_token_ids
@@ -138,7 +139,7 @@ def answer_task(
                 "examples"
             )
     stop_ids = stop_token_ids(model, tokenizer)
-    draws = torch.stack([_draws(each.ids, seed, task.num_samples, sampling) for each in asked])
+    draws = torch.stack([draws_of(each.ids, seed, task.num_samples, sampling) for each in asked])
     drawn = sample_continuations(
         model,
         [each.ids for each in asked],
@@ -169,7 +170,8 @@ def answer_task(
     return replies
 
 
-def _draws(ids: Sequence[int], seed: int, samples: int, sampling: Sampling) -> torch.Tensor:
+def draws_of(ids: Sequence[int], seed: int, samples: int, sampling: Sampling) -> torch.Tensor:
+    """(samples, max_new_tokens) float64 from [0, 1), which follow from the seed and the prompt ``ids``."""
     digest = hashlib.sha256(f"{seed} {list(ids)}".encode()).hexdigest()
     generator = torch.Generator().manual_seed(int(digest[:15], 16))
     return torch.rand((samples, sampling.max_new_tokens), dtype=torch.float64, generator=generator)
@@ -182,14 +184,13 @@ def _text(tokenizer: PreTrainedTokenizerBase, continuation: Any) -> str:
 
 def generation_figures(
     task: GenerationTask, replies: Sequence[Reply], *, seed: int
-) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
-    """(the figures of a task, (rows, 2) the main one of each row beside a 1).
+) -> tuple[dict[str, Any], npt.NDArray[np.float64] | None]:
+    """(the figures of a task, (rows, 2) the main one of each row beside a 1, or None where that is BLEU).
 
     The metrics of the task with intervals; ``checks``: for each the share of the answers that pass it, and
     ``checks_passed``, the share that passes all they have; ``stopped``: the share that ended by itself;
     ``tokens`` on average; with several samples ``agreement``, the mean share of them that gave the chosen
-    answer. The main figure is the first of the task's that is a mean over rows, else whether the checks are
-    passed.
+    answer. Which figure is the main one, ``results.main_figure`` says.
     """
     answers = [reply.answer for reply in replies]
     references = [reply.asked.references for reply in replies]
@@ -225,8 +226,8 @@ def generation_figures(
     found["tokens"] = float(np.mean([n for reply in replies for n in reply.tokens]))
     if task.num_samples > 1:
         found["agreement"] = float(np.mean([_agreement(reply) for reply in replies]))
-    main = next(iter(values.values()))
-    return found, np.array([[value, 1.0] for value in main])
+    main = values.get(main_figure("generation", {"": found}))
+    return found, None if main is None else np.array([[value, 1.0] for value in main])
 
 
 def _agreement(reply: Reply) -> float:
@@ -234,8 +235,10 @@ def _agreement(reply: Reply) -> float:
     return sum(alike) / len(alike)
 
 
-def as_rows(model: str, task: str, replies: Sequence[Reply]) -> list[dict[str, Any]]:
-    """What answers.jsonl keeps of the replies."""
+def as_rows(
+    model: str, task: str, replies: Sequence[Reply], scores: Mapping[str, Sequence[float]] | None = None
+) -> list[dict[str, Any]]:
+    """What answers.jsonl keeps of the replies. ``scores``: what each reward gives for them, by its name."""
     return [
         {
             "model": model,
@@ -246,8 +249,9 @@ def as_rows(model: str, task: str, replies: Sequence[Reply]) -> list[dict[str, A
             "stopped": list(reply.stopped),
             "references": list(reply.asked.references),
             "checks": passed(reply.asked.checks, reply.answer, stopped=reply.stopped[reply.chosen]),
+            **({"rewards": {name: values[number] for name, values in scores.items()}} if scores else {}),
         }
-        for reply in replies
+        for number, reply in enumerate(replies)
     ]
 
 

@@ -41,8 +41,9 @@ def make_sampler(
     *,
     temperature: float | None = None,
     samples: int | None = None,
+    seed: int | None = None,
 ) -> Sampler:
-    """The sampler of a recipe; ``temperature`` and ``samples`` in place of the recipe's own."""
+    """The sampler of a recipe; ``temperature``, ``samples`` and ``seed`` in place of the recipe's own."""
     options = config.best_of_n
     chosen = options.temperature if temperature is None else temperature
     return Sampler(
@@ -52,7 +53,7 @@ def make_sampler(
         rewards,
         Sampling(options.max_new_tokens, chosen, options.top_p, options.top_k),
         samples=options.num_generations if samples is None else samples,
-        seed=config.training.seed,
+        seed=config.training.seed if seed is None else seed,
         max_rows=options.generation_batch_size,
         missing_eos_penalty=config.rewards.missing_eos_penalty,
     )

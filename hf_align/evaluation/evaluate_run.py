@@ -20,7 +20,9 @@ from hf_align.config.evaluate_entries import EvaluatedModel
 from hf_align.config.model import ModelConfig
 from hf_align.errors import UserError
 from hf_align.evaluation.answer_comparison import compare_answers
+from hf_align.evaluation.answer_rewards import score_answers
 from hf_align.evaluation.choice_files import Subject, read_task
+from hf_align.evaluation.lm_eval_figures import open_tasks
 from hf_align.evaluation.measured import Evaluation, Measured, task_names
 from hf_align.evaluation.results import with_differences
 from hf_align.evaluation.scoring import make_scorer
@@ -37,6 +39,7 @@ def evaluate(config: EvaluateConfig, *, finished: Callable[[Evaluation], None] |
     """
     use_cpu = runs_on_cpu(config.evaluation.use_cpu)
     tasks = read_choice_tasks(config)
+    lm_eval_tasks = open_tasks(config.lm_eval)
     sources = [
         (name, _find(config, entry, use_cpu))
         for name, entry in zip(config.models.names, config.models.entries, strict=True)
@@ -48,11 +51,12 @@ def evaluate(config: EvaluateConfig, *, finished: Callable[[Evaluation], None] |
         if is_reward_source(source):
             facts = _evaluate_reward_model(config, name, source, evaluation, use_cpu)
         else:
-            facts = _evaluate_language_model(config, name, source, tasks, evaluation, use_cpu)
+            facts = _evaluate_language_model(config, name, source, tasks, lm_eval_tasks, evaluation, use_cpu)
         evaluation.models.append({**facts, "seconds": round(time.perf_counter() - started, 1)})
         free_memory()
         if finished is not None:
             finished(evaluation)
+    score_answers(config, evaluation, use_cpu=use_cpu)
     compare_answers(config, evaluation, use_cpu=use_cpu)
     with_differences(evaluation.results, evaluation.items, config.models.names, seed=config.evaluation.seed)
     return evaluation
@@ -87,6 +91,7 @@ def _evaluate_language_model(
     name: str,
     source: ModelSource,
     tasks: dict[str, list[Subject]],
+    lm_eval_tasks: Any,
     evaluation: Evaluation,
     use_cpu: bool,
 ) -> dict[str, Any]:
@@ -101,6 +106,7 @@ def _evaluate_language_model(
     measured = Measured(config, name, source, evaluation)
     measured.perplexities(scorer)
     measured.choices(scorer, tasks)
+    measured.lm_eval_tasks(scorer, lm_eval_tasks)
     measured.generations(scorer)
     measured.likelihoods(scorer)
     layout = "shared prompts" if scorer.shared else "packed" if scorer.packed else "padded"

@@ -20,6 +20,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation import answering
 from hf_align.evaluation.answering import Reply
 from hf_align.evaluation.choice_files import Subject
+from hf_align.evaluation.lm_eval_figures import measure_tasks
 from hf_align.evaluation.multiple_choice import answer_subject, task_figures
 from hf_align.evaluation.perplexity import measure_perplexity
 from hf_align.evaluation.preference_scores import (
@@ -40,12 +41,14 @@ Items = npt.NDArray[np.float64]
 class Evaluation:
     """``results[kind][task][model]``: figures. ``models``: facts about each. ``items``: (n, 2) for each of
     them, a numerator and a denominator for each item, whose sums give the kind's main figure.
-    ``replies[task][model]``: the answers to generation tasks."""
+    ``replies[task][model]``: the answers to generation tasks; ``scores[task, model]``: by the name of each
+    reward, what it gives for them."""
 
     results: Results = field(default_factory=dict)
     models: list[dict[str, Any]] = field(default_factory=list)
     items: dict[tuple[str, str, str], Items] = field(default_factory=dict)
     replies: dict[str, dict[str, list[Reply]]] = field(default_factory=dict)
+    scores: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, kind: str, task: str, model: str, figures: dict[str, Any], items: Items | None) -> None:
         self.results.setdefault(kind, {}).setdefault(task, {})[model] = figures
@@ -95,16 +98,26 @@ class Measured:
             figures = task_figures(answered, seed=self.config.evaluation.seed)
             self.evaluation.add("multiple_choice", task, self.name, figures, np.array(items))
 
+    def lm_eval_tasks(self, scorer: Scorer, tasks: Any) -> None:
+        """Of every task of lm-eval. ``tasks``: made by ``lm_eval_figures.open_tasks``, or None."""
+        if tasks is None:
+            return
+
+        def named_bar(what: str, unit: str, total: int | None) -> Any:
+            return bar(f"{self.name}: {what}", unit, total)
+
+        found = measure_tasks(scorer, tasks, self.config, system_prompt=self._trained_with(), bar=named_bar)
+        for task, (figures, items) in found.items():
+            self.evaluation.add("lm_eval", task, self.name, figures, items)
+
     def generations(self, scorer: Scorer) -> None:
         """Of every generation task; the replies are kept."""
         options = self.config.generations
         sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.top_k)
         entries = options.generation_tasks
         names = task_names("generation_tasks", [(entry.name, entry.path) for entry in entries])
-        trained_with = self.source.recipe.get("system_prompt")
-        system_prompt = trained_with if isinstance(trained_with, str) else None
         for task, entry in zip(names, entries, strict=True):
-            asked = answering.read_task(entry, scorer.tokenizer, system_prompt=system_prompt)
+            asked = answering.read_task(entry, scorer.tokenizer, system_prompt=self._trained_with())
             with bar(f"{self.name}: {task}", "answer", len(asked) * entry.num_samples) as advance:
                 replies = answering.answer_task(
                     scorer.model,
@@ -119,6 +132,11 @@ class Measured:
             figures, items = answering.generation_figures(entry, replies, seed=self.config.evaluation.seed)
             self.evaluation.add("generation", task, self.name, figures, items)
             self.evaluation.replies.setdefault(task, {})[self.name] = replies
+
+    def _trained_with(self) -> str | None:
+        """The system prompt of the run that made the model."""
+        known = self.source.recipe.get("system_prompt")
+        return known if isinstance(known, str) else None
 
     def likelihoods(self, scorer: Scorer) -> None:
         """Of every source of compared answers, by a language model's likelihoods."""

@@ -23,7 +23,6 @@ from hf_align.evaluation.calibration import wilson_interval
 from hf_align.evaluation.choice_files import Question, Subject
 from hf_align.evaluation.choice_prompts import comparison, shots_of
 from hf_align.evaluation.scoring import Scorer
-from hf_align.evaluation.tree_merging import merge_trees
 from hf_align.modeling.generation import context_length
 from hf_align.types import ComparisonRow
 
@@ -77,19 +76,11 @@ def answer_subject(
     limit = context_length(scorer.model, scorer.tokenizer)
     asked = [_fitting(encoder, subject, i, num_fewshot, limit) for i in range(len(subject.questions))]
     trees = [each.tree for each in asked]
-    merged = [(tree, [i]) for i, tree in enumerate(trees)]
-    if share and scorer.shared:
-        merged = merge_trees(trees, scorer.max_tokens)
-    found: dict[int, tuple[float, ...]] = {}
-    scored = scorer.branches([tree for tree, _ in merged], progress)
-    for (_, owners), logps in zip(merged, scored, strict=True):
-        sums = iter([math.fsum(part.tolist()) for part in logps])
-        for owner in owners:
-            found[owner] = tuple(next(sums) for _ in trees[owner].branches)
+    scored = scorer.trees(trees, progress, merge=share)
     return [
         Answered(
             question,
-            found[i],
+            tuple(math.fsum(part.logps.tolist()) for part in scored[i]),
             tuple(branch.target_tokens for branch in trees[i].branches),
             tuple(map(len, asked[i].answers)),
             asked[i].shots,

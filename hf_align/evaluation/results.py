@@ -21,8 +21,9 @@ Results = dict[str, dict[str, dict[str, dict[str, Any]]]]
 @dataclass(frozen=True)
 class Kind:
     """``figures``: keys and what they are called; the first that a task has is its main one. ``count``: the
-    key of the number of items. ``share``: figures are shares of one, but for ``numbers``. ``higher``: whether
-    more is better."""
+    key of the number of items. ``share``: figures are shares of one, but for ``numbers``; a kind without
+    ``figures``, which then come with each task, holds those called ``acc…`` or ``exact_match…`` for shares.
+    ``higher``: whether more is better, where the task does not say."""
 
     title: str
     figures: Mapping[str, str]
@@ -33,6 +34,8 @@ class Kind:
 
     def is_share(self, key: str) -> bool:
         """Whether a figure is written in per cent."""
+        if not self.figures:
+            return key.startswith(("acc", "exact_match"))
         return self.share and key not in self.numbers
 
 
@@ -57,15 +60,16 @@ KINDS: dict[str, Kind] = {
         },
         "questions",
     ),
+    "lm_eval": Kind("lm-eval tasks", {}, "documents"),
     "generation": Kind(
         "Generation",
         {
             "exact_match": "exact match",
             "f1": "F1",
             "rouge_l": "ROUGE-L",
+            "bleu": "BLEU",
             "checks_passed": "checks passed",
             "stopped": "stopped by itself",
-            "bleu": "BLEU",
             "agreement": "samples that agree",
             "tokens": "tokens",
         },
@@ -84,6 +88,7 @@ KINDS: dict[str, Kind] = {
         "prompts",
         numbers=frozenset({"mean_margin", "mean_reward", "ece"}),
     ),
+    "reward": Kind("Reward of the answers", {"reward": "mean reward"}, "rows", share=False),
     "win_rate": Kind(
         "Win rate",
         {
@@ -100,11 +105,24 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def figure_names(kind: str, by_model: Mapping[str, Mapping[str, Any]]) -> Mapping[str, str]:
+    """The figures that a task may have by key, with what they are called: the kind's, or else the task's."""
+    own = [key for each in by_model.values() for key in each.get("metrics") or ()]
+    return KINDS[kind].figures or {key: key.replace(",", ", ") for key in own}
+
+
 def main_figure(kind: str, by_model: Mapping[str, Mapping[str, Any]]) -> str:
-    """The key of the figure that stands for a task."""
-    known = KINDS[kind].figures
+    """The key of the figure that stands for a task; an empty text where it has none."""
+    known = figure_names(kind, by_model)
     present = (key for key in known if any(each.get(key) is not None for each in by_model.values()))
-    return next(present, next(iter(known)))
+    return next(present, next(iter(known), ""))
+
+
+def higher_is_better(kind: str, by_model: Mapping[str, Mapping[str, Any]], key: str) -> bool:
+    """Whether more of a figure is better: as the task says, or else its kind."""
+    said = [(each.get("metrics") or {}).get(key) for each in by_model.values()]
+    known = [each for each in said if isinstance(each, bool)]
+    return known[0] if known else KINDS[kind].higher
 
 
 def with_differences(
@@ -157,8 +175,9 @@ def difference_written(kind: str, figures: Mapping[str, Any]) -> str:
     difference = figures.get("difference")
     if not difference:
         return ""
-    scale, unit = (100, " points") if KINDS[kind].share else (1, "")
-    form = "+.1f" if KINDS[kind].share else "+.4f"
+    share = KINDS[kind].is_share(main_figure(kind, {"": figures}))
+    scale, unit = (100, " points") if share else (1, "")
+    form = "+.1f" if share else "+.4f"
     text = f"{scale * difference['value']:{form}}{unit}"
     if not difference["interval"]:
         return text
@@ -180,7 +199,7 @@ def table_lines(results: Results, models: Sequence[str]) -> list[str]:
                 rows.append(["" if number else task, name, *cells])
             changes = [difference_written(kind, by_model.get(model, {})) for model in models]
             if any(changes):
-                main = KINDS[kind].figures[main_figure(kind, by_model)]
+                main = figure_names(kind, by_model)[main_figure(kind, by_model)]
                 rows.append(["", f"{main}, difference", *changes])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
@@ -193,8 +212,10 @@ def shown_figures(kind: str, by_model: Mapping[str, Mapping[str, Any]]) -> dict[
     main = main_figure(kind, by_model)
 
     def says_more(key: str) -> bool:
-        variant = key.startswith(f"{main}_")
+        # What a task of lm-eval calls acc_norm is expected there, whatever it comes to.
+        variant = bool(KINDS[kind].figures) and key.startswith(f"{main}_")
         known = [each for each in by_model.values() if each.get(key) is not None]
         return any(not variant or each[key] != each.get(main) for each in known)
 
-    return {key: name for key, name in KINDS[kind].figures.items() if key == main or says_more(key)}
+    names = figure_names(kind, by_model)
+    return {key: name for key, name in names.items() if key == main or says_more(key)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hf_align.evaluation.results import KINDS, main_figure, written
+from hf_align.evaluation.results import KINDS, figure_names, main_figure, written
 from hf_align.reporting import formatting
 from hf_align.reporting.drawing import FIRST, INK, SECOND, Plot, XAxis, sentence, svg
 from hf_align.reporting.run_view import listing, mapping
@@ -29,7 +29,7 @@ def _style(number: int) -> tuple[str, str]:
 def task_plot(kind: str, task: str, figures: Mapping[str, Any], name: str) -> Plot | None:
     """A point for each of several models, with its interval; None for a single one."""
     key = main_figure(kind, figures)
-    label = KINDS[kind].figures[key]
+    label = figure_names(kind, figures).get(key, key)
     known = {model: each for model, each in figures.items() if formatting.finite(each.get(key)) is not None}
     if len(known) < 2:
         return None
@@ -61,7 +61,7 @@ def task_plot(kind: str, task: str, figures: Mapping[str, Any], name: str) -> Pl
 def subject_plot(kind: str, task: str, figures: Mapping[str, Any], name: str) -> Plot | None:
     """The main figure of every subject, a mark for each model; None without several subjects."""
     key = main_figure(kind, figures)
-    label = KINDS[kind].figures[key]
+    label = figure_names(kind, figures).get(key, key)
     by_model = {model: mapping(each.get("subjects")) for model, each in figures.items()}
     subjects = list(dict.fromkeys(subject for each in by_model.values() for subject in each))
     if not 2 <= len(subjects) <= MOST_SUBJECTS:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hf_align.evaluation.results import KINDS, Kind, difference_written, main_figure, shown_figures, written
+from hf_align.evaluation.results import (
+    KINDS,
+    Kind,
+    difference_written,
+    figure_names,
+    higher_is_better,
+    main_figure,
+    shown_figures,
+    written,
+)
 from hf_align.reporting import formatting
 from hf_align.reporting.evaluation_plots import subject_plot, task_plot
 from hf_align.reporting.run_view import Fact, listing, mapping
@@ -22,7 +31,9 @@ _NOTES = {
     "with the same tokenizer only, bits per byte and per character between all.",
     "multiple_choice": "A choice's log-probability is summed (accuracy), or divided by its tokens or "
     "characters. "
-    "A random choice scores {chance}; {shots} solved examples went before each question.",
+    "A random choice scores {chance}. Solved examples before each question: {shots}.",
+    "lm_eval": "Prompts and metrics are those of lm-eval {lm_eval_version}{version}. "
+    "Solved examples before each question: {shots}.",
 }
 
 
@@ -54,16 +65,17 @@ def evaluation_facts(record: Row) -> list[Fact]:
         if kind not in KINDS:
             continue
         for task, by_model in mapping(tasks).items():
-            key = main_figure(kind, {name: mapping(each) for name, each in mapping(by_model).items()})
-            label = KINDS[kind].figures[key]
+            figures_of = {name: mapping(each) for name, each in mapping(by_model).items()}
+            key = main_figure(kind, figures_of)
+            label = figure_names(kind, figures_of).get(key, key)
             known = {
-                name: mapping(figures)
-                for name, figures in mapping(by_model).items()
-                if formatting.finite(mapping(figures).get(key)) is not None
+                name: figures
+                for name, figures in figures_of.items()
+                if formatting.finite(figures.get(key)) is not None
             }
             if not known:
                 continue
-            order = max if KINDS[kind].higher else min
+            order = max if higher_is_better(kind, figures_of, key) else min
             best = order(known, key=lambda name: known[name][key])
             value = written(kind, {key: known[best][key]}, key)
             detail = f"{label}, {best}" if len(known) > 1 or kind == "win_rate" else label
@@ -126,7 +138,8 @@ def _tasks(kind: str, tasks: Any, models: Sequence[str]) -> list[dict[str, Any]]
         described = KINDS[kind]
         keys = list(shown_figures(kind, figures))
         changed = any("difference" in each for each in figures.values())
-        main = described.figures[main_figure(kind, figures)]
+        names = figure_names(kind, figures)
+        main = names.get(main_figure(kind, figures), "")
         plots = [task_plot(kind, str(task), figures, f"{kind}-{number}")]
         plots.append(subject_plot(kind, str(task), figures, f"{kind}-{number}-subjects"))
         shown.append(
@@ -135,7 +148,7 @@ def _tasks(kind: str, tasks: Any, models: Sequence[str]) -> list[dict[str, Any]]
                 "columns": [
                     "model",
                     described.count,
-                    *(described.figures[key] for key in keys),
+                    *(names[key] for key in keys),
                     *([f"{main}, difference"] if changed else []),
                 ],
                 "rows": [_row(kind, described, name, each, keys, changed) for name, each in figures.items()],
@@ -175,6 +188,8 @@ def _notes(kind: str, figures: Row) -> list[str]:
         "window": f"{formatting.count(window.get('length'))} tokens",
         "chance": formatting.share(figures.get("chance")),
         "shots": formatting.rate(figures.get("shots")),
+        "version": f", version {figures['version']} of the task" if figures.get("version") else "",
+        "lm_eval_version": figures.get("lm_eval_version"),
     }
     notes = [_NOTES[kind].format(**values)] if kind in _NOTES else []
     if formatting.finite(figures.get("malformed")):

@@ -91,7 +91,7 @@ class Rounds:
         found = self._answers(
             self.prompts,
             folder / SAMPLES_FILE,
-            lambda: self._sampler(number - 1),
+            lambda: self._sampler(number - 1, seed=self._seed(number)),
             samples=options.num_generations,
             what=f"round {number}: sampling",
         )
@@ -197,6 +197,12 @@ class Rounds:
         settings: ModelConfig = replace(self.config.model, **changed, tokenizer_name_or_path=None)
         return find_model(settings, chosen=self.config.overrides, use_cpu=self.machine.use_cpu)
 
+    def _seed(self, number: int) -> int:
+        """Of what is drawn in a round: with the draws of the round before, a model that has changed little
+        would give mostly the answers that it has learned from already. Held-out answers keep the run's seed,
+        so that rounds can be compared."""
+        return (self.config.training.seed + number - 1) % 2**32
+
     def _unload(self) -> None:
         self._loaded = None
         gc.collect()
@@ -221,7 +227,7 @@ class Rounds:
         training = {
             **asdict(own),
             "output_dir": str(place),
-            "seed": (own.seed + number - 1) % 2**32,
+            "seed": self._seed(number),
             "resume_from_checkpoint": "auto",
         }
         data: dict[str, Any] = {

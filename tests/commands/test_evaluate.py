@@ -123,26 +123,30 @@ def test_the_table_in_the_terminal(inputs, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def judged(inputs, tmp_path_factory) -> Path:
+def judging(inputs, tmp_path_factory) -> dict[str, Any]:
     """Answers of both models, compared by a reward model, which is itself measured on pairs."""
-    folder = tmp_path_factory.mktemp("judged")
+    folder = tmp_path_factory.mktemp("judging")
     reward = save_tiny_reward_model(folder / "reward")
-    run(
-        {key: inputs[key] for key in ("models", "use_cpu")},
-        folder / "run",
-        models=[*inputs["models"], reward],
-        generation_tasks=[
-            {
-                "path": write_orders(folder / "asked.jsonl", 4),
-                "metrics": ["exact_match", "f1"],
-                "checks": {"max_words": 3, "valid_json": True},
-            }
-        ],
-        max_new_tokens=8,
-        preference_datasets=[write_pairs(folder / "pairs.jsonl", 5)],
-        judge_reward_model=reward,
-    )
-    return folder / "run"
+    asked = {
+        "path": write_orders(folder / "asked.jsonl", 4),
+        "metrics": ["exact_match", "f1"],
+        "checks": {"max_words": 3, "valid_json": True},
+    }
+    return {
+        "use_cpu": True,
+        "models": [*inputs["models"], reward],
+        "generation_tasks": [asked],
+        "max_new_tokens": 8,
+        "preference_datasets": [write_pairs(folder / "pairs.jsonl", 5)],
+        "judge_reward_model": reward,
+    }
+
+
+@pytest.fixture(scope="module")
+def judged(judging, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("judged") / "run"
+    run(judging, folder)
+    return folder
 
 
 def test_answers_preferences_and_win_rates(judged):
@@ -161,6 +165,16 @@ def test_answers_preferences_and_win_rates(judged):
     assert [(row["model"], row["task"]) for row in rows] == [("base", "asked")] * 4 + [
         ("adapter", "asked")
     ] * 4
+
+
+def test_batches_and_padding_change_no_answer_reward_or_win_rate(judging, judged, tmp_path):
+    run(
+        {**judging, "max_tokens_per_batch": 64, "packing": False, "generation_batch_size": 1},
+        tmp_path / "run",
+    )
+    expected = _numbers(figures(judged)["results"])
+    assert _numbers(figures(tmp_path / "run")["results"]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert (tmp_path / "run" / "answers.jsonl").read_bytes() == (judged / "answers.jsonl").read_bytes()
 
 
 def test_the_page_shows_answers_and_who_won(judged):

@@ -23,6 +23,7 @@ from hf_align.evaluation.answering import (
     read_task,
     shown_answers,
 )
+from hf_align.evaluation.results import Results, main_figure, with_differences
 from hf_align.modeling.generation import Sampling
 
 GREEDY = Sampling(max_new_tokens=12)
@@ -117,6 +118,31 @@ def test_figures_by_hand(folder):
     assert found["checks"] == {"max_words": 0.5, "stops": 0.5} and found["checks_passed"] == 0.5
     np.testing.assert_array_equal(items, [[1, 1], [0, 1]])
     assert "agreement" not in found and "bleu" not in found
+
+
+@pytest.mark.parametrize("names", [["f1", "exact_match"], ["f1"], []])
+def test_differences_are_those_of_the_figure_that_heads_the_task(folder, names):
+    (first, second, *_) = asked(folder)
+    task = GenerationTask("t", metrics=names)
+    results: Results = {"generation": {"t": {}}}
+    items = {}
+    for model, texts in (("a", ("Oslo", "x")), ("b", ("Oslo", "Rome it is"))):
+        replies = [reply(first, texts[0], stopped=model == "a"), reply(second, texts[1])]
+        found, items["generation", "t", model] = generation_figures(task, replies, seed=1)
+        results["generation"]["t"][model] = found
+    with_differences(results, items, ["a", "b"], seed=1)
+    by_model = results["generation"]["t"]
+    main = main_figure("generation", by_model)
+    assert main == {2: "exact_match", 1: "f1", 0: "stopped"}[len(names)]
+    change = by_model["b"][main] - by_model["a"][main]
+    assert by_model["b"]["difference"]["value"] == pytest.approx(change)
+
+
+def test_bleu_alone_heads_its_task_and_has_no_difference(folder):
+    pytest.importorskip("sacrebleu")
+    (first, *_) = asked(folder)
+    found, items = generation_figures(GenerationTask("t", metrics=["bleu"]), [reply(first, "Oslo")], seed=1)
+    assert main_figure("generation", {"a": found}) == "bleu" and items is None
 
 
 def test_samples_that_agree(folder):

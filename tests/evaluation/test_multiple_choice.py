@@ -4,6 +4,7 @@ shared."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,9 +94,9 @@ def test_results_are_those_of_one_by_one_scoring(folder, subject, count):
 
 def test_solved_examples_are_computed_once_where_that_saves_tokens(folder, monkeypatch):
     computed: list[int] = []
-    scoring = Scorer._logps
+    scoring = Scorer._scores
     monkeypatch.setattr(
-        Scorer, "_logps", lambda self, batch: computed.append(batch.tokens) or scoring(self, batch)
+        Scorer, "_scores", lambda self, batch: computed.append(batch.tokens) or scoring(self, batch)
     )
     scorer = loaded(folder, max_tokens=100_000)
     answer_subject(scorer, MMLU, num_fewshot=3, share=False)
@@ -109,6 +110,10 @@ def test_solved_examples_are_computed_once_where_that_saves_tokens(folder, monke
     computed.clear()
     answer_subject(scorer, MMLU, num_fewshot=0)
     assert sum(computed) == without
+    # The four choices of a question share its prompt.
+    computed.clear()
+    answer_subject(replace(scorer, shared=False), MMLU, num_fewshot=0)
+    assert without < 0.35 * sum(computed)
 
 
 @settings(deadline=None, max_examples=40)

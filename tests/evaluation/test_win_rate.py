@@ -13,7 +13,7 @@ import pytest
 
 from hf_align.data.prompts import Prompt
 from hf_align.errors import UserError
-from hf_align.evaluation import judge as judging
+from hf_align.evaluation import chat_service
 from hf_align.evaluation.answer_comparison import judged
 from hf_align.evaluation.answering import Asked, Reply
 from hf_align.evaluation.judge import Judge, read_verdict
@@ -101,7 +101,7 @@ class Service:
 
 @pytest.fixture
 def serve(monkeypatch) -> Iterator[Any]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", judging.KEY_VARIABLE):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", chat_service.KEY_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     running: list[Service] = []
@@ -143,7 +143,7 @@ def test_a_judge_is_asked_about_every_pair_in_order(serve):
 
 
 def test_the_key_goes_into_the_header_and_nowhere_else(serve, monkeypatch, caplog, capsys):
-    monkeypatch.setenv(judging.KEY_VARIABLE, KEY)
+    monkeypatch.setenv(chat_service.KEY_VARIABLE, KEY)
     service = serve(lambda count, body: (401, {"error": {"message": f"Incorrect API key: {KEY}"}}))
     with pytest.raises(UserError, match=r"replied 401 .* environment variable OPENAI_API_KEY") as error:
         service.judge().compare(PAIRS[:1])
@@ -160,7 +160,7 @@ def test_what_may_pass_is_tried_again(serve):
     always = serve(lambda n, body: (429, {}))
     with pytest.raises(UserError, match="replied 429"):
         always.judge(requests=1).compare(PAIRS[:1])
-    assert len(always.seen) == judging.TRIES
+    assert len(always.seen) == chat_service.TRIES
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_service_of_another_kind_is_named(serve, answer, words):
 
 
 def test_redirects_are_not_followed(serve, monkeypatch):
-    monkeypatch.setenv(judging.KEY_VARIABLE, KEY)
+    monkeypatch.setenv(chat_service.KEY_VARIABLE, KEY)
     elsewhere = serve(prefers_oslo)
     service = serve(lambda n, b: (307, {}, ("Location", f"{elsewhere.url}/chat/completions")))
     with pytest.raises(UserError, match=r"replied 307 .*redirects are not followed"):

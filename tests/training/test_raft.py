@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -41,7 +42,10 @@ def inputs(tmp_path_factory) -> dict[str, Any]:
 def learned(inputs, tmp_path_factory) -> Path:
     """A run of all weights that learns something."""
     folder = tmp_path_factory.mktemp("learned") / "run"
-    run(inputs, folder)
+    # What is drawn for a row depends on the name of its file, and every run of the tests has another folder.
+    named = {key: Path(inputs[key]).name for key in ("datasets", "eval_datasets")}
+    with contextlib.chdir(Path(inputs["datasets"]).parent):
+        run({**inputs, **named}, folder)
     return folder
 
 
@@ -189,6 +193,18 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     run(inputs, folder, **SHORT)
     assert first.stat().st_mtime_ns == written
     assert_same_run(folder, finished)
+
+
+def test_every_round_draws_anew(inputs, tmp_path):
+    # A model that does not move answers otherwise all the same; held-out answers can be compared.
+    moves_nothing = {**SHORT, "learning_rate": 1e-30, "num_train_epochs": 1, "eval_temperature": 1.0}
+    run(inputs, tmp_path / "run", **moves_nothing)
+    first, second = (lines(tmp_path / "run" / f"round-{number}" / "samples.jsonl") for number in (1, 2))
+    assert [each["key"] for each in first] == [each["key"] for each in second]
+    alike = sum(a["answers"] == b["answers"] for a, b in zip(first, second, strict=True))
+    assert alike < 0.2 * len(first)
+    held_out = [path.read_bytes() for path in sorted((tmp_path / "run").rglob("held_out.jsonl"))]
+    assert len(held_out) == 3 and len(set(held_out)) == 1
 
 
 @pytest.mark.slow
