@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,7 +55,7 @@ def load_config(
         if name not in keys:
             raise UserError(f"--{name}: unknown option.{unknown_key(name, keys)}")
         given[name] = Given(read_option_text(name, text, keys[name]), f"--{name}", override=True)
-    return _build(recipe, given, config)
+    return build_recipe(recipe, given, config)
 
 
 def load_recipe(recipe: type[R], path: str | Path, overrides: Mapping[str, Any] | None = None) -> R:
@@ -70,7 +70,7 @@ def load_recipe(recipe: type[R], path: str | Path, overrides: Mapping[str, Any] 
             given[name] = Given(coerce(value, keys[name]), place, override=True)
         except Mismatch as problem:
             raise UserError(f"{place}: {problem}") from None
-    return _build(recipe, given, str(path))
+    return build_recipe(recipe, given, str(path))
 
 
 def recipe_keys(argv: Sequence[str]) -> set[str]:
@@ -87,19 +87,39 @@ def recipe_keys(argv: Sequence[str]) -> set[str]:
 
 def read_recipe_file(path: str, keys: Mapping[str, Spec]) -> dict[str, Given]:
     """The checked values of a recipe file by key; defaults are not filled in."""
+    source = Source(path)
+    return read_nodes(mapping_items(read_node(path), source), keys, source)
+
+
+def read_node(path: str) -> yaml.MappingNode:
+    """The keys of a recipe file as nodes. Raises ``UserError`` where the file holds no mapping."""
     root = compose(_read_text(path), path)
     if root is None:
         raise UserError(f"{path}: this recipe is empty; expected 'key: value' lines.")
     if not isinstance(root, yaml.MappingNode):
         found = "a list" if isinstance(root, yaml.SequenceNode) else describe_found(root.value)
         raise UserError(f"{path}:{root.start_mark.line + 1}: found {found}, expected 'key: value' lines.")
-    source = Source(path)
+    return root
+
+
+def read_nodes(
+    items: Iterable[tuple[str, yaml.Node, yaml.Node]],
+    keys: Mapping[str, Spec],
+    source: Source,
+    *,
+    inside: str = "",
+    override: bool = False,
+) -> dict[str, Given]:
+    """The checked values of (key, key node, value node) by key. ``inside``: what a place says before the key.
+
+    Raises ``UserError`` for an unknown key and for a value that its option cannot take.
+    """
     given = {}
-    for key, key_node, value_node in mapping_items(root, source):
-        place = source.place(key_node, key)
+    for key, key_node, value_node in items:
+        place = source.place(key_node, f"{inside}{key}")
         if key not in keys:
             raise UserError(f"{place}: unknown key.{unknown_key(key, keys)}")
-        given[key] = Given(read_option(value_node, keys[key], source, place), place, override=False)
+        given[key] = Given(read_option(value_node, keys[key], source, place), place, override=override)
     return given
 
 
@@ -123,7 +143,11 @@ def _neighbours(path: str) -> str:
     return f" In {folder} there are: {', '.join(names)}." if names else ""
 
 
-def _build(recipe: type[R], given: Mapping[str, Given], path: str | None) -> R:
+def build_recipe(recipe: type[R], given: Mapping[str, Given], path: str | None) -> R:
+    """The recipe with these values; ``path`` names the file that they are from, if any.
+
+    Raises ``UserError`` for missing keys, for keys without an effect and for wrong combinations.
+    """
     keys = recipe.keys()
     for name, spec in keys.items():
         if spec.required and name not in given:

@@ -186,7 +186,8 @@ class _Batch:
         if copies > 1 and able.shares and grows_everywhere(self.cache):
             layers: list[Any] = list(self.cache.layers)
             self.prompts = SharedPrompts(
-                keys=[layer.keys.contiguous() for layer in layers],
+                # Rotated keys of a model in float32 are float32 under autocast, where its values are not.
+                keys=[layer.keys.to(layer.values.dtype).contiguous() for layer in layers],
                 values=[layer.values.contiguous() for layer in layers],
                 hidden=~self.mask[:, : self.width].bool() if self.padded else None,
                 prompt_of_row=torch.arange(len(self.ids), device=self.ids.device).repeat_interleave(copies),

@@ -31,7 +31,8 @@ def start(*, use_cpu: bool) -> bool:
     from hf_align.training.memory import keep_freed_memory
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    _silence_what_does_not_concern_training()
+    # PEFT asks transformers for a property by its older name.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     if use_cpu:
         keep_freed_memory()
     state = PartialState(cpu=use_cpu)
@@ -45,13 +46,6 @@ def start(*, use_cpu: bool) -> bool:
             "`torchrun --nproc-per-node N -m hf_align …` and `--use_cpu true`."
         )
     return bool(state.is_main_process)
-
-
-def _silence_what_does_not_concern_training() -> None:
-    # bitsandbytes on a CPU looks for a kernel that only inference uses.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
-    # PEFT asks transformers for a property by its older name.
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 
 def wait_for_everyone() -> None:
@@ -120,7 +114,7 @@ def command_to_resume(command: str, recipe: Recipe) -> str:
         arguments += [f"--{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1":
-        return shlex.join([*_program(), *arguments])
+        return shlex.join([*program(), *arguments])
     one_machine = os.environ.get("LOCAL_WORLD_SIZE") == size
     if not one_machine or any(name.startswith("ACCELERATE_") for name in os.environ):
         return "the command that started it, with --resume_from_checkpoint auto"
@@ -128,7 +122,8 @@ def command_to_resume(command: str, recipe: Recipe) -> str:
     return shlex.join([_python(), *launcher, "-m", "hf_align", *arguments])
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
+    """The words that start ``hf-align`` the way this process was started."""
     return ["hf-align"] if Path(sys.argv[0]).name == "hf-align" else [_python(), "-m", "hf_align"]
 
 

@@ -118,3 +118,20 @@ def test_samples_are_the_same_where_prompts_cannot_be_shared(family: str) -> Non
                 draws=draws[number, sample][None, None],
             )
             assert together[3 * number + sample].tokens.tolist() == alone[0].tokens.tolist()
+
+
+def test_a_model_in_float32_shares_prompts_under_autocast() -> None:
+    """Its rotated keys stay in float32 there, and its values do not."""
+    model = tiny_model("llama")
+    prompt, sampling = [5, 6, 7, 8], Sampling(max_new_tokens=4, temperature=1.0)
+    draws = torch.rand(1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = sample_continuations(
+            model, [prompt], sampling, stop_ids=[], pad_token_id=0, samples=3, draws=draws
+        )
+    for one in found:
+        ids = torch.tensor([[*prompt, *one.tokens.tolist()]])
+        with torch.no_grad():
+            logps = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(dim=-1)
+        expected = logps.gather(1, ids[0, len(prompt) :, None])[:, 0]
+        torch.testing.assert_close(torch.as_tensor(one.logps).float(), expected, atol=0.1, rtol=0)
