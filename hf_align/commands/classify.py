@@ -145,28 +145,20 @@ def _note(run: Run, trainer: AlignTrainer, when: str, figures: dict[str, float])
 def _save(run: Run, trainer: AlignTrainer) -> None:
     """The trained model in the run folder: as it is, or the adapter merged into its base and beside it."""
     from hf_align.modeling.classifier_saving import save_merged
-    from hf_align.modeling.run_models import ADAPTER_FOLDER
-    from hf_align.training import launch, stage
+    from hf_align.training.merged_saving import save_with_adapter
 
-    if not run.config.merges:
-        stage.save_model(run, trainer)
-        return
-    folder = Path(run.training.output_dir)
-    stage.save_model(run, trainer, folder / ADAPTER_FOLDER)
-    if run.machine.main:
-        # A form to fill in that PEFT puts there; the card of the run says what is known.
-        (folder / ADAPTER_FOLDER / "README.md").unlink(missing_ok=True)
-        difference = save_merged(
+    def merge(folder: Path, adapter: Path) -> float:
+        return save_merged(
             folder,
-            folder / ADAPTER_FOLDER,
+            adapter,
             run.config.model,
             run.tokenizer,
             (run.data.eval or run.data.train)[:CHECKED_ROWS],
             labels=run.data.labels,
             precision=run.machine.precision,
         )
-        run.record.update(merge={"largest_logit_difference": difference})
-    launch.wait_for_everyone()
+
+    save_with_adapter(run, trainer, merge, figure="largest_logit_difference")
 
 
 def _results(record: dict[str, Any]) -> list[str]:

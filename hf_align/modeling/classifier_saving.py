@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_align.data.labelled_batches import collate_labelled
-from hf_align.errors import UserError
 from hf_align.modeling.classifier import load_classifier_base, reads_segments
 from hf_align.modeling.inputs import classification_inputs
-from hf_align.modeling.merging import EXACT, compute_in_float32, merge
+from hf_align.modeling.merging import as_trained, compute_in_float32, keep_if_same, merge
 from hf_align.modeling.pad_token import set_pad_token
 from hf_align.modeling.reward_scoring import add_row_for_padding
 from hf_align.modeling.run_models import attach_adapter
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from hf_align.config import ModelConfig
     from hf_align.modeling.precision import Precision
     from hf_align.types import LabelledRow
-
-_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def save_merged(
@@ -47,10 +43,8 @@ def save_merged(
     """
     from transformers import AutoModelForSequenceClassification
 
-    if config.dtype == "auto":
-        config = dataclasses.replace(config, dtype=_DTYPES[precision])
     base: Any = load_classifier_base(
-        config, labels=labels, trainable_base=False, precision="fp32", use_cpu=True
+        as_trained(config, precision), labels=labels, trainable_base=False, precision="fp32", use_cpu=True
     )
     add_row_for_padding(base, tokenizer)
     pad = int(tokenizer.pad_token_id)
@@ -64,13 +58,7 @@ def save_merged(
     tokenizer.save_pretrained(folder)
     after = plain_logits(AutoModelForSequenceClassification.from_pretrained(folder).eval(), rows, pad)
     difference = float((after - before).abs().max() / before.std().clamp_min(1e-6))
-    if not difference <= EXACT:
-        for path in (Path(folder) / "config.json", *Path(folder).glob("model*.safetensors*")):
-            path.unlink()
-        raise UserError(
-            f"{folder}: the merged model gives other logits than the adapter on its base (by up to "
-            f"{difference:.2g} standard deviations); the adapter alone is in {adapter}."
-        )
+    keep_if_same(Path(folder), difference, what="logits", adapter=adapter)
     return difference
 
 

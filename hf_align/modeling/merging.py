@@ -7,13 +7,19 @@ is the business of the command.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hf_align.errors import UserError
+
+if TYPE_CHECKING:
+    from hf_align.config import ModelConfig
+    from hf_align.modeling.precision import Precision
 
 LAST_POSITIONS = 64
 """Logits compared per prompt: those of its last tokens, which bounds the memory of a large vocabulary."""
@@ -28,6 +34,8 @@ logits by several standard deviations."""
 
 INT8 = 2.5
 """The same against a base in int8, which rounds activations too; dequantised weights do not. 0.9 was seen."""
+
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,29 @@ def _unwrap_whole_modules(merged: Any) -> None:
             merged.set_submodule(path, module.modules_to_save[module.active_adapters[0]])
 
 
+def as_trained(config: ModelConfig, precision: Precision) -> ModelConfig:
+    """``config`` with the type that its weights were trained in, where it leaves that to the machine."""
+    if config.dtype != "auto":
+        return config
+    return dataclasses.replace(config, dtype=_DTYPES[precision])
+
+
+def keep_if_same(folder: Path, largest: float, *, what: str, adapter: Path, advice: str = "") -> None:
+    """Keep a merged model that gives what its adapter gave, else remove it again.
+
+    ``largest``: the largest difference of ``what`` (logits, scores), in standard deviations; ``adapter``:
+    where the adapter lies. Raises UserError, after removing the model, where it is beyond :data:`EXACT`.
+    """
+    if largest <= EXACT:
+        return
+    for path in (folder / "config.json", *folder.glob("model*.safetensors*")):
+        path.unlink()
+    raise UserError(
+        f"{folder}: the merged model gives other {what} than the adapter on its base (by up to {largest:.2g} "
+        f"standard deviations); the adapter alone is in {adapter}.{advice}"
+    )
+
+
 def cast_for_saving(model: Any, dtype: torch.dtype) -> None:
     """Round the weights to ``dtype``, in place. Raises UserError where a weight exceeds its range."""
     for name, parameter in model.named_parameters():
@@ -147,6 +178,7 @@ def cast_for_saving(model: Any, dtype: torch.dtype) -> None:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` for ``torch.float32``, and so on."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -92,6 +92,7 @@ def head_modules(model: PreTrainedModel) -> list[str]:
 
 
 def modules_named(model: PreTrainedModel, names: list[str]) -> Iterator[torch.nn.Module]:
+    """The direct children of these names, of the model and of its trunk."""
     for owner in (model, model.base_model):
         for name, child in owner.named_children():
             if name in names and child is not model.base_model:

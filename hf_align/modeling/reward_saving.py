@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_align.errors import UserError
-from hf_align.modeling.merging import EXACT, compute_in_float32, merge
+from hf_align.modeling.merging import as_trained, compute_in_float32, keep_if_same, merge
 from hf_align.modeling.pad_token import set_pad_token
 from hf_align.modeling.reward_head import install_reward_head
 from hf_align.modeling.reward_model import load_reward_base
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from hf_align.config import ModelConfig
     from hf_align.modeling.precision import Precision
     from hf_align.types import ComparisonRow
-
-_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def save_merged(
@@ -43,10 +39,8 @@ def save_merged(
     scored before merging and by what was written; returns the largest difference, in standard deviations of
     the scores. Raises UserError where it is more than rounding explains, and keeps no merged model then.
     """
-    if config.dtype == "auto":
-        config = dataclasses.replace(config, dtype=_DTYPES[precision])
     base: Any = load_reward_base(
-        config, trainable_base=False, precision="fp32", use_cpu=True, head_init="zero"
+        as_trained(config, precision), trainable_base=False, precision="fp32", use_cpu=True, head_init="zero"
     )
     add_row_for_padding(base, tokenizer)
     set_pad_token(base, int(tokenizer.pad_token_id))
@@ -61,12 +55,11 @@ def save_merged(
     after = score_rows(load_reward_model(folder, packing=False, dtype="float32", use_cpu=True), rows)
     scale = max(float(before.std()), 1e-6)
     difference = float(np.abs(after - before).max()) / scale
-    if not difference <= EXACT:
-        for path in (Path(folder) / "config.json", *Path(folder).glob("model*.safetensors*")):
-            path.unlink()
-        raise UserError(
-            f"{folder}: the merged model gives other scores than the adapter on its base (by up to "
-            f"{difference:.2g} standard deviations); the adapter alone is in {adapter}. Set "
-            "save_merged: false to keep it at that."
-        )
+    keep_if_same(
+        Path(folder),
+        difference,
+        what="scores",
+        adapter=adapter,
+        advice=" Set save_merged: false to keep it at that.",
+    )
     return difference
