@@ -38,19 +38,23 @@ ENCODER := models/all-MiniLM-L6-v2
 # A stamp says that the environment was complete when setup.cfg last changed.
 READY := $(VENV)/.hf_align-ready
 READY_DEV := $(VENV)/.hf_align-ready-dev
-SOURCES := hf_align tests scripts data benchmarks recipes
+SOURCES := hf_align tests scripts data benchmarks recipes notebooks
 TYPED := hf_align/types.py hf_align/errors.py hf_align/losses hf_align/config
 
 # $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
-STAGES := sft reward dpo ppo best_of_n tokenizer evaluate classify pretrain
+STAGES := sft reward dpo ppo best_of_n tokenizer evaluate classify pretrain pipeline
 recipe = $(or $(RECIPE),recipes/$(1)/quickstart.yaml)
 # A model of this project is built only where the recipe, or an override of its model, names it.
 model_source = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
 needed_model = $(foreach name,$(MODEL) $(ENCODER),$(if $(findstring $(name),$(call model_source,$(1))),$(name)/model.safetensors))
 
-# A tokenizer under runs/ is trained, by the recipe of its name, only where the recipe or an override names it.
-tokenizer_source = $(if $(findstring --tokenizer_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
-needed_tokenizer = $(sort $(patsubst %,%/tokenizer.json,$(filter runs/tokenizer%,$(call tokenizer_source,$(1)))))
+# Results of earlier steps under runs/ are made where the recipe, or an override, names them and they are missing:
+# runs/tokenizer_NAME by recipes/tokenizer/NAME.yaml, runs/pretrain_NAME by recipes/pretrain/NAME.yaml.
+# $(call named,STAGE,KEY): what KEY_name_or_path says.
+named = $(if $(findstring --$(2)_name_or_path,$(ARGS)),$(ARGS),$(shell sed -nE "s/^$(2)_name_or_path: *([^ ]+).*/\1/p" "$(call recipe,$(1))" 2>/dev/null))
+named_by = $(foreach key,model tokenizer embeddings,$(call named,$(1),$(key)))
+needed_run = $(sort $(patsubst %,%/tokenizer.json,$(filter runs/tokenizer%,$(call named_by,$(1)))) \
+	$(patsubst %,%/model.safetensors,$(filter runs/pretrain%,$(call named_by,$(1)))))
 
 # Several processes: torchrun, which works on CPU as well ("accelerate launch --cpu" starts one process).
 # The command itself compares the number of processes it finds with NPROC.
@@ -69,7 +73,7 @@ endif
 
 ##@ Train and look
 .PHONY: sft
-sft: $(READY) model-of-sft ## fine-tune with RECIPE (default: the quickstart) and write a report
+sft: $(READY) model-of-sft runs-of-sft ## fine-tune with RECIPE (default: the quickstart) and write a report
 	@$(LAUNCH) sft --config "$(call recipe,sft)" $(ON_CPU) $(ARGS)
 
 .PHONY: reward
@@ -93,7 +97,7 @@ tokenizer: $(READY) model-of-tokenizer ## train a tokenizer, or extend one for a
 	@$(PY) -m hf_align tokenizer --config "$(call recipe,tokenizer)" $(ARGS)
 
 .PHONY: pretrain
-pretrain: $(READY) model-of-pretrain tokenizer-of-pretrain ## train a model on text from random weights, or further
+pretrain: $(READY) model-of-pretrain runs-of-pretrain ## train a model on text from random weights, or further
 	@$(LAUNCH) pretrain --config "$(call recipe,pretrain)" $(ON_CPU) $(ARGS)
 
 .PHONY: evaluate
@@ -101,11 +105,15 @@ evaluate: $(READY) model-of-evaluate ## measure models side by side: perplexity,
 	@$(PY) -m hf_align evaluate --config "$(call recipe,evaluate)" $(ARGS)
 
 .PHONY: classify
-classify: $(READY) model-of-classify ## train a classifier of texts or pairs on any model, with or without an adapter
+classify: $(READY) model-of-classify runs-of-classify ## train a classifier of texts or pairs on any model, with or without an adapter
 	@$(LAUNCH) classify --config "$(call recipe,classify)" $(ON_CPU) $(ARGS)
 
+.PHONY: pipeline
+pipeline: $(READY) model-of-pipeline ## run all stages of RECIPE, from a tokenizer to aligned models, and compare them
+	@$(PY) -m hf_align pipeline --config "$(call recipe,pipeline)" $(ARGS)
+
 .PHONY: inspect
-inspect: $(READY) model-of-sft ## show RECIPE's rows as trained: every token, and which ones count
+inspect: $(READY) model-of-sft runs-of-sft ## show RECIPE's rows as trained: every token, and which ones count
 	@$(PY) -m hf_align inspect --config "$(call recipe,sft)" $(ARGS)
 
 .PHONY: report
@@ -146,6 +154,11 @@ test: $(READY_DEV) ## run the tests but the slow ones
 .PHONY: test-all
 test-all: $(READY_DEV) ## run every test
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) $(ARGS)
+
+.PHONY: notebooks
+notebooks: $(READY_DEV) ## write notebooks/*.ipynb from their sources and run them small (ARGS=--full: real models)
+	@$(PY) scripts/build_notebooks.py
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) scripts/run_notebooks.py $(ARGS)
 
 .PHONY: test-kill
 test-kill: $(READY_DEV) ## kill training COUNT times (default 100), resume it, compare every bit
@@ -193,6 +206,10 @@ lint: $(READY_DEV) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff format --check $(SOURCES)
 	$(PY) -m mypy $(TYPED)
 
+.PHONY: docs
+docs: $(READY_DEV) ## write the reference of the Python interface to docs/api/ (HTML, from the docstrings)
+	@$(PY) scripts/api_reference.py --output docs/api
+
 .PHONY: format
 format: $(READY_DEV) ## put the code into the house style (ruff)
 	$(PY) -m ruff check --fix $(SOURCES)
@@ -200,7 +217,7 @@ format: $(READY_DEV) ## put the code into the house style (ruff)
 
 .PHONY: clean
 clean: ## remove caches and build products; environment, models and runs stay
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage models/.building-*
+	rm -rf build dist docs/api *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage models/.building-*
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -215,16 +232,26 @@ MODELS_OF_STAGES := $(addprefix model-of-,$(STAGES))
 .PHONY: $(MODELS_OF_STAGES)
 $(MODELS_OF_STAGES): model-of-%: $$(call needed_model,$$*)
 
-TOKENIZER_OF_PRETRAIN := tokenizer-of-pretrain
-.PHONY: $(TOKENIZER_OF_PRETRAIN)
-$(TOKENIZER_OF_PRETRAIN): $$(call needed_tokenizer,pretrain)
+RUNS_OF_STAGES := $(addprefix runs-of-,$(STAGES))
+.PHONY: $(RUNS_OF_STAGES)
+$(RUNS_OF_STAGES): runs-of-%: $$(call needed_run,$$*)
 
 # Without the default model, which the quickstart only compares itself with.
 runs/tokenizer/tokenizer.json: | $(READY)
 	@$(PY) -m hf_align tokenizer --config recipes/tokenizer/quickstart.yaml --compare_with null
 
+# $(call first,STAGE,RECIPE): run another recipe, with what it needs itself.
+first = echo "First $@ is made: make $(1) RECIPE=$(2)"; \
+	$(MAKE) --no-print-directory $(1) RECIPE="$(2)" ARGS= ACCELERATE=
+
 runs/tokenizer_%/tokenizer.json: | $(READY)
-	@$(PY) -m hf_align tokenizer --config recipes/tokenizer/$*.yaml
+	@$(call first,tokenizer,recipes/tokenizer/$*.yaml)
+
+runs/pretrain/model.safetensors: | $(READY)
+	@$(call first,pretrain,recipes/pretrain/quickstart.yaml)
+
+runs/pretrain_%/model.safetensors: | $(READY)
+	@$(call first,pretrain,recipes/pretrain/$*.yaml)
 
 $(MODEL)/model.safetensors: | $(READY)
 	@$(PY) scripts/build_default_model.py --output $(MODEL)

@@ -181,3 +181,37 @@ def test_pretrain_trains_the_tokenizer_that_its_recipe_names(checkout: Checkout)
     (checkout.folder / "runs" / "tokenizer_unigram").mkdir(parents=True)
     (checkout.folder / "runs" / "tokenizer_unigram" / "tokenizer.json").touch()
     assert len(checkout.make("pretrain", "RECIPE=small.yaml")) == 1
+
+
+def test_a_chain_of_recipes_is_made_from_its_beginning(checkout: Checkout) -> None:
+    for path in ("tokenizer/extend_zh", "pretrain/continue_zh", "sft/zh"):
+        recipe = checkout.folder / "recipes" / f"{path}.yaml"
+        recipe.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "recipes" / f"{path}.yaml", recipe)
+    arguments = ("sft", "RECIPE=recipes/sft/zh.yaml", "ARGS=--max_steps 3", "NPROC=1")
+    *earlier, last = checkout.make(*arguments)
+    assert [line.removeprefix("NPROC=1 ").removeprefix("-m hf_align ") for line in earlier] == [
+        f"scripts/build_default_model.py --output {MODEL}",
+        "tokenizer --config recipes/tokenizer/extend_zh.yaml",
+        "pretrain --config recipes/pretrain/continue_zh.yaml",
+    ]
+    # What is given for the last step is not for the others.
+    assert last == "NPROC=1 -m hf_align sft --config recipes/sft/zh.yaml --max_steps 3"
+    made = checkout.folder / "runs" / "pretrain_continue_zh" / "model.safetensors"
+    made.parent.mkdir(parents=True)
+    made.touch()
+    assert checkout.make(*arguments) == [last]
+    shutil.rmtree(made.parent)
+    other = ("sft", "RECIPE=recipes/sft/zh.yaml", "ARGS=--model_name_or_path models/other")
+    assert len(checkout.make(*other)) == 1
+    said = checkout.run("VENV=env", *arguments).stdout
+    assert "First runs/pretrain_continue_zh/model.safetensors is made" in said
+
+
+def test_comments_and_other_keys_name_no_run_to_make(checkout: Checkout) -> None:
+    recipe = checkout.folder / "small.yaml"
+    recipe.write_text(
+        "# after runs/pretrain_a comes\nmodel_name_or_path: some/model # not runs/pretrain_b\n"
+        "output_dir: runs/pretrain_c\n"
+    )
+    assert len(checkout.make("pretrain", "RECIPE=small.yaml")) == 1

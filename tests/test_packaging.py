@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hf_align"
 IMPORT_NAMES = {"pyyaml": "yaml", "types-pyyaml": "yaml", "nvidia-ml-py": "pynvml"}
 TRACKERS = {"tensorboard", "wandb", "trackio"}
+OPTIONAL = {"lm_eval": "lm-eval"}
+"""Modules that only who asks for them needs, and the extra that brings them."""
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,8 @@ def imported_top_levels() -> dict[str, Path]:
 
 def test_every_import_is_a_declared_requirement(config: configparser.ConfigParser) -> None:
     base = {IMPORT_NAMES.get(name, name) for name in names(config["options"]["install_requires"])}
+    extras = config["options.extras_require"]
+    base |= {module for module, extra in OPTIONAL.items() if extra in names(extras[extra])}
     for module, path in imported_top_levels().items():
         if module == "hf_align" or module in sys.stdlib_module_names or module in TRACKERS:
             continue
@@ -68,7 +72,7 @@ def test_requirements_have_lower_bounds_that_this_environment_meets(
 
 def test_extras(config: configparser.ConfigParser) -> None:
     extras = config["options.extras_require"]
-    assert set(extras) == {"demo", "dev", "gpu", "metrics", *TRACKERS}
+    assert set(extras) == {"demo", "dev", "gpu", "lm-eval", "metrics", *TRACKERS}
     assert all(names(block) for block in extras.values())
 
 

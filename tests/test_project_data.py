@@ -153,3 +153,15 @@ def test_evaluation_tasks_are_reproduced(tmp_path: Path) -> None:
     assert made == kept and len(made) == 7
     for name in made:
         assert (tmp_path / name).read_bytes() == (DATA / "evaluation" / name).read_bytes(), name
+
+
+def test_chinese_prose_is_short_and_its_held_out_part_is_new() -> None:
+    texts = [row["text"] for row in read_jsonl("texts_zh.jsonl")]
+    assert len(texts) == 48
+    assert all(50 <= len(text) <= 150 for text in texts)
+    assert all(re.fullmatch(r"[\u3001-\u3002\u4e00-\u9fff\uff01-\uff1f]+", text) for text in texts)
+    # No sentence of a held-out text is one of training.
+    sentences = [
+        {part for part in re.split(r"[\u3001-\u3002\uff01-\uff1f]", text) if len(part) > 6} for text in texts
+    ]
+    assert not set().union(*sentences[:40]) & set().union(*sentences[40:])

@@ -44,7 +44,7 @@ def _named(path: Path) -> str:
 
 def test_every_recipe_is_of_a_known_kind():
     assert len(RECIPES) >= 7
-    assert {path.parent.name for path in RECIPES} <= {*PARSERS, "accelerate"}
+    assert {path.parent.name for path in RECIPES} <= {*PARSERS, "accelerate", "pipeline"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=_named)

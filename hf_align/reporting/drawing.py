@@ -169,6 +169,7 @@ def limit_spikes(axes: Axes, values: Sequence[float]) -> None:
 
 
 def start_at_zero(axes: Axes, values: Sequence[float]) -> None:
+    """Begin a linear axis of values that are not negative at zero."""
     if min(values) >= 0 and axes.get_yscale() == "linear":
         axes.set_ylim(0, 1.06 * max(values) or 1.0)
 
@@ -181,10 +182,12 @@ def _widen_few_steps(axes: Axes) -> None:
 
 
 def tick_text(value: float, _place: int) -> str:
+    """A number beside a tick, with commas from 1,000 on."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}" if abs(value) >= 1e-12 else "0"
 
 
 def binary_unit(values: Sequence[float]) -> tuple[float, str]:
+    """(bytes in the unit, its name): GiB or MiB, by the largest of the values."""
     return (2.0**30, "GiB") if max(values) >= 2**30 else (2.0**20, "MiB")
 
 
@@ -202,10 +205,12 @@ def course(values: Series, form: Any, unit: str = "") -> str:
 
 
 def sentence(text: str) -> str:
+    """The text with a capital letter and a full stop."""
     return text[:1].upper() + text[1:] + "."
 
 
 def bad_note(*all_series: Series) -> str:
+    """A sentence on the steps whose values cannot be drawn; empty where there are none."""
     bad = sorted({step for one in all_series for step in one.bad_steps})
     if not bad:
         return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from hf_align.reporting.evaluation_view import evaluation_facts, evaluation_titl
 from hf_align.reporting.generation_view import generation_view
 from hf_align.reporting.mask_view import sample_view
 from hf_align.reporting.metrics import METRICS_FILE, MetricsLog, read_metrics, series, training_rows
+from hf_align.reporting.pipeline_view import pipeline_facts, pipeline_title, pipeline_view
 from hf_align.reporting.plots import run_plots
 from hf_align.reporting.ppo_plots import ROLLOUTS
 from hf_align.reporting.ppo_view import SAMPLES_FILE, ppo_facts, ppo_view
@@ -30,7 +31,7 @@ from hf_align.reporting.preference_view import preference_view
 from hf_align.reporting.pretraining_view import pretraining_view
 from hf_align.reporting.reward_view import reward_view
 from hf_align.reporting.run_record import read_run, redact, write_atomic
-from hf_align.reporting.run_view import facts, listing, mapping, method, model_name
+from hf_align.reporting.run_view import Fact, facts, listing, mapping, method, model_name
 from hf_align.reporting.tokenizer_view import tokenizer_facts, tokenizer_title, tokenizer_view
 
 if TYPE_CHECKING:
@@ -88,13 +89,7 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
         "status": str(record.get("status") or "status unknown"),
         "meta": _meta(record, bool(name)),
         "notices": run_notices(record, log),
-        "facts": best_of_n_facts(record)
-        if command == "best-of-n"
-        else tokenizer_facts(record)
-        if command == "tokenizer"
-        else evaluation_facts(record)
-        if command == "evaluate"
-        else [*ppo_facts(record), *facts(record, log.rows)],
+        "facts": headline_facts(record, log.rows),
         "plots": run_plots(log.rows, ROLLOUTS) if command == "ppo" else run_plots(log.rows),
         "ppo": ppo_view(record, log.rows, read_metrics(Path(run_dir) / SAMPLES_FILE).rows),
         "preferences": preference_view(record, log.rows),
@@ -104,6 +99,7 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
         "best_of_n": best_of_n_view(record),
         "tokenizer": tokenizer_view(record),
         "evaluation": evaluation_view(record),
+        "pipeline": pipeline_view(record),
         "generations": [generation_view(item) for item in listing(record.get("generations"))],
         "shown_generations": SHOWN_GENERATIONS,
         "data": data_view(record.get("data_report")),
@@ -117,7 +113,20 @@ def report_view(record: Mapping[str, Any], log: MetricsLog, run_dir: str) -> dic
     }
 
 
+def headline_facts(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Fact]:
+    """The headline facts of a run of any command; ``rows``: of its metrics."""
+    own = {
+        "best-of-n": best_of_n_facts,
+        "tokenizer": tokenizer_facts,
+        "evaluate": evaluation_facts,
+        "pipeline": pipeline_facts,
+    }.get(str(record.get("command")))
+    return own(record) if own is not None else [*ppo_facts(record), *facts(record, rows)]
+
+
 def _title(record: Mapping[str, Any]) -> str:
+    if record.get("command") == "pipeline":
+        return pipeline_title(record)
     if record.get("command") == "tokenizer":
         return tokenizer_title(record)
     if record.get("command") == "evaluate":

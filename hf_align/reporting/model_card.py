@@ -19,6 +19,7 @@ from hf_align.reporting.classification_card import classification_loading, class
 from hf_align.reporting.data_view import data_view, totals
 from hf_align.reporting.markdown import code, inline, listed, table
 from hf_align.reporting.metrics import METRICS_FILE, read_metrics
+from hf_align.reporting.pipeline_card import write_pipeline_card
 from hf_align.reporting.ppo_view import ppo_facts
 from hf_align.reporting.preference_view import fall, held_out, settings
 from hf_align.reporting.pretraining_view import columns as pretraining_columns
@@ -47,6 +48,8 @@ def write_model_card(run_dir: str | os.PathLike[str]) -> Path:
         return write_best_of_n_card(folder)
     if record.get("command") == "tokenizer":
         return write_tokenizer_card(folder)
+    if record.get("command") == "pipeline":
+        return write_pipeline_card(folder)
     path = folder / CARD_FILE
     card = model_card(record, read_metrics(folder / METRICS_FILE).rows)
     write_atomic(path, card.encode("utf-8", "replace"))
@@ -297,4 +300,5 @@ def _library(adapter: str) -> str:
 
 
 def is_local(name: str) -> bool:
+    """Whether a name is a folder here rather than a name on the hub."""
     return not _HUB_ID.fullmatch(name) or Path(name).is_dir()

@@ -36,6 +36,7 @@ _LATER_PART = "‥"
 
 
 def page_name(step: int) -> str:
+    """The file in the run folder that shows the replay of a step."""
     return f"replay-{step}.html"
 
 
