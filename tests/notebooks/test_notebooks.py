@@ -22,7 +22,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
-QUICKEST = "07_attention_masks"
 LONGEST_RESULT = 2000
 """Characters of a result that is printed as text: more is a value that somebody forgot to catch."""
 
@@ -222,9 +221,7 @@ def test_bars_that_overwrite_themselves_leave_their_last_state(runner: ModuleTyp
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == QUICKEST else pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_runs_from_top_to_bottom(name: str, runner: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("nbclient")
     places = {"TMPDIR": str(tmp_path), "HF_HOME": str(tmp_path / "hf")}
