@@ -176,6 +176,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
     for axis, key, unit, label in (
@@ -185,13 +186,22 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         for number, row in enumerate(rows):
             x, y = row[key] / unit, row["held_out_loss"]
             size = 30 + 12 * (row["artefact_bytes"] / 1e6) ** 0.5
-            axis.scatter(x, y, s=size, alpha=0.75)
-            # Neighbours take turns above and below.
-            offset = (0, 9 if number % 2 else -16)
+            colour = f"C{number}"
+            axis.scatter(x, y, s=size, alpha=0.75, color=colour)
+            # Neighbours take turns above and below, each in the colour of its dot.
             axis.annotate(
-                row["method"], (x, y), xytext=offset, textcoords="offset points", ha="center", fontsize=9
+                row["method"],
+                (x, y),
+                xytext=(0, 10 if number % 2 else -18),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=colour,
             )
         axis.set(xscale="log", xlabel=label)
+        axis.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.xaxis.set_minor_formatter(lambda *_: "")
         axis.margins(0.15)
         axis.grid(alpha=0.3, which="both")
     axes[0].set(ylabel="held-out loss (nats a token), log scale", yscale="log")
