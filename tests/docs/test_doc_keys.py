@@ -47,6 +47,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 ELSEWHERE = {
     "attention": "run.json",
     "zero3_init_flag": "Accelerate's own configuration",
+    "fully_shard": "PyTorch's own",
     "set_requires_gradient_sync": "PyTorch's fully_shard",
     "api_server": "a module of vLLM",
     **dict.fromkeys(("ratio_batch", "ratio_shared", "ratio_lora"), "put together by bench_generate.py"),
@@ -96,6 +97,12 @@ def _words() -> frozenset[str]:
     found = {path.stem for path in (ROOT / "tests").rglob("*.py")}
     folders = ("hf_align", "recipes", "scripts", "benchmarks", "data", "notebooks")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    # Not what was put there on this machine alone: another release of TRL, results.
+    files = [
+        path
+        for path in files
+        if not any(part == "results" or part.startswith(".") for part in path.relative_to(ROOT).parts)
+    ]
     for path in [*files, ROOT / "setup.cfg", ROOT / "Makefile"]:
         found.add(path.stem)
         if path.suffix in (".py", ".yaml", ".sh", ".jinja", ".cfg", ".ipynb", ""):
