@@ -18,6 +18,10 @@ def textbook(q, k, v, scale: float, window: int | None) -> torch.Tensor:
     return scores.softmax(-1) @ v
 
 
+def distance(result: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((result.float() - expected).norm() / expected.norm())
+
+
 @pytest.mark.parametrize("block", [4, 8, 256])
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize("window", [None, 1, 3, 7, 50])
@@ -52,8 +56,20 @@ def test_autocast_computes_in_its_type_and_keeps_the_accuracy_of_a_float32_softm
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = blocked_causal_attention(q, k, v)
     assert output.dtype == torch.bfloat16
-    error = (output.float() - textbook(q, k, v, 0.25, None)).norm() / textbook(q, k, v, 0.25, None).norm()
-    assert error < 0.01
+    assert distance(output, textbook(q, k, v, 0.25, None)) < 0.01
+
+
+@pytest.mark.parametrize("window", [None, 90])
+def test_gradients_in_bf16_are_as_near_as_the_type_allows(window: int | None) -> None:
+    torch.manual_seed(0)
+    exact = [torch.randn(heads, 300, 16).bfloat16().float().requires_grad_() for heads in (4, 2, 2)]
+    upstream = torch.randn(4, 300, 16).bfloat16()
+    expected = torch.autograd.grad(textbook(*exact, 0.25, window), exact, upstream.float())
+    half = [x.detach().bfloat16().requires_grad_() for x in exact]
+    gradients = torch.autograd.grad(blocked_causal_attention(*half, sliding_window=window), half, upstream)
+    for gradient, reference in zip(gradients, expected, strict=True):
+        assert gradient.dtype == torch.bfloat16
+        assert distance(gradient, reference) < 0.01
 
 
 def test_saved_memory_grows_with_the_length_not_its_square() -> None:
