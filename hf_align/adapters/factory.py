@@ -25,7 +25,7 @@ def apply_adapter(
     ``head``: modules that are trained in full and saved with the adapter, whatever the recipe says. Raises
     UserError where the method does not fit the model, naming what is there.
     """
-    if config.adapter == "none":
+    if config.trains_base:
         if config.trainable is not None:
             from hf_align.adapters.trainable import train_only
 

@@ -30,6 +30,7 @@ from hf_align.adapters.ladder_side import SideStack, States, block_list, input_e
 from hf_align.adapters.own import Added, Method
 from hf_align.errors import UserError
 from hf_align.modeling.quantization import independent_rows
+from hf_align.modeling.trunk import find_trunk
 
 _NOT_FOR_SIDE = (
     "input_ids",
@@ -127,10 +128,12 @@ def attach(base: Any, options: LadderOptions) -> dict[str, Added]:
     fit the model.
     """
     paths = {id(module): path for path, module in base.named_modules()}
-    stacks = [base.base_model]
     if base.config.is_encoder_decoder:
         stacks = [base.get_encoder(), base.get_decoder()]
-    elif block_list(base) and _sees_ahead(base):
+    else:
+        # Where a head calls the decoder inside the base model, that has to be the ladder's.
+        stacks = [base if base.base_model is base else base.get_submodule(find_trunk(base))]
+    if not base.config.is_encoder_decoder and block_list(base) and _sees_ahead(base):
         raise UserError(
             f"adapter: ladder is made for decoders and encoder-decoder models, and {type(base).__name__} is "
             "an encoder, whose head may read more than its last states; choose another adapter, such as lora"
@@ -223,7 +226,8 @@ def _run_side(
         kept["encoder_hidden_states"] = encoded[..., -side.width :]
     shared = given.get("shared_prompts")
     if shared is None:
-        return side(states, **kept, **caches)  # type: ignore[no-any-return]
+        final: torch.Tensor = side(states, **kept, **caches)
+        return final
     count = len(block_list(base))
     view = kept["shared_prompts"] = side_prompts(shared, count)
     result: torch.Tensor = side(states, **kept, **caches)

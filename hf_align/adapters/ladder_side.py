@@ -12,13 +12,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from hf_align.adapters.blocks import find_stacks
 from hf_align.adapters.ladder_shape import side_config
 from hf_align.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass
@@ -176,8 +179,7 @@ def block_list(stack: torch.nn.Module) -> torch.nn.ModuleList:
 
 def input_embeddings(stack: torch.nn.Module) -> torch.nn.Module:
     """The module that turns token ids into vectors."""
-    module: torch.nn.Module = stack.get_input_embeddings()  # type: ignore[operator]
-    return module
+    return cast("PreTrainedModel", stack).get_input_embeddings()
 
 
 def _attends_to_encoder(stack: torch.nn.Module) -> bool:

@@ -47,15 +47,13 @@ class Method:
     ``name``: the value of ``adapter:``. ``options``: a dataclass; its fields are what is saved with an
     adapter. ``attach(base, options)``: the modules of the base, by their path, and what is added at each;
     called with the plain base, before anything is put on it, and expected to be deterministic but for the
-    values of new weights; raises UserError where the base has no place for the method. ``starts_as_base``:
-    whether outputs at the start are the base's own. ``not_mergeable``: why :meth:`Added.merge_into` is not
-    there, in words that follow "cannot be merged: "; empty where it is.
+    values of new weights; raises UserError where the base has no place for the method. ``not_mergeable``: why
+    :meth:`Added.merge_into` is not there, in words that follow "cannot be merged: "; empty where it is.
     """
 
     name: str
     options: type[Any]
     attach: Callable[[Any, Any], Mapping[str, Added]]
-    starts_as_base: bool = True
     not_mergeable: str = ""
 
 

@@ -184,7 +184,9 @@ def load_peft(base: Any, folder: Path, shapes: Collection[str], *, place: str) -
         with quiet_peft():
             # Without this, weights that the file lacks would stay as they were drawn.
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            model: Any = PeftModel.from_pretrained(base, str(folder)).eval()
+            # To where the base is; PEFT takes a GPU wherever there is one.
+            where = str(base.device)
+            model: Any = PeftModel.from_pretrained(base, str(folder), torch_device=where).eval()
     except KeyError as error:  # of a module that is saved whole, such as the head of a reward model
         raise UserError(f"{place}: the adapter's file lacks {error}") from error
     except (RuntimeError, ValueError, TypeError, UserWarning) as error:

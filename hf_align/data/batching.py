@@ -6,14 +6,13 @@ The token budget cuts a rank's share into micro-batches; it changes speed and me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+import hashlib
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Any, TypeVar
 
 import torch
 
-from hf_align.types import ComparisonRow, PretrainingRow, TokenizedRow
-
-Row = TypeVar("Row", TokenizedRow, ComparisonRow, PretrainingRow)
+Row = TypeVar("Row", bound=Sized)
 
 
 class StepSampler:
@@ -54,12 +53,22 @@ class StepSampler:
         return -(-self.rows // self.rows_per_step)
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator()
-        # The seed and the epoch take separate bits, so that (1, 2) and (2, 1) shuffle differently.
-        generator.manual_seed((self.seed << 24) + self.epoch)
-        order = torch.randperm(self.rows, generator=generator).tolist()
+        order = torch.randperm(self.rows, generator=order_generator(self.seed, self.epoch)).tolist()
         for start in range(0, self.rows, self.rows_per_step):
             yield order[start : start + self.rows_per_step][self.rank :: self.world_size]
+
+
+def order_generator(seed: int, epoch: int) -> torch.Generator:
+    """What the order of an epoch is drawn from; every bit of ``seed`` and ``epoch`` counts.
+
+    PyTorch's generator on a CPU keeps the low 32 bits of its seed and no others.
+    """
+    # The seed and the epoch take separate bits, so that (1, 2) and (2, 1) shuffle differently.
+    number = (seed << 24) + epoch
+    if number >> 32:
+        digest = hashlib.blake2b(f"{seed} {epoch}".encode(), digest_size=4).digest()
+        number = int.from_bytes(digest, "little")
+    return torch.Generator().manual_seed(number)
 
 
 def split_by_tokens(
@@ -68,7 +77,7 @@ def split_by_tokens(
     """Cut rows into micro-batches of at most ``max_tokens`` tokens each, longest rows first.
 
     A row longer than the budget gets a micro-batch of its own. With ``padded`` a micro-batch costs its
-    number of sequences times the longest of them. Unless ``shared``, every answer of a comparison costs its
+    number of sequences times the longest of them. Unless ``shared``, every answer to a prompt costs the
     prompt as well. Rows of similar length end up together, which keeps padding small and the shapes of the
     micro-batches alike.
     """
@@ -86,9 +95,12 @@ def split_by_tokens(
     return batches
 
 
-def _sequences(row: TokenizedRow | ComparisonRow | PretrainingRow) -> tuple[int, int, int]:
-    """How many sequences a row has, the tokens of the longest, and those of all without sharing."""
-    if not isinstance(row, ComparisonRow):
+def _sequences(row: Any) -> tuple[int, int, int]:
+    """How many sequences a row has, the tokens of the longest, and those of all without sharing.
+
+    Compared answers and those of a rollout are branches of a prefix; any other row is one sequence.
+    """
+    if not hasattr(row, "branches"):
         return 1, len(row), len(row)
     lengths = [len(row.prefix) + len(branch) for branch in row.branches]
     return len(lengths), max(lengths), sum(lengths)

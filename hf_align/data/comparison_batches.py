@@ -37,7 +37,7 @@ def collate_comparisons(
         last_tokens = [i * width + len(sequence) - 1 for i, sequence in enumerate(sequences)]
     answers = [branch for row in rows for branch in row.branches]
     lengths = [branch.target_tokens for branch in answers]
-    better, worse, weights, margins = _pairs(rows)
+    better, worse, weights, margins = numbered_pairs(rows)
     return ComparisonBatch(
         inputs=inputs,
         target_answers=torch.from_numpy(np.repeat(np.arange(len(answers)), lengths)),
@@ -98,7 +98,7 @@ def _trees(rows: Sequence[ComparisonRow], share_prefix: bool) -> tuple[Batch, li
     return batch, [int(last[segment]) for segment in ends]
 
 
-def _pairs(rows: Sequence[ComparisonRow]) -> tuple[list[int], list[int], list[float], list[float]]:
+def numbered_pairs(rows: Sequence[ComparisonRow]) -> tuple[list[int], list[int], list[float], list[float]]:
     """(better, worse, weights, margins) of all pairs, with answers numbered through the rows."""
     better: list[int] = []
     worse: list[int] = []

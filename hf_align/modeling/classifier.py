@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 
 from hf_align.config import ModelConfig
+from hf_align.config.model import Dtype
 from hf_align.errors import UserError
 from hf_align.modeling.dropout import disable_dropout
 from hf_align.modeling.loading import (
@@ -141,14 +142,14 @@ def reads_segments(model: PreTrainedModel) -> bool:
 
 
 def load_classifier(
-    path: str | Path, *, base: str | None = None, dtype: str = "auto", use_cpu: bool = False
+    path: str | Path, *, base: str | None = None, dtype: Dtype = "auto", use_cpu: bool = False
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """(model in evaluation mode, tokenizer) of what ``hf-align classify`` saved: a whole model or an adapter.
 
     ``base``: the base of an adapter, where it is not where the adapter says. Raises UserError where there is
     no classifier.
     """
-    config = ModelConfig(str(path), dtype=dtype)  # type: ignore[arg-type]
+    config = ModelConfig(str(path), dtype=dtype)
     source = find_model(config, base=base, use_cpu=use_cpu, task_type="SEQ_CLS")
     labels = known_labels(config) if source.adapter is None else _labels_of_run(source)
     if labels is None:

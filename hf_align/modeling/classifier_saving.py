@@ -11,10 +11,8 @@ import torch
 from hf_align.data.labelled_batches import collate_labelled
 from hf_align.modeling.classifier import load_classifier_base, reads_segments
 from hf_align.modeling.inputs import classification_inputs
-from hf_align.modeling.merging import as_trained, compute_in_float32, keep_if_same, merge
-from hf_align.modeling.pad_token import set_pad_token
-from hf_align.modeling.reward_scoring import add_row_for_padding
-from hf_align.modeling.run_models import attach_adapter
+from hf_align.modeling.merging import as_trained, keep_if_same
+from hf_align.modeling.reward_saving import with_saved_adapter, write_merged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,16 +44,10 @@ def save_merged(
     base: Any = load_classifier_base(
         as_trained(config, precision), labels=labels, trainable_base=False, precision="fp32", use_cpu=True
     )
-    add_row_for_padding(base, tokenizer)
+    model = with_saved_adapter(base, adapter, tokenizer)
     pad = int(tokenizer.pad_token_id)
-    set_pad_token(base, pad)
-    model = attach_adapter(base, adapter, tokenizer)
-    compute_in_float32(model)
     before = plain_logits(model, rows, pad)
-    merged = merge(model)
-    merged.config.dtype = "float32"
-    merged.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_merged(model, folder, tokenizer)
     after = plain_logits(AutoModelForSequenceClassification.from_pretrained(folder).eval(), rows, pad)
     difference = float((after - before).abs().max() / before.std().clamp_min(1e-6))
     keep_if_same(Path(folder), difference, what="logits", adapter=adapter)

@@ -7,7 +7,7 @@ conversation as it was. Reading input and showing answers belong to the command.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_align.errors import UserError
@@ -86,7 +86,7 @@ class Conversation:
             self.model,
             self.tokenizer,
             ids,
-            Sampling(allowed, self.sampling.temperature, self.sampling.top_p),
+            replace(self.sampling, max_new_tokens=allowed),
             stop_ids=self.stop_ids,
             on_text=on_text,
             memory=self.memory,

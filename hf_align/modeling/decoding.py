@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -37,6 +37,14 @@ class SharedPrompts:
 
     def __post_init__(self) -> None:
         self._lay_out()
+
+    def fit(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> bool:
+        """Whether what a cache keeps is what attention gets: some models keep it compressed (DeepSeek).
+
+        ``key`` and ``value`` (R, G, T, D): those that attention gets.
+        """
+        kept = (self.keys[layer], self.values[layer])
+        return all(a.shape[1::2] == b.shape[1::2] for a, b in zip(kept, (key, value), strict=True))
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these of the R sequences; prompts that none of them continues are dropped."""
@@ -119,8 +127,10 @@ def _decode(
     scores = torch.bmm(key.flatten(0, 1), grouped.flatten(0, 1).transpose(1, 2)).transpose(1, 2)
     scores = scores.unflatten(0, (rows, groups))
     width = 0
+    if prompts is not None and not prompts.fit(cast(int, module.layer_idx), key, value):
+        prompts = None  # what comes out is not used, since this layer stays out of layers_used
     if prompts is not None:
-        layer: int = module.layer_idx  # type: ignore[assignment]
+        layer = cast(int, module.layer_idx)
         prompts.layers_used.add(layer)
         scores = torch.cat([prompts.multiply(grouped, prompts.keys[layer].transpose(2, 3)), scores], dim=-1)
         width = prompts.keys[layer].shape[2]

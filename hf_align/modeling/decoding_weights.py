@@ -37,7 +37,7 @@ def weights_for_decoding(model: torch.nn.Module, *, rows: int, steps: int) -> It
     try:
         with torch.no_grad():
             for module, weight, bias in _linear_weights(model):
-                module.forward = _arranged(weight, bias, rows)  # type: ignore[method-assign]
+                module.forward = _arranged(weight, bias, rows)
                 changed.append(module)
         yield
     finally:

@@ -70,10 +70,20 @@ def settings_not_followed(model: Any) -> dict[str, Any]:
     return {key: given[key] for key in _CHANGE_THE_CHOICE if given.get(key) is not None}
 
 
-def context_length(model: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The most tokens, prompt and answer together, that the model was made for; None where it is not said."""
-    config = model.config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
-    if isinstance(limit, int) and limit > 0:
-        return limit
-    return tokenizer.model_max_length if 0 < tokenizer.model_max_length < UNLIMITED else None
+def context_length(
+    model: Any, tokenizer: PreTrainedTokenizerBase, *, virtual_tokens: int | None = None
+) -> int | None:
+    """The most tokens, prompt and answer together, that the model was made for; None where it is not said.
+
+    The virtual tokens before each row take positions as well; ``virtual_tokens``: how many there are, by
+    default those of ``model``.
+    """
+    from hf_align.modeling.positions import count_positions
+    from hf_align.modeling.virtual_tokens import count_virtual_tokens
+
+    limit = count_positions(model) or getattr(model.config.get_text_config(), "max_seq_len", None)
+    if not (isinstance(limit, int) and limit > 0):
+        limit = tokenizer.model_max_length if 0 < tokenizer.model_max_length < UNLIMITED else None
+    if limit is None:
+        return None
+    return max(0, limit - (count_virtual_tokens(model) if virtual_tokens is None else virtual_tokens))

@@ -1,12 +1,18 @@
-"""A key-value cache that is written in place: transformers' own copies all of it for every new token."""
+"""A key-value cache that is written in place: transformers' own copies all of it for every new token.
+
+And what is asked of the caches of any family: the keyword that takes them, and picking sequences from them.
+"""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
+
+from hf_align.errors import UserError
 
 
 class GrowingLayer(DynamicLayer):
@@ -45,12 +51,8 @@ class GrowingLayer(DynamicLayer):
             buffer[:, :, :used] = old
         return buffer
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self._buffers = None
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        super().reorder_cache(beam_idx)
         self._buffers = None
 
 
@@ -68,3 +70,33 @@ def growing_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
 def grows_everywhere(cache: DynamicCache) -> bool:
     """Whether every layer of a cache in use keeps all keys."""
     return bool(cache.layers) and all(type(layer) is GrowingLayer for layer in cache.layers)
+
+
+def pick_rows(cache: DynamicCache, rows: torch.Tensor) -> None:
+    """Go on with these ``rows`` (R,) int64 of a cache, in this order; a row may be picked several times.
+
+    Every state of a sequence goes along, as between beams, also those of layers without keys.
+    """
+    cache.reorder_cache(rows)
+
+
+def cache_keyword(model: Any) -> str:
+    """The keyword under which the ``forward`` of ``model``, with an adapter or without, takes a cache."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    names = inspect.signature(getattr(type(base), "forward", type(base).__call__)).parameters
+    return "cache_params" if "cache_params" in names and "past_key_values" not in names else "past_key_values"
+
+
+def check_written(model: Any, cache: DynamicCache) -> None:
+    """Raise UserError where ``model`` has run and kept nothing in ``cache``: its next token would follow from
+    the last one alone."""
+    for layer in cache.layers:
+        state = getattr(layer, "has_previous_state", False)
+        if getattr(layer, "is_initialized", False) or any(
+            state.values() if isinstance(state, dict) else [state]
+        ):
+            return
+    raise UserError(
+        f"{type(model).__name__} keeps nothing in the cache that transformers makes for it, so that it "
+        "cannot write answers here"
+    )

@@ -213,20 +213,6 @@ def check_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
-def check_context(model: Any, longest: int, *, key: str = "max_length") -> None:
-    """Raise UserError where ``longest``, the tokens of the longest row, exceeds the model's positions.
-
-    ``key``: the option that limits them.
-    """
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if isinstance(limit, int) and 0 < limit < longest:
-        raise UserError(
-            f"{key}: rows have up to {longest:,} tokens, and the model was made for {limit:,} "
-            f"positions; set {key} to {limit} or less"
-            + (", with overlong: drop or truncate" if key == "max_length" else "")
-        )
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 

@@ -20,6 +20,7 @@ from hf_align.modeling.attention import (
     SEGMENT_ATTENTION,
     SEGMENT_ATTENTION_LOOP,
     register_segment_attention,
+    segment_attention_loop,
 )
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.quantization import independent_rows
@@ -29,6 +30,7 @@ from hf_align.types import ComparisonRow, TokenizedRow
 logger = logging.getLogger(__name__)
 
 FIRST_LENGTH, SECOND_LENGTH = 7, 5
+_WATCHED = "hf_align_segments_watched"
 SHARED = 2
 """Tokens of the second sequence that are a prefix of two branches in the probe of trees."""
 
@@ -94,7 +96,41 @@ def _why_not(model: PreTrainedModel, alone: torch.Tensor) -> str:
         return "sequences of one row influence each other"
     if not _close(model, packed, alone):
         return f"a packed sequence differs from the same sequence alone by {_distance(packed, alone):.1e}"
+    windows = _count_windows(model)
+    if windows and _count_windows_told(model) < windows:
+        return "its sliding window is in the mask alone, which packed rows do without"
     return ""
+
+
+def _count_windows(model: PreTrainedModel) -> int:
+    """Layers with a sliding window by the configuration; 1 where it does not say which layers have it."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return list(kinds).count("sliding_attention")
+    return int(bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True))
+
+
+def _count_windows_told(model: PreTrainedModel) -> int:
+    """Layers that tell the attention function of a window. The few tokens of the probe fit into any."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    windows: list[int | None] = []
+
+    def watched(*args: Any, sliding_window: int | None = None, **kwargs: Any) -> Any:
+        windows.append(sliding_window)
+        return segment_attention_loop(*args, sliding_window=sliding_window, **kwargs)
+
+    attention = model.config._attn_implementation
+    AttentionInterface.register(_WATCHED, watched)
+    AttentionMaskInterface.register(_WATCHED, sdpa_mask)
+    model.set_attn_implementation(_WATCHED)
+    try:
+        _second_packed(model, shift=0)
+    finally:
+        model.set_attn_implementation(attention)
+    return sum(window is not None for window in windows)
 
 
 def _close(model: PreTrainedModel, states: torch.Tensor, expected: torch.Tensor) -> bool:

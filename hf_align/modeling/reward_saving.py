@@ -23,6 +23,23 @@ if TYPE_CHECKING:
     from hf_align.types import ComparisonRow
 
 
+def with_saved_adapter(base: Any, adapter: Path, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """``base``, a model with a head, and on it the adapter in the folder ``adapter``; computes in float32."""
+    add_row_for_padding(base, tokenizer)
+    set_pad_token(base, int(tokenizer.pad_token_id))
+    model = attach_adapter(base, adapter, tokenizer)
+    compute_in_float32(model)
+    return model
+
+
+def write_merged(model: Any, folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add ``model``'s adapter to its weights and write them to ``folder``, in float32, with the tokenizer."""
+    merged = merge(model)
+    merged.config.dtype = "float32"
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def save_merged(
     folder: str | Path,
     adapter: Path,
@@ -42,16 +59,10 @@ def save_merged(
     base: Any = load_reward_base(
         as_trained(config, precision), trainable_base=False, precision="fp32", use_cpu=True, head_init="zero"
     )
-    add_row_for_padding(base, tokenizer)
-    set_pad_token(base, int(tokenizer.pad_token_id))
-    model = attach_adapter(base, adapter, tokenizer)
-    compute_in_float32(model)
+    model = with_saved_adapter(base, adapter, tokenizer)
     install_reward_head(base)
     before = score_rows(RewardModel(model, tokenizer, "fp32", packed=False, shared=False), rows)
-    merged = merge(model)
-    merged.config.dtype = "float32"
-    merged.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_merged(model, folder, tokenizer)
     after = score_rows(load_reward_model(folder, packing=False, dtype="float32", use_cpu=True), rows)
     scale = max(float(before.std()), 1e-6)
     difference = float(np.abs(after - before).max()) / scale

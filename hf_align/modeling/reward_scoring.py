@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from hf_align.config import ModelConfig
+from hf_align.config.model import Dtype
 from hf_align.data.batching import split_by_tokens
 from hf_align.data.comparison_batches import collate_comparisons
 from hf_align.data.packing import to_device
@@ -62,7 +63,7 @@ def load_reward_model(
     *,
     base: str | None = None,
     packing: bool = True,
-    dtype: str = "auto",
+    dtype: Dtype = "auto",
     use_cpu: bool = False,
     trust_remote_code: bool = False,
 ) -> RewardModel:
@@ -110,7 +111,7 @@ def score_rows(
     trees = [_as_tree(row) for row in rows]
     device = next(reward.model.parameters()).device
     dtype = compute_dtype(reward.precision)
-    for batch_rows in split_by_tokens(trees, max_tokens, padded=not reward.packed):
+    for batch_rows in split_by_tokens(trees, max_tokens, padded=not reward.packed, shared=reward.shared):
         batch = collate_comparisons(
             batch_rows,
             packed=reward.packed,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def find_model(
     Raises UserError for a folder that holds neither a model nor an adapter, and for an adapter whose base
     cannot be found.
     """
-    folder = Path(config.model_name_or_path).expanduser()
+    folder = Path(os.path.expanduser(config.model_name_or_path))
     if not (folder / ADAPTER_CONFIG).is_file():
         if base is not None:
             raise UserError(

@@ -21,9 +21,16 @@ from hf_align.data.packing import pack_rows, to_device
 from hf_align.modeling.decoding import Abilities, SharedPrompts, decoding
 from hf_align.modeling.decoding_weights import weights_for_decoding
 from hf_align.modeling.generation import Sampling
-from hf_align.modeling.growing_cache import GrowingLayer, growing_cache, grows_everywhere
+from hf_align.modeling.growing_cache import (
+    GrowingLayer,
+    cache_keyword,
+    check_written,
+    growing_cache,
+    grows_everywhere,
+    pick_rows,
+)
 from hf_align.modeling.inputs import model_inputs
-from hf_align.modeling.token_choice import choose_tokens
+from hf_align.modeling.token_choice import check_finite, choose_tokens
 from hf_align.modeling.virtual_tokens import PromptedModel, count_virtual_tokens
 from hf_align.types import TokenizedRow
 
@@ -70,7 +77,8 @@ def sample_continuations(
     max_new_tokens) float64 from [0, 1), the random number behind every token; without it they come from
     ``generator``, without that from torch's global one. ``value``: final states (R, d) to values (R,).
     ``progress`` is called with the number of sequences that a batch finished. Raises ValueError without
-    prompts, for an empty one, for less than one sample or row, and for draws of another shape.
+    prompts, for an empty one, for less than one sample or row, and for draws of another shape; UserError for
+    a model whose logits are not finite or that keeps no cache.
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise ValueError("need at least one prompt, and at least one token in each")
@@ -138,6 +146,7 @@ class _Batch:
         self.width = width
         self.stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
         self.cache = self._new_cache()
+        self.cache_keyword = cache_keyword(model)
         self.prompts: SharedPrompts | None = None
 
     def run(self, numbers: Sequence[int], draws: torch.Tensor, *, able: Abilities) -> list[Continuation]:
@@ -168,6 +177,7 @@ class _Batch:
                 alive, chosen = alive[left], chosen[left]
                 self._keep(left)
             logits, states = self._next(chosen[:, None], step)
+        check_finite(logps)
         arrays = [x.cpu().numpy() for x in (tokens, logps, values, lengths, stopped)]
         return [
             Continuation(
@@ -183,6 +193,7 @@ class _Batch:
     def _prefill(self, copies: int, able: Abilities) -> tuple[torch.Tensor, torch.Tensor | None]:
         packs = able.packs and grows_everywhere(self.cache)
         logits, states = self._packed() if packs else self._forward(self.ids, self.width)
+        check_written(self.model, self.cache)
         if copies > 1 and able.shares and grows_everywhere(self.cache):
             layers: list[Any] = list(self.cache.layers)
             self.prompts = SharedPrompts(
@@ -195,7 +206,8 @@ class _Batch:
             # What the sequences are going to write lies apart.
             self.cache = self._new_cache()
         elif copies > 1:
-            self.cache.batch_repeat_interleave(copies)
+            prompts = torch.arange(len(self.ids), device=self.ids.device)
+            pick_rows(self.cache, prompts.repeat_interleave(copies))
         if copies > 1:
             self.mask = self.mask.repeat_interleave(copies, dim=0)
             logits = logits.repeat_interleave(copies, dim=0)
@@ -247,22 +259,23 @@ class _Batch:
         """Logits (R, V) after the last of ``seen`` positions and, if values are wanted, its states (R, d)."""
         mask = self.mask[:, :seen]
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        cache = {self.cache_keyword: self.cache}
         shared = {} if self.prompts is None else {"shared_prompts": self.prompts}
         output = self.model(
             input_ids=ids,
             attention_mask=mask if self.padded and self.prompts is None else None,
             position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
             output_hidden_states=self.value is not None,
+            **cache,
             **shared,
         )
         states = None if self.value is None else output.hidden_states[-1][:, -1]
         return output.logits[:, -1].float(), states
 
     def _keep(self, rows: torch.Tensor) -> None:
-        self.cache.batch_select_indices(rows)
+        pick_rows(self.cache, rows)
         self.mask = self.mask[rows]
         if self.prompts is not None:
             self.prompts.keep(rows)

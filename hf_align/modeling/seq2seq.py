@@ -43,7 +43,9 @@ def load_seq2seq(
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from ``seed`` inside, and leave the global generators as they were."""
-    with torch.random.fork_rng():
+    # Of the accelerator in use alone: by default each one of the machine would be set up for it.
+    devices = [torch.accelerator.current_device_index()] if torch.accelerator.is_available() else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
 

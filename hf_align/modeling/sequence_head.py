@@ -18,6 +18,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from hf_align.errors import UserError
+
 
 @dataclass
 class SequenceOutput(ModelOutput):
@@ -41,11 +43,17 @@ def install_sequence_head(
     ``model``: a sequence classifier of transformers. ``last_tokens`` counts through ``input_ids``: row x
     width + column. The head runs in the type of its own weights, and logits are float32: bfloat16 is too
     coarse for differences. A model that pools keeps its own pooling; its sequences are rows, and only their
-    order is taken from ``last_tokens``. Without the keyword nothing changes.
+    order is taken from ``last_tokens``. Without the keyword nothing changes. Raises UserError for a model
+    that pools the last position, padding or not.
     """
     # An instance may already carry a patched forward (Accelerate's device hooks do): it is kept and called.
     patched = model.__dict__.get("forward")
     by_token = reads_last_token(model)
+    if not by_token and getattr(model.config, "summary_type", None) == "last":
+        raise UserError(
+            f"{type(model).__name__} reads the last position of a row, which is padding where the row is "
+            "shorter than others; take a model with another head, such as a decoder, BERT or RoBERTa"
+        )
 
     @functools.wraps(type(model).forward)
     def forward(

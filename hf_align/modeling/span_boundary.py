@@ -109,7 +109,8 @@ def install_span_boundary_head(model: PreTrainedModel) -> None:
     )
     model.span_boundary = head.to(device=table.device, dtype=table.dtype)
     install_target_head(model)
-    masked_lm = model.__dict__["forward"]
+    # Not bound, so that a deep copy of the model calls its own.
+    masked_lm = model.__dict__["forward"].__func__
 
     @functools.wraps(type(model).forward)
     def forward(
@@ -121,7 +122,7 @@ def install_span_boundary_head(model: PreTrainedModel) -> None:
         **kwargs: Any,
     ) -> Any:
         if left_boundary is None:
-            return masked_lm(*args, **kwargs)
+            return masked_lm(self, *args, **kwargs)
         labels = kwargs.pop("labels")
         units = kwargs.pop("num_items_in_batch", None)
         states: list[torch.Tensor] = []
@@ -130,7 +131,7 @@ def install_span_boundary_head(model: PreTrainedModel) -> None:
             lambda module, inputs, output: states.append(output.last_hidden_state) if not states else None
         )
         try:
-            masked = masked_lm(*args, shift_labels=labels, **kwargs)
+            masked = masked_lm(self, *args, shift_labels=labels, **kwargs)
         finally:
             catch.remove()
         hidden = labels != IGNORE_INDEX

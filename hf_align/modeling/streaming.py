@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_align.modeling.generation import Sampling
-from hf_align.modeling.growing_cache import growing_cache, grows_everywhere
-from hf_align.modeling.token_choice import choose_tokens
+from hf_align.modeling.growing_cache import cache_keyword, check_written, growing_cache, grows_everywhere
+from hf_align.modeling.token_choice import check_finite, choose_tokens
 from hf_align.modeling.virtual_tokens import PromptedModel, count_virtual_tokens
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def stream_tokens(
     cache, known = (None, 0) if memory is None else memory.take(prompt_ids)
     if cache is None:
         cache = growing_cache(model.config.get_text_config(), sampling.max_new_tokens)
+    given: dict[str, Any] = {cache_keyword(model): cache}
     read = [int(token) for token in prompt_ids]
     for number in range(sampling.max_new_tokens):
         new = torch.tensor([read[known:]], device=model.device)
@@ -92,12 +93,14 @@ def stream_tokens(
             input_ids=new,
             attention_mask=None,
             position_ids=torch.arange(known, len(read), device=model.device)[None],
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **given,
         )
+        check_written(model, cache)
         known = len(read)
-        chosen, _ = choose_tokens(output.logits[:, -1].float(), sampling)
+        chosen, logps = choose_tokens(output.logits[:, -1].float(), sampling)
+        check_finite(logps)
         token = int(chosen)
         if memory is not None and (token in stop_ids or number == sampling.max_new_tokens - 1):
             memory.keep(read, cache)

@@ -12,9 +12,9 @@ of the logits included): the original ``forward`` is called with a trunk that re
 from __future__ import annotations
 
 import functools
+import math
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from hf_align.modeling.logps import token_logps, token_logps_and_entropies
+from hf_align.modeling.trunk import find_trunk, trunk_returns
 from hf_align.types import IGNORE_INDEX
 
 MAX_LOGITS_PER_CHUNK = 2**27
@@ -53,9 +54,12 @@ def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_
 
     ``max_logits`` bounds chunk size x vocabulary size. Three more keywords go with it: ``temperature``
     divides the logits, as in sampling; ``with_entropies`` and ``with_states`` fill those of the output.
+
+    Raises UserError for a model whose head does not read the states of its trunk.
     """
     # An instance may already carry a patched forward (Accelerate's device hooks do): it is kept and called.
     patched = model.__dict__.get("forward")
+    path = find_trunk(model)
 
     @functools.wraps(type(model).forward)
     def forward(
@@ -75,9 +79,10 @@ def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_
         states = trunk_output.last_hidden_state
         counted = shift_labels != IGNORE_INDEX
         chunk = max(1, max_logits // self.config.get_text_config().vocab_size)
-        head = functools.partial(_head, original, self.base_model, type(trunk_output))
+        head = functools.partial(_head, original, self.get_submodule(path), type(trunk_output))
         score = functools.partial(_score, head, temperature=temperature, with_entropies=with_entropies)
-        output = _target_output(score, states[counted], shift_labels[counted], chunk)
+        together = _gathers_its_head(self)
+        output = _target_output(score, states[counted], shift_labels[counted], chunk, together=together)
         if with_states:
             output["states"] = states[counted]
         return output
@@ -91,15 +96,39 @@ def _target_output(
     states: torch.Tensor,
     labels: torch.Tensor,
     chunk: int,
+    *,
+    together: bool = False,
 ) -> TargetOutput:
-    """``states`` (N, d) and ``labels`` (N,) to what ``score`` gives for them, in chunks."""
-    if len(states) <= chunk:
-        return TargetOutput(*score(states, labels))
-    pieces = [
-        checkpoint(score, some, some_labels, use_reentrant=False)
-        for some, some_labels in zip(states.split(chunk), labels.split(chunk), strict=True)
-    ]
+    """``states`` (N, d) and ``labels`` (N,) to what ``score`` gives for them, in chunks.
+
+    ``together``: in as many as the process that needs most.
+    """
+    if together:
+        count = torch.tensor(max(1, math.ceil(len(states) / chunk)), device=states.device)
+        torch.distributed.all_reduce(count, op=torch.distributed.ReduceOp.MAX)
+        chunks = list(zip(states.tensor_split(int(count)), labels.tensor_split(int(count)), strict=True))
+    elif len(states) <= chunk:
+        chunks = [(states, labels)]
+    else:
+        chunks = list(zip(states.split(chunk), labels.split(chunk), strict=True))
+    if len(chunks) == 1:
+        return TargetOutput(*score(*chunks[0]))
+    pieces = [checkpoint(score, *some, use_reentrant=False) for some in chunks]
     return TargetOutput(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+
+
+def _gathers_its_head(model: PreTrainedModel) -> bool:
+    """Whether the processes meet whenever the head runs, because each holds a part of its weights.
+
+    So do FSDP, where it shards the head by itself, and DeepSpeed's ZeRO-3. Processes that ran it a different
+    number of times would wait for each other for ever.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    from torch.distributed.fsdp import FSDPModule
+
+    head = model.get_output_embeddings()
+    return isinstance(head, FSDPModule) or hasattr(getattr(head, "weight", None), "ds_id")
 
 
 def _score(
@@ -120,21 +149,5 @@ def _head(
 ) -> torch.Tensor:
     """The model's own head on ``states`` (n, d), as logits (n, V)."""
     placeholder = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
-    with _trunk_returns(trunk, output_type(last_hidden_state=states.unsqueeze(0))):
+    with trunk_returns(trunk, output_type(last_hidden_state=states.unsqueeze(0))):
         return original(input_ids=placeholder, use_cache=False).logits[0]
-
-
-@contextmanager
-def _trunk_returns(trunk: torch.nn.Module, output: ModelOutput) -> Iterator[None]:
-    def forward(*_: Any, **__: Any) -> ModelOutput:
-        return output
-
-    previous = trunk.__dict__.get("forward")
-    trunk.forward = forward
-    try:
-        yield
-    finally:
-        if previous is None:
-            del trunk.__dict__["forward"]
-        else:
-            trunk.forward = previous

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from hf_align.errors import UserError
 from hf_align.modeling.generation import Sampling
 
 BLOCK = 256
@@ -36,6 +37,16 @@ def choose_tokens(
     return chosen, probabilities.gather(1, chosen[:, None]).squeeze(1).log()
 
 
+def check_finite(logps: torch.Tensor) -> None:
+    """Raise UserError where a log-probability of a chosen token is no finite number: the model's logits are
+    none either, and what was chosen means nothing."""
+    if not bool(torch.isfinite(logps).all()):
+        raise UserError(
+            "the model gives logits that are not finite numbers, so that nothing can be chosen by them. "
+            "Compute in another number format (dtype: float32 or bfloat16), or look at its weights"
+        )
+
+
 def _logps(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     return logits.gather(1, chosen[:, None]).squeeze(1) - torch.logsumexp(logits, dim=-1)
 
@@ -50,7 +61,8 @@ def _draw(probabilities: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     reached = blocks.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
     block, wanted = _inverted(reached, draws * reached[:, -1])
     inside = blocks[torch.arange(rows, device=blocks.device), block].cumsum(dim=-1, dtype=torch.float64)
-    return block * BLOCK + _inverted(inside, wanted)[0]
+    # Of numbers that are none nothing is found; an index that is not there would end a GPU's process.
+    return (block * BLOCK + _inverted(inside, wanted)[0]).clamp(max=vocabulary - 1)
 
 
 def _inverted(reached: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,7 +70,7 @@ def _inverted(reached: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor
     total = reached[:, -1]
     # Rounding must not lead past the last column that has any probability.
     wanted = torch.minimum(wanted, torch.nextafter(total, torch.zeros_like(total)))
-    column = torch.searchsorted(reached, wanted[:, None], right=True)
+    column = torch.searchsorted(reached, wanted[:, None], right=True).clamp(max=reached.shape[1] - 1)
     before = functional.pad(reached, (1, 0)).gather(1, column).squeeze(1)
     return column.squeeze(1), (wanted - before).clamp(min=0)
 

@@ -18,6 +18,7 @@ import torch
 
 # Where a model was found, what wrote it, and how it is to be called change nothing that it computes.
 _NOT_COUNTED = ("_name_or_path", "_commit_hash", "transformers_version", "use_cache", "return_dict")
+_NOT_COUNTED_OF_ADAPTERS = ("base_model_name_or_path", "revision", "inference_mode", "peft_version")
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "hf_align")
 _DIGEST_BYTES = 16
 
@@ -68,7 +69,13 @@ def _hash(tensor: torch.Tensor) -> str:
 def _settings(model: torch.nn.Module) -> dict[str, Any]:
     config = getattr(model, "config", None)
     settings: dict[str, Any] = config.to_dict() if hasattr(config, "to_dict") else {}
-    return {name: value for name, value in settings.items() if name not in _NOT_COUNTED}
+    settings = {name: value for name, value in settings.items() if name not in _NOT_COUNTED}
+    # How an adapter's weights are used, such as their scale, is in its own configuration.
+    adapters = {
+        name: {key: value for key, value in own.to_dict().items() if key not in _NOT_COUNTED_OF_ADAPTERS}
+        for name, own in (getattr(model, "peft_config", None) or {}).items()
+    }
+    return settings | {"adapters": adapters} if adapters else settings
 
 
 def _own_code(model: torch.nn.Module) -> dict[str, str] | None:

@@ -43,7 +43,8 @@ def training_arguments(
 ) -> TrainingArguments:
     """``steps_per_epoch``: optimizer steps of one epoch, or None for a stream, whose ``max_steps`` is set.
 
-    Trainer sees one batch per optimizer step and rank; accumulation happens inside the step, by tokens.
+    Trainer sees one batch per optimizer step and rank; accumulation happens inside the step, by tokens. It is
+    not told of NEFTune, whose noise is added once (``modeling.neftune``).
     """
     from transformers import TrainingArguments
 
@@ -59,7 +60,7 @@ def training_arguments(
     if config.gradient_checkpointing:
         options["gradient_checkpointing"] = True
         options["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=config.output_dir,
         seed=config.seed,
         num_train_epochs=config.num_train_epochs,
@@ -76,7 +77,6 @@ def training_arguments(
         adam_epsilon=config.adam_epsilon,
         max_grad_norm=config.max_grad_norm,
         optim=config.optim,
-        neftune_noise_alpha=config.neftune_noise_alpha,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=use_cpu,
@@ -101,3 +101,8 @@ def training_arguments(
         disable_tqdm=True,
         **options,
     )
+    if arguments.n_gpu > 1:
+        # A process drives one GPU. On a machine with several, Trainer would wrap the model of a process alone
+        # into DataParallel, which cuts a batch into its rows: a packed one is a single row.
+        arguments._n_gpu = 1
+    return arguments

@@ -1,4 +1,4 @@
-"""What watches training: a progress bar for people, metrics.jsonl for programs, and early stopping."""
+"""What watches training: a progress bar, metrics.jsonl, the best evaluation, and early stopping."""
 
 from __future__ import annotations
 
@@ -74,6 +74,21 @@ class AtStart(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.action()
+
+
+class SaveBest(TrainerCallback):
+    """A checkpoint after every evaluation that is the best so far, where a run is to end with that one.
+
+    Trainer remembers the best step whether it has saved it or not, and where not ends with other weights.
+    """
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
+    ) -> None:
+        # Before training there is nothing to save; Trainer notes the best figure after this.
+        best, found = state.best_metric, metrics.get("eval_loss")
+        if state.global_step and found is not None and (best is None or found < best):
+            control.should_save = True
 
 
 class EarlyStopping(EarlyStoppingCallback):

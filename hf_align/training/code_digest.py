@@ -14,11 +14,17 @@ _PACKAGES = ("torch", "transformers", "bitsandbytes", "numpy")
 
 @functools.cache
 def code_digest(*patterns: str) -> dict[str, str]:
-    """Versions of the libraries, and a hash of the files of this package that match ``patterns``."""
+    """Versions of the libraries, and a hash of the files of this package that match ``patterns``.
+
+    Raises ValueError for a pattern that matches none: code that has moved would no longer count.
+    """
     package = Path(hf_align.__file__).parent
     digest = hashlib.blake2b(digest_size=16)
     for pattern in patterns:
-        for path in sorted(package.glob(pattern)):
+        found = sorted(package.glob(pattern))
+        if not found:
+            raise ValueError(f"no file of this package matches {pattern!r}")
+        for path in found:
             content = path.read_bytes()
             digest.update(f"{path.relative_to(package).as_posix()} {len(content)} ".encode())
             digest.update(content)

@@ -36,7 +36,7 @@ from hf_align.modeling.precision import Precision, compute_dtype
 from hf_align.modeling.weights_digest import model_digest
 from hf_align.training import launch
 from hf_align.training.code_digest import code_digest
-from hf_align.types import Batch, ComparisonBatch
+from hf_align.types import Batch, ComparisonBatch, LabelledBatch
 
 if TYPE_CHECKING:
     from hf_align.training.stage import Run
@@ -48,12 +48,11 @@ _WHAT = "states of the backbone"
 _FILE, _KEYS, _LENGTHS = "states.bin", "keys.bin", "lengths.bin"
 # What of this package computes them; data preparation shows in the tokens.
 _CODE = (
-    "types.py",
+    "types/**/*.py",
     "data/packing.py",
     "data/comparison_batches.py",
-    "modeling/*.py",
-    "adapters/ladder.py",
-    "adapters/ladder_states.py",
+    "modeling/**/*.py",
+    "adapters/*.py",
     "training/ladder_cache.py",
 )
 
@@ -199,7 +198,7 @@ def _pass(run: Run, trainer: AlignTrainer) -> Pass:
 
 
 def _inputs(batch: Any) -> Batch:
-    inputs: Batch = batch.inputs if isinstance(batch, ComparisonBatch) else batch
+    inputs: Batch = batch.inputs if isinstance(batch, ComparisonBatch | LabelledBatch) else batch
     return inputs
 
 

@@ -10,10 +10,12 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hf_align.config import Recipe
 from hf_align.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -45,7 +47,16 @@ def start(*, use_cpu: bool) -> bool:
             f"NPROC={expected}, but {state.num_processes} process(es) work together. On CPUs start them with "
             "`torchrun --nproc-per-node N -m hf_align …` and `--use_cpu true`."
         )
+    _note_idle_gpus(state)
     return bool(state.is_main_process)
+
+
+def _note_idle_gpus(state: Any) -> None:
+    """A line in the log where a process alone leaves GPUs of the machine unused."""
+    import torch
+
+    if state.device.type == "cuda" and state.num_processes == 1 and (gpus := torch.cuda.device_count()) > 1:
+        logger.info("one of %d GPUs is used; NPROC=%d starts a process for each", gpus, gpus)
 
 
 def wait_for_everyone() -> None:
@@ -66,12 +77,12 @@ def on_main(decide: Callable[[], T]) -> T:
 
     if PartialState().num_processes == 1:
         return decide()
-    outcome: list[T | bool | None] = [None, False]
+    outcome: list[Any] = [None, False]
     if not PartialState().is_main_process:
         broadcast_object_list(outcome)
         if outcome[1]:
             raise SystemExit(EXIT_USER_ERROR)
-        return outcome[0]  # type: ignore[return-value]
+        return cast(T, outcome[0])
     try:
         outcome[0] = decide()
     except BaseException:
@@ -79,7 +90,7 @@ def on_main(decide: Callable[[], T]) -> T:
         raise
     finally:
         broadcast_object_list(outcome)
-    return outcome[0]  # type: ignore[return-value]
+    return cast(T, outcome[0])
 
 
 def enable_segment_attention(model: Any) -> bool:

@@ -1,8 +1,9 @@
-"""Memory of this process: its peak, and keeping what was freed for the next step."""
+"""Memory of this process: its peak, giving back what a model held, and keeping what a step frees."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import resource
 import sys
@@ -36,3 +37,11 @@ def keep_freed_memory() -> None:
         return
     if not (mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1)):
         logger.warning("the C library refused to keep freed memory; training on the CPU is slower")
+
+
+def free_memory() -> None:
+    """Give back what a model that nothing refers to any more has held."""
+    # The forward of a model that was made ready refers to the model itself: counting alone frees nothing.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_align.modeling.run_models import ADAPTER_FOLDER
-from hf_align.training import launch, stage
+from hf_align.training import launch, trained_model
 
 if TYPE_CHECKING:
     from hf_align.training.stage import Run
@@ -24,11 +24,11 @@ def save_with_adapter(
     difference stands in run.json.
     """
     if not run.config.merges:
-        stage.save_model(run, trainer)
+        trained_model.save_model(run, trainer)
         return
     folder = Path(run.training.output_dir)
     adapter = folder / ADAPTER_FOLDER
-    stage.save_model(run, trainer, adapter)
+    trained_model.save_model(run, trainer, adapter)
     if run.machine.main:
         # A form to fill in that PEFT puts there; the card of the run says what is known.
         (adapter / "README.md").unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from hf_align.columns import aligned
 from hf_align.config.pipeline import Pipeline
 from hf_align.config.pipeline_stages import OWN_FOLDER
 from hf_align.errors import UserError
@@ -43,8 +44,6 @@ from hf_align.training.pipeline_state import (
 )
 
 _RESUME = "resume_from_checkpoint"
-EXIT_BY_SIGNAL = 128
-"""A shell reports 128 + the signal of a process that a signal ended."""
 
 
 def plan(pipeline: Pipeline) -> list[Planned]:
@@ -71,14 +70,12 @@ def plan(pipeline: Pipeline) -> list[Planned]:
 def plan_lines(planned: list[Planned]) -> list[str]:
     """What would run and why, a line a step."""
     words = {"reuse": "up to date", "resume": "goes on", "run": "runs"}
-    width = max(len(each.step.name) for each in planned)
-    command = max(len(each.step.command) for each in planned)
-    lines = []
+    table = []
     for each in planned:
         what = words[each.action] + ("" if each.action == "reuse" else f": {each.reason}")
-        lines.append(f"  {each.step.name.ljust(width)}  {each.step.command.ljust(command)}  {what}")
+        table.append([each.step.name, each.step.command, what])
     waiting = sum(each.action != "reuse" for each in planned)
-    return [f"{len(planned)} steps, {waiting} to run:", *lines]
+    return [f"{len(planned)} steps, {waiting} to run:", *(f"  {line}" for line in aligned(table))]
 
 
 def run_pipeline(

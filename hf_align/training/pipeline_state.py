@@ -26,7 +26,7 @@ Parts = dict[str, Any]
 Action = Literal["reuse", "resume", "run"]
 
 _CODE = (
-    "types.py",
+    "types/*.py",
     *(
         f"{layer}/**/*.py"
         for layer in (

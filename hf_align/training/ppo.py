@@ -18,13 +18,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm.auto import tqdm
 
 from hf_align.training import checkpoints, ppo_checks
 from hf_align.training.memory import peak_memory_bytes
 from hf_align.training.ppo_checkpoints import Progress, load_checkpoint, save_checkpoint, save_policy
-from hf_align.training.ppo_estimates import answer_figures, estimate, final_scores, reward_figures
+from hf_align.training.ppo_estimates import estimate, final_scores
+from hf_align.training.ppo_evaluation import held_out_figures
 from hf_align.training.ppo_log import Clock, RunLog
 from hf_align.training.ppo_models import build_models, check_room
 from hf_align.training.ppo_prompts import RunPrompts, run_prompts
@@ -75,13 +75,12 @@ def train(run: Run, rewards: Rewards, stop: StopRequest, watched: Rewards | None
             figures = loop.rollout_and_update()
             bar.update()
             bar.set_postfix_str(f"reward {figures['reward/total']:.3f}, KL {figures['kl']:.3f}")
-            stopping = loop.any_process(stop.signum)
+            stopping = stop.agreed(loop.accelerator.device)
             if loop.checkpoint_due or stopping or loop.watch.fired:
                 loop.save()
             if loop.evaluation_due and not stopping and not loop.watch.fired:
                 loop.evaluate()
             if stopping:
-                stop.signum = stopping
                 break
         bar.close()
     loop.watch.conclude(loop)
@@ -95,7 +94,7 @@ class Loop:
         config: PpoConfig = run.config
         self.run, self.config = run, config
         self.reward_identity = rewards.identity()
-        self.rollouts = config.ppo.rollouts(len(run.data.train))  # type: ignore[arg-type]
+        self.rollouts = config.ppo.rollouts(len(run.data.train))
         self.prompts: RunPrompts = run_prompts(run, self.rollouts)
         models = build_models(run)
         check_room([*self.prompts.training.values(), *self.prompts.held_out], models, run)
@@ -118,7 +117,7 @@ class Loop:
         self.progress = Progress(kl_coef=config.ppo.kl_coef)
         self.check_sampling = ppo_checks.SamplingCheck(run.machine.precision, server=config.vllm.use_vllm)
         examples = run.data.eval_examples or [prompt.example for prompt in self.prompts.training.values()]
-        self.samples = SampleSet(models.policy, run.tokenizer, examples, config.samples)  # type: ignore[arg-type]
+        self.samples = SampleSet(models.policy, run.tokenizer, examples, config.samples)
         self.log = RunLog(
             config.training.output_dir,
             main=run.machine.main,
@@ -215,18 +214,11 @@ class Loop:
             self.run.record.update(**self.samples.record())
         if not self.prompts.held_out:
             return
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        asked = list(enumerate(self.prompts.held_out))[rank::processes]
-        mine = sample_episodes(self.rolling, asked, samples=1, seed=(seed, EVALUATION))
-        score_episodes(self.rolling, asked, mine)
-        measure_episodes(self.rolling, trees_of(asked, mine))
-        episodes = gather_episodes(self.accelerator, mine)
-        kl = sum(float((one.logps - one.reference_logps).sum()) for one in episodes) / len(episodes)
-        figures = {**reward_figures(episodes), **answer_figures(episodes), "kl": kl}
+        figures = held_out_figures(self.rolling, self.prompts.held_out, seed=(seed, EVALUATION))
         self.log.figures(self.progress.rollouts, {f"eval_{name}": value for name, value in figures.items()})
         suffix = "_before" if when == "before" else ""
         self.final |= {f"eval_{name}{suffix}": value for name, value in figures.items()}
-        self.final["eval_answers"] = len(episodes)
+        self.final["eval_answers"] = len(self.prompts.held_out)
         self.run.record.update(final_metrics=self.final)
 
     @property
@@ -272,13 +264,6 @@ class Loop:
         self.recorder.forget_after(self.progress.rollouts)
         self.watch.resume(checkpoint, self.progress.rollouts)
         self.samples.restore(self.run.record.content.get("generations") or [])
-
-    def any_process(self, signum: int | None) -> int | None:
-        """The signal that any process got; every process learns it after the same rollout."""
-        if self.accelerator.num_processes == 1:
-            return signum
-        flags = self.accelerator.gather(torch.tensor([signum or 0], device=self.accelerator.device))
-        return int(flags.max()) or None
 
     def finish(self) -> None:
         """Save the policy, evaluate it, and complete the record."""

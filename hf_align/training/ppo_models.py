@@ -24,7 +24,7 @@ from hf_align.modeling.reward_model import head_modules, load_reward_base
 from hf_align.modeling.stopping import stop_token_ids
 from hf_align.modeling.target_head import install_target_head
 from hf_align.modeling.value_head import PolicyWithValue, ValueHead, trunk_width
-from hf_align.training import launch, stage
+from hf_align.training import launch, trained_model
 
 if TYPE_CHECKING:
     from hf_align.config.ppo import PpoConfig
@@ -58,24 +58,17 @@ def build_models(run: Run) -> PpoModels:
     Raises UserError where a model cannot be loaded, or does not fit the tokenizer.
     """
     config: PpoConfig = run.config
-    # New weights of adapters and heads are drawn from the global generator.
-    transformers.set_seed(config.training.seed)
-    base = load_model(
-        config.model,
-        trainable_base=config.adapter.adapter == "none",
-        precision=run.machine.precision,
-        use_cpu=run.machine.use_cpu,
-    )
+    base = trained_model.load_base(run, load_model)
     check_vocabulary(base, run.tokenizer)
     disable_dropout(base)
     packed = config.data.packing and launch.enable_segment_attention(base)
     shared = packed and launch.shares_prefixes(base)
     install_target_head(base)
     reference = None
-    if config.adapter.adapter == "none":
+    if config.adapter.trains_base:
         # Before anything is trained, and in the same number format: both give the same at the start.
         reference = copy.deepcopy(base).eval().requires_grad_(False)
-    policy = stage.adapted(run, base, config.adapter, apply_adapter)
+    policy = trained_model.adapted(run, base, config.adapter, apply_adapter)
     value: torch.nn.Module
     if config.ppo.value_model == "separate":
         value, value_packed, value_shared = _second_model(run)
@@ -127,7 +120,7 @@ def _second_model(run: Run) -> tuple[torch.nn.Module, bool, bool]:
     try:
         base = load_reward_base(
             settings,
-            trainable_base=config.adapter.adapter == "none",
+            trainable_base=config.adapter.trains_base,
             precision=run.machine.precision,
             use_cpu=run.machine.use_cpu,
             head_init=config.ppo.value_head_init,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from hf_align.data.batching import order_generator
 from hf_align.data.prompts import Prompt, prompts_of
 from hf_align.errors import UserError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from hf_align.config.ppo import PpoConfig
     from hf_align.training.stage import Run
+    from hf_align.types import Example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +35,7 @@ class PromptOrder:
         return found
 
     def _epoch(self, epoch: int) -> list[int]:
-        generator = torch.Generator()
-        # The seed and the epoch take separate bits, so that (1, 2) and (2, 1) shuffle differently.
-        generator.manual_seed((self.seed << 24) + epoch)
+        generator = order_generator(self.seed, epoch)
         order: list[int] = torch.randperm(self.rows, generator=generator).tolist()
         return order
 
@@ -68,9 +68,9 @@ def run_prompts(run: Run, rollouts: int) -> RunPrompts:
             f"rollout_batch_size: {size} prompts cannot be shared by {processes} processes; expected at "
             "least one for each"
         )
-    order = PromptOrder(len(run.data.train), config.training.seed)  # type: ignore[arg-type]
+    order = PromptOrder(len(run.data.train), config.training.seed)
     numbers = sorted(set(order.numbers(0, rollouts * size)))
-    examples: Sequence = run.data.train.examples  # type: ignore[union-attr, type-arg]
+    examples: Sequence[Example] = run.data.train.examples
     found = prompts_of([examples[number] for number in numbers], config.data, run.tokenizer)
-    held_out = prompts_of(list(run.data.eval_examples), config.data, run.tokenizer)  # type: ignore[arg-type]
+    held_out = prompts_of(list(run.data.eval_examples), config.data, run.tokenizer)
     return RunPrompts(order, dict(zip(numbers, found, strict=True)), held_out, size)

@@ -148,6 +148,10 @@ def unpack(arrays: Mapping[str, npt.NDArray[Any]], texts: Mapping[str, str]) -> 
     ]
     of_tokens = {name: _cut(arrays[name], arrays["answer_starts"]) for name in _OF_TOKENS}
     tokens = _cut(arrays["answer_tokens"], arrays["answer_starts"])
+    named: list[dict[str, Any]] = [
+        {kind: dict(zip(content[kind], arrays[kind][i].tolist(), strict=True)) for kind in _NAMED}
+        for i in range(len(tokens))
+    ]
     episodes = [
         Episode(
             prompt=int(arrays["answer_prompts"][i]),
@@ -155,10 +159,7 @@ def unpack(arrays: Mapping[str, npt.NDArray[Any]], texts: Mapping[str, str]) -> 
             stopped=bool(arrays["stopped"][i]),
             text="",
             reward=float(arrays["rewards"][i]),
-            **{
-                kind: dict(zip(content[kind], arrays[kind][i].tolist(), strict=True))  # type: ignore[arg-type]
-                for kind in _NAMED
-            },
+            **named[i],
             **{name: cut[i] for name, cut in of_tokens.items()},
         )
         for i in range(len(tokens))

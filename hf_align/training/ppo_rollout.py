@@ -181,7 +181,8 @@ def measure_episodes(tools: RolloutTools, trees: Sequence[tuple[int, ComparisonR
     was_training = models.module.training
     models.module.eval()
     rows = [tree for _, tree, _ in trees]
-    for chosen in split_by_tokens(rows, tools.max_tokens, padded=not models.packed):
+    layout = {"padded": not models.packed, "shared": models.shared}
+    for chosen in split_by_tokens(rows, tools.max_tokens, **layout):
         inputs = model_inputs(to_device(collate(chosen), models.policy.device).inputs)
         with tools.accelerator.autocast():
             output = models.module(**inputs, temperature=temperature, with_entropies=True)

@@ -117,7 +117,8 @@ def _gradient(tools: UpdateTools, rows: Sequence[EpisodeRow]) -> dict[str, float
         share_prefix=models.shared,
         pad_token_id=models.pad_token_id,
     )
-    micro_batches = split_by_tokens(rows, tools.max_tokens, padded=not models.packed)  # type: ignore[type-var]
+    layout = {"padded": not models.packed, "shared": models.shared}
+    micro_batches = split_by_tokens(rows, tools.max_tokens, **layout)
     tokens = sum(len(row.old_logps) for row in rows)
     everyone = torch.tensor([[tokens, len(micro_batches)]], device=accelerator.device)
     if accelerator.num_processes > 1:
@@ -137,7 +138,7 @@ def _gradient(tools: UpdateTools, rows: Sequence[EpisodeRow]) -> dict[str, float
             # The gradients of the processes are averaged: times their number, it is the mean over all tokens.
             accelerator.backward(output.loss_sum * (accelerator.num_processes / all_tokens))
         for name, value in {"loss": output.loss_sum.detach(), **output.metrics}.items():
-            sums[name] = sums.get(name, 0.0) + value.double()  # type: ignore[assignment]
+            sums[name] = sums.get(name, 0.0) + value.double()
     totals = torch.stack(list(sums.values()))
     if accelerator.num_processes > 1:
         totals = accelerator.reduce(totals, reduction="sum")

@@ -19,7 +19,7 @@ from hf_align.objectives.causal_lm import causal_blocks
 from hf_align.objectives.masked_lm import masked_lm, masked_lm_and_pairs, masked_spans
 from hf_align.objectives.seq2seq import seq2seq_lm
 from hf_align.training.pretraining_figures import evaluation_figures, training_figures
-from hf_align.training.trainer import Task
+from hf_align.training.tasks import Task
 from hf_align.types import IGNORE_INDEX, LossOutput, PretrainingBatch, PretrainingRow, TokenizedRow
 
 Rows = Sequence[PretrainingRow]

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from hf_align.errors import UserError
-from hf_align.training import checkpoints, launch, stage
+from hf_align.training import checkpoints, launch, trained_model
+from hf_align.training.stage import Run
 from hf_align.training.trainer import AlignTrainer
 
 
-def save_averaged(run: stage.Run, trainer: AlignTrainer) -> None:
+def save_averaged(run: Run, trainer: AlignTrainer) -> None:
     """Save the trained model; with ``average_last`` above 1 it is the mean of that many last weights.
 
     The weights at the end of training count as one, beside the checkpoints of earlier steps. run.json names
@@ -29,10 +30,10 @@ def save_averaged(run: stage.Run, trainer: AlignTrainer) -> None:
     wanted = run.config.training.average_last
     if wanted > 1:
         _average(run, trainer, wanted)
-    stage.save_model(run, trainer)
+    trained_model.save_model(run, trainer)
 
 
-def _average(run: stage.Run, trainer: AlignTrainer, wanted: int) -> None:
+def _average(run: Run, trainer: AlignTrainer, wanted: int) -> None:
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise UserError("average_last: the checkpoints of sharded runs cannot be averaged; set it to 1")
     launch.wait_for_everyone()

@@ -12,15 +12,12 @@ what a round reports (``raft_figures``), and the model that a round trains (``ra
 
 from __future__ import annotations
 
-import gc
 import logging
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from hf_align.config import BestOfNConfig, ModelConfig, SamplesConfig, SftConfig, TrainingConfig
 from hf_align.config.data import DataConfig, DatasetConfig
@@ -41,6 +38,7 @@ from hf_align.modeling.run_models import ModelSource, find_model, load_run_model
 from hf_align.modeling.weights_digest import model_digest
 from hf_align.reporting.run_record import read_run
 from hf_align.training import checkpoints, launch, run_folder, stage
+from hf_align.training.memory import free_memory
 from hf_align.training.raft_model import build
 from hf_align.training.rewards import Rewards
 from hf_align.training.samples import SampleSet
@@ -205,9 +203,7 @@ class Rounds:
 
     def _unload(self) -> None:
         self._loaded = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def _fine_tune(self, number: int, place: Path, stop: StopRequest) -> None:
         config = self._recipe(number, place)

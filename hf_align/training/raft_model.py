@@ -17,10 +17,11 @@ from hf_align.modeling.loading import load_model
 from hf_align.modeling.run_models import ModelSource, attach_adapter
 from hf_align.modeling.target_head import install_target_head
 from hf_align.modeling.virtual_tokens import count_virtual_tokens
-from hf_align.training import launch, stage, tasks
+from hf_align.training import launch, tasks, trained_model
 
 if TYPE_CHECKING:
-    from hf_align.training.trainer import Task
+    from hf_align.training.stage import Run
+    from hf_align.training.tasks import Task
 
 
 def check_start(source: ModelSource, adapter: AdapterConfig) -> None:
@@ -32,7 +33,7 @@ def check_start(source: ModelSource, adapter: AdapterConfig) -> None:
         )
 
 
-def build(run: stage.Run, source: ModelSource) -> tuple[torch.nn.Module, Task]:
+def build(run: Run, source: ModelSource) -> tuple[torch.nn.Module, Task]:
     """The model of ``source`` with what is trained on it, and the task: those of ``hf-align sft``.
 
     Raises UserError where it cannot be loaded, or does not fit the data.
@@ -42,27 +43,27 @@ def build(run: stage.Run, source: ModelSource) -> tuple[torch.nn.Module, Task]:
     transformers.set_seed(config.training.seed)
     base = load_model(
         source.config,
-        trainable_base=source.adapter is None and config.adapter.adapter == "none",
+        trainable_base=source.adapter is None and config.adapter.trains_base,
         precision=run.machine.precision,
         use_cpu=run.machine.use_cpu,
     )
-    stage.check_rows_fit(run, base)
+    trained_model.check_rows_fit(run, base)
     packed = config.data.packing and can_pack(config.adapter) and launch.enable_segment_attention(base)
     install_target_head(base)
 
-    def put_on(base: Any, adapter: AdapterConfig) -> torch.nn.Module:
+    def put_on(base: Any, adapter: AdapterConfig) -> Any:
         if source.adapter is None or adapter.adapter != "none":
             model: Any = apply_adapter(base, adapter)
             if source.adapter is not None:
                 model.load_adapter(str(source.adapter), model.active_adapter, is_trainable=True)
-            return model  # type: ignore[no-any-return]
+            return model
         model = attach_adapter(base, source.adapter, run.tokenizer)
         model.set_adapter(model.active_adapter)
-        return model  # type: ignore[no-any-return]
+        return model
 
-    model = stage.adapted(run, base, config.adapter, put_on)
+    model: Any = trained_model.adapted(run, base, config.adapter, put_on)
     packed = packed and not count_virtual_tokens(model)
-    if source.adapter is not None and config.adapter.adapter == "none":
-        kind = str(model.peft_config[model.active_adapter].peft_type).lower()  # type: ignore[index,union-attr]
+    if source.adapter is not None and config.adapter.trains_base:
+        kind = str(model.peft_config[model.active_adapter].peft_type).lower()
         run.record.update(model=run.record.content["model"] | {"adapter": kind.rpartition(".")[2]})
     return model, tasks.language_model_task(packed=packed, pad_token_id=int(run.tokenizer.pad_token_id))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from hf_align.config import BestOfNConfig
 from hf_align.data.prepare import prepare_datasets
 from hf_align.data.prompts import Prompt, prompts_of
+from hf_align.data.row_selection import RowSelection
 from hf_align.errors import UserError
 from hf_align.evaluation.best_of_n_answers import Answered, digest, prompt_key
 from hf_align.evaluation.best_of_n_run import (
@@ -23,7 +25,7 @@ from hf_align.evaluation.best_of_n_run import (
 )
 from hf_align.modeling.generation import context_length
 from hf_align.modeling.loading import load_tokenizer
-from hf_align.modeling.run_models import ModelSource, find_model
+from hf_align.modeling.run_models import ADAPTER_CONFIG, ModelSource, find_model
 from hf_align.reporting.metrics import METRICS_FILE
 from hf_align.reporting.run_record import encode_json, write_atomic
 from hf_align.training import arguments, launch, raft_figures, resume, run_folder, stage
@@ -32,6 +34,7 @@ from hf_align.training.raft import Rounds
 from hf_align.training.raft_model import check_start
 from hf_align.training.rewards import Rewards, load_rewards
 from hf_align.training.signals import StopRequest
+from hf_align.types import Example
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +60,14 @@ def run_rounds(config: BestOfNConfig) -> dict[str, Any]:
     prepared = prepare_datasets(data, tokenizer, seed=training.seed, keep_examples=True)
     if machine.main:
         print(prepared.report.summary(), flush=True)
-    limit = _context(source, tokenizer)
+    limit = _context(config, source, tokenizer)
     prompts, held_out = (
-        that_fit(_distinct(prompts_of(list(examples), data, tokenizer)), limit, options.max_new_tokens)  # type: ignore[arg-type]
-        for examples in (prepared.train.examples, prepared.eval_examples)  # type: ignore[union-attr]
+        that_fit(
+            _distinct(prompts_of(cast(list[Example], list(examples)), data, tokenizer)),
+            limit,
+            options.max_new_tokens,
+        )
+        for examples in (cast(RowSelection, prepared.train).examples, prepared.eval_examples)
     )
     identity = _identity(config, machine, rewards, prompts, held_out)
     resuming = launch.on_main(lambda: continues(config, identity))
@@ -198,15 +205,19 @@ def _distinct(prompts: list[Prompt]) -> list[Prompt]:
     return list({prompt_key(prompt): prompt for prompt in prompts}.values())
 
 
-def _context(source: ModelSource, tokenizer: Any) -> int | None:
-    """Tokens that fit into the model, from its configuration alone."""
+def _context(recipe: BestOfNConfig, source: ModelSource, tokenizer: Any) -> int | None:
+    """Tokens that fit into the model with what is trained on it, from its configuration alone."""
     from transformers import AutoConfig
 
     name = source.config.model_name_or_path
     config = AutoConfig.from_pretrained(
         name, revision=source.config.model_revision, trust_remote_code=source.config.trust_remote_code
     )
-    return context_length(SimpleNamespace(config=config), tokenizer)
+    virtual = recipe.adapter.num_virtual_tokens if recipe.adapter.virtual_tokens else 0
+    if source.adapter is not None:
+        settings = json.loads((source.adapter / ADAPTER_CONFIG).read_bytes())
+        virtual = int(settings.get("num_virtual_tokens") or 0)
+    return context_length(SimpleNamespace(config=config), tokenizer, virtual_tokens=virtual)
 
 
 def _refuse_shards() -> None:

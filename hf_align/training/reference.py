@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from hf_align.data.batching import split_by_tokens
 from hf_align.data.packing import to_device
+from hf_align.data.row_selection import RowSelection
 from hf_align.errors import UserError
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.precision import Precision, compute_dtype
@@ -86,10 +87,13 @@ def _micro_batches(rows: Rows, how: ReferencePass) -> Iterator[list[tuple[int, C
     """Rows with their numbers, cut by the token budget; some rows at a time, so that few are in memory."""
     for start in range(0, len(rows), _ROWS_OF_A_CHUNK):
         chunk = [rows[i] for i in range(start, min(start + _ROWS_OF_A_CHUNK, len(rows)))]
-        numbers = {id(row): start + i for i, row in enumerate(chunk)}
+        # A row may stand there twice.
+        numbers: dict[int, list[int]] = {}
+        for i, row in enumerate(chunk):
+            numbers.setdefault(id(row), []).append(start + i)
         layout = {"padded": how.layout == "padded", "shared": how.layout == "shared"}
         for batch in split_by_tokens(chunk, how.max_tokens, **layout):
-            yield [(numbers[id(row)], row) for row in batch]
+            yield [(numbers[id(row)].pop(), row) for row in batch]
 
 
 def _place(
@@ -162,5 +166,4 @@ class ReferencedRows(Sequence[ComparisonRow]):
     @property
     def fingerprint(self) -> str:
         """That of the rows: log-probabilities follow from them and from the reference."""
-        fingerprint: str = self.rows.fingerprint  # type: ignore[attr-defined]
-        return fingerprint
+        return cast(RowSelection, self.rows).fingerprint

@@ -8,12 +8,10 @@ model with the adapter switched off, in the same step (``objectives.preference``
 from __future__ import annotations
 
 import dataclasses
-import gc
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from accelerate import PartialState
 
 from hf_align.adapters.factory import can_pack
@@ -22,7 +20,8 @@ from hf_align.data.comparison_batches import collate_comparisons
 from hf_align.errors import UserError
 from hf_align.modeling.loading import load_model, load_tokenizer
 from hf_align.modeling.target_head import install_target_head
-from hf_align.training import launch, stage
+from hf_align.training import launch, trained_model
+from hf_align.training.memory import free_memory
 from hf_align.training.reference import ReferencePass
 from hf_align.training.reference_store import run_reference
 
@@ -75,7 +74,7 @@ def referenced(run: Run, model: PreTrainedModel, layout: Layout, *, name: str) -
     sets: list[Any] = [run.data.train, run.data.eval]
     (train, evaluation), facts = run_reference(model, sets, how, folder=folder)
     run.record.update(reference={"kind": "run beforehand", "model": name, **dataclasses.asdict(facts)})
-    data = dataclasses.replace(run.data, train=train, eval=evaluation)  # type: ignore[arg-type]
+    data = dataclasses.replace(run.data, train=train, eval=evaluation)
     return dataclasses.replace(run, data=data)
 
 
@@ -95,19 +94,16 @@ def referenced_by_another(run: Run) -> Run:
         _check_tokenizer(wanted, run.tokenizer)
         model = load_model(
             wanted,
-            trainable_base=config.adapter.adapter == "none",
+            trainable_base=config.adapter.trains_base,
             precision=run.machine.precision,
             use_cpu=run.machine.use_cpu,
         )
-        stage.check_rows_fit(run, model)
+        trained_model.check_rows_fit(run, model)
     except UserError as error:
         raise UserError(f"ref_model_name_or_path: {error}") from error
     done = referenced(run, model, ready_for_answers(run, model), name=name)
     del model
-    # Its forward refers to the model itself, which counting references alone would not free.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free_memory()
     return done
 
 

@@ -46,11 +46,11 @@ _WHAT = "log-probabilities of the reference"
 _LOGPS, _ENDS = "logps.bin", "ends.bin"
 # What of this package computes them, beside the model; data preparation shows in the rows.
 _CODE = (
-    "types.py",
+    "types/**/*.py",
     "data/packing.py",
     "data/comparison_batches.py",
     "training/reference.py",
-    "modeling/*.py",
+    "modeling/**/*.py",
 )
 _SUM_AT_ONCE = 1 << 26
 

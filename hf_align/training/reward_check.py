@@ -11,15 +11,16 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from hf_align.data.comparison_encoding import answer_example
 from hf_align.data.prepare import prepare_datasets
+from hf_align.data.row_selection import RowSelection
 from hf_align.errors import UserError
-from hf_align.evaluation.calibration import accuracy, mean_and_deviation, wilson_interval
+from hf_align.evaluation.calibration import accuracy, bin_edges, mean_and_deviation, wilson_interval
 from hf_align.reporting.run_record import RUN_FILE, read_run
 from hf_align.training import launch
 
@@ -108,7 +109,7 @@ def score_distribution(scores: npt.ArrayLike, prompts: Sequence[int] | None = No
         within = float(np.sqrt(np.mean([group.var() for group in groups])))
     pairs = sum(len(group) * (len(group) - 1) for group in groups)
     tied = sum(int((counts * (counts - 1)).sum()) for counts in map(_counts, groups))
-    heights, edges = np.histogram(values, bins=BINS)
+    heights, edges = np.histogram(values, bin_edges(values, BINS))
     return {
         "answers": len(values),
         **mean_and_deviation(values),
@@ -151,7 +152,7 @@ def pair_accuracy(
         start += count
         pairs = [own[i] - own[j] for i in range(count) for j in range(count) if given[i] > given[j]]
         margins += pairs
-        weights += [1 / len(pairs)] * len(pairs)
+        weights += [1 / len(pairs) for _ in pairs]
     share = accuracy(margins, weights)
     low, high = wilson_interval(share, sum(weights))
     return {
@@ -202,8 +203,7 @@ def _read_pairs(run: Run) -> list[Comparison]:
         prepared = prepare_datasets(data, run.tokenizer, seed=0, comparisons=True, keep_examples=True)
     except UserError as error:
         raise UserError(f"reward_check_pairs: {str(error).removeprefix('datasets: ')}") from error
-    examples: Any = prepared.train.examples  # type: ignore[union-attr]
-    return list(examples)
+    return cast("list[Comparison]", list(cast(RowSelection, prepared.train).examples))
 
 
 def _scores_of(part: Reward) -> Callable[[Sequence[Comparison]], Sequence[float]]:

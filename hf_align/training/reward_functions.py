@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 from hf_align.errors import UserError, did_you_mean
 
+_LARGEST = float(np.finfo(np.float32).max)
 FORM = "function(prompts, completions, rows)"
 
 
@@ -30,7 +32,7 @@ def load_function(file: str, name: str) -> tuple[Callable[..., Any], str]:
     Raises UserError where there is no such file or function, where the file fails, and where the function
     does not take three arguments.
     """
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     key = f"reward_functions: {file}:{name}"
     if not path.is_file():
         near = did_you_mean(path.name, (item.name for item in path.parent.glob("*.py")))
@@ -93,13 +95,18 @@ def call_function(
     numbers = np.empty(count)
     for i, value in enumerate(values):
         number = _number(value)
-        if number is None or not np.isfinite(number):
+        # Advantages are computed in single precision.
+        if number is None or not abs(number) <= _LARGEST:
             raise UserError(
                 f"{key} returned {_shown(value)} for the answer to {places[i]} (number {i + 1} of {count}: "
-                f"{_shown(arguments[1][i])}); expected a finite number"
+                f"{_shown(arguments[1][i])}); expected a finite number{_limit(number)}"
             )
         numbers[i] = number
     return numbers
+
+
+def _limit(number: float | None) -> str:
+    return " of single precision, below 3.4e38" if number is not None and np.isfinite(number) else ""
 
 
 def _check_form(function: Callable[..., Any], key: str) -> None:
@@ -148,7 +155,10 @@ def _missing(values: Sequence[Any], places: Sequence[str]) -> str:
 def _number(value: Any) -> float | None:
     """A number, also one of NumPy or a tensor of one element; None for anything else."""
     if isinstance(value, Real):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            return None
     if hasattr(value, "item") and getattr(value, "size", None) is not None:
         try:
             return float(value.item())

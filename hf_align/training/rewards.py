@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hf_align.config.model import Dtype
 from hf_align.config.rewards import RewardsConfig, split_function
 from hf_align.errors import UserError
 from hf_align.modeling.reward_scoring import RewardModel, load_reward_model, score_rows
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 Scores = npt.NDArray[np.float64]
 Reward = Callable[[Sequence[str], Sequence[str], Sequence[dict[str, Any]], Sequence[Example]], Scores]
 
-_DTYPES: dict[str, Literal["float32", "bfloat16", "float16"]] = {
+_DTYPES: dict[str, Dtype] = {
     "fp32": "float32",
     "bf16": "bfloat16",
     "fp16": "float16",
@@ -187,7 +188,7 @@ def _model_reward(model: RewardModel, reader: AnswerReader, mean: float, max_tok
             raise UserError(
                 f"reward_model: '{reader.name}' gives {scores[bad[0]]} for the answer to "
                 f"{examples[bad[0]].source}; expected a finite number. Its weights may be damaged, or too "
-                "large for the precision; try precision: fp32"
+                f"large for {model.precision}, in which it was trained or which suits this machine"
             )
         return scores - mean
 
@@ -202,7 +203,7 @@ def _model_identity(model: RewardModel, path: str) -> str:
 
 
 def _load_model(path: str, *, use_cpu: bool, precision: Precision | None) -> RewardModel:
-    dtype = "auto" if precision is None else _DTYPES[precision]
+    dtype: Dtype = "auto" if precision is None else _DTYPES[precision]
     try:
         return load_reward_model(path, use_cpu=use_cpu, dtype=dtype)
     except UserError as error:

@@ -41,7 +41,12 @@ def prepare_output_dir(output_dir: str, *, resuming: bool) -> None:
     if resuming or (folder / RUN_FILE).is_file() or _only_leftovers(folder):
         remove_leftovers(folder)
     if resuming or not folder.exists() or not any(folder.iterdir()):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"output_dir: '{output_dir}' cannot be made: {error.strerror or error}; choose another folder"
+            ) from error
         return
     moved = _free_name(folder.with_name(f"{folder.name}.{datetime.now(UTC):%Y%m%d-%H%M%S}"))
     folder.rename(moved)

@@ -54,7 +54,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """While this lasts, a signal is noted for :class:`StopAtSignal`. Raises Stopped at its end, if so."""
+        """While this lasts, a signal is noted for :class:`SaveAndStop`. Raises Stopped at its end, if so."""
         self._training = True
         try:
             yield
@@ -62,6 +62,20 @@ class StopRequest:
             self._training = False
         if self.signum is not None:
             raise Stopped(self.signum)
+
+    def agreed(self, device: torch.device) -> int | None:
+        """The signal that any process got, or None; every process has to ask, and learns the same.
+
+        One that comes while they talk counts the next time. ``device``: where processes exchange tensors.
+        """
+        if not (torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1):
+            return self.signum
+        flag = torch.tensor([self.signum or 0], device=device)
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        found = int(flag.item()) or None
+        if found is not None:
+            self.signum = found
+        return found
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -102,7 +116,7 @@ class SaveAndStop(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._steps += 1
-        if self._requested(args):
+        if self.stop.agreed(args.device) is not None:
             control.should_training_stop = True
             control.should_save = True
             self._saved_early = not _ends_epoch(state)
@@ -116,14 +130,6 @@ class SaveAndStop(TrainerCallback):
         elif self._due:
             control.should_save = True
         self._due = False
-
-    def _requested(self, args: Any) -> bool:
-        """Whether any process got a signal; every process learns it at the same step."""
-        if args.world_size > 1:
-            flag = torch.tensor([self.stop.signum or 0], device=args.device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            self.stop.signum = int(flag.item()) or None
-        return self.stop.signum is not None
 
 
 def _ends_epoch(state: Any) -> bool:

@@ -1,13 +1,13 @@
 """What every stage does around its own data, model and loss: launch, run folder, trainer, saving, report.
 
-A stage's command calls these in turn: ``begin``, ``open_run``, ``adapted``, ``make_trainer``, ``train``,
-``save``, ``finish``. What a stage trains is in ``tasks`` and the layers below.
+A stage's command calls these in turn: ``begin``, ``open_run``, ``make_trainer``, ``train``, ``finish``. What
+this leaves out: the model that is trained (``trained_model``), and what it is trained on and how (``tasks``
+and the layers below).
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +23,17 @@ from hf_align.training import (
     signals,
     streaming,
 )
-from hf_align.training.trainer import AlignTrainer, Task, steps_per_epoch
+from hf_align.training.tasks import Task
+from hf_align.training.trained_model import save_model
+from hf_align.training.trainer import AlignTrainer, steps_per_epoch
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from hf_align.config import TrainingConfig
-    from hf_align.config.adapter import AdapterConfig
     from hf_align.modeling.precision import Precision
     from hf_align.training.samples import SampleSet
-
-logger = logging.getLogger(__name__)
 
 MASK_SAMPLES = 6
 
@@ -130,54 +129,6 @@ def open_run(
     return Run(command, config, machine, tokenizer, data, identity, checkpoint, record)
 
 
-def check_rows_fit(run: Run, model: PreTrainedModel) -> None:
-    """Raise UserError where the model's vocabulary or its positions do not reach for the data."""
-    from hf_align.modeling.loading import check_context, check_vocabulary
-
-    data = run.config.data
-    check_vocabulary(model, run.tokenizer)
-    # The rows of a stream are not known yet; its max_length bounds them.
-    lengths = {} if data.streaming else run.data.report.to_dict()["total"]["lengths"]
-    check_context(model, min(data.max_length, lengths.get("max", data.max_length)))
-
-
-def adapted(
-    run: Run,
-    base: PreTrainedModel,
-    adapter: AdapterConfig,
-    apply: Callable[[PreTrainedModel, AdapterConfig], torch.nn.Module],
-) -> torch.nn.Module:
-    """The base with what is trained: noise on its embeddings and an adapter where the recipe asks for them.
-
-    Run.json says what came of it.
-    """
-    from hf_align.adapters.factory import count_parameters, trained_weights
-    from hf_align.modeling.neftune import install_neftune
-
-    if run.training.neftune_noise_alpha:
-        install_neftune(base, run.training.neftune_noise_alpha)
-    model = apply(base, adapter)
-    total, trainable = count_parameters(model)
-    name = run.config.model.model_name_or_path
-    logger.info("%s: %s parameters, %s trained", name, f"{total:,}", f"{trainable:,}")
-    trained = trained_weights(model)
-    if adapter.trainable:
-        for part in trained:
-            logger.info("trained: %(name)s (%(count)d, %(parameters)d parameters)", part)
-    run.record.update(
-        model={
-            "name": name,
-            "class": type(base).__name__,
-            "parameters": total,
-            "trainable_parameters": trainable,
-            "precision": run.machine.precision,
-            "adapter": adapter.adapter,
-            "trained": trained,
-        }
-    )
-    return model
-
-
 def make_trainer(
     run: Run,
     model: torch.nn.Module,
@@ -217,6 +168,8 @@ def make_trainer(
         ),
         *callbacks_,
     ]
+    if training.load_best_model_at_end:
+        watchers.append(callbacks.SaveBest())
     if training.early_stopping_patience is not None:
         watchers.append(callbacks.EarlyStopping(training.early_stopping_patience))
     trainer = AlignTrainer(
@@ -255,8 +208,8 @@ def train(
 ) -> None:
     """Evaluate and sample, train, save, evaluate and sample again; run.json holds the figures.
 
-    ``save``: how the trained model is saved, :func:`save_model` by default. ``evaluated``: called with
-    ``before`` or ``after`` and the figures of that evaluation.
+    ``save``: how the trained model is saved, as one whole by default. ``evaluated``: called with ``before``
+    or ``after`` and the figures of that evaluation.
     """
     training, record = run.training, run.record
     metrics: dict[str, Any] = dict(record.content.get("final_metrics") or {})
@@ -310,22 +263,6 @@ def train(
         peak_memory_bytes=trainer.peak_memory_bytes(),
         data_report=run.data.report.to_dict(),
     )
-
-
-def save_model(run: Run, trainer: AlignTrainer, folder: Path | None = None) -> None:
-    """Save the trained model as one whole, also where its checkpoints are sharded.
-
-    ``folder``: where, by default the run folder.
-    """
-    # Trainer switches the cache off for training; whoever loads the model generates with it.
-    trainer.model.config.use_cache = True
-    if trainer.is_fsdp_enabled:
-        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
-    place = folder or Path(run.training.output_dir)
-    trainer.save_model(str(place))
-    if run.machine.main:
-        # A pickle, and nothing in it that run.json does not say.
-        (place / "training_args.bin").unlink(missing_ok=True)
 
 
 def finish(run: Run, results: Sequence[str]) -> None:

@@ -6,15 +6,15 @@ the token budget and runs them with the step-wide normalisation
     loss = (sum of the local losses) x processes / (units of the whole step on all ranks),
 
 so that the gradient, averaged over ranks, is the gradient of the mean loss per unit (per target token, for
-language modelling) of the step, however it was cut. What this module leaves out: mathematics (objectives
-and losses hold it) and files (callbacks write them).
+language modelling) of the step, however it was cut. What this module leaves out: what is trained (``tasks``),
+mathematics (objectives and losses hold it) and files (callbacks write them).
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,43 +30,7 @@ from hf_align.data.batching import StepSampler, split_by_tokens
 from hf_align.data.packing import to_device
 from hf_align.training.memory import peak_memory_bytes
 from hf_align.training.running_sums import RunningSums
-from hf_align.types import LossOutput
-
-Rows = Sequence[Any]
-"""Rows of one kind: TokenizedRow, ComparisonRow or PretrainingRow."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a stage trains: how rows become a batch, what is computed on it, and what it is divided by.
-
-    ``collate``: rows to one micro-batch, a dataclass of tensors. ``objective``: (model, batch) to summed
-    losses. ``units``: how many units (target tokens, prompts) a row has, and ``unit_name`` what they are
-    called in the log. ``filler``: a row that adds nothing to any loss, for a rank that has none left.
-    ``padded``: whether a micro-batch costs its padding; ``shared``: whether it holds each prompt once.
-
-    ``train_metrics``: (sums, units) of the steps since the last logged one to figures for the log.
-    ``eval_metrics``: (mean loss, units, sums, details) of an evaluation to its figures, without the prefix
-    ``eval_``; details hold one array a name, over all rows. ``check_first_step``: called with the mean
-    metrics of the first step of a run, before the optimizer moves anything; raises where they are wrong.
-
-    ``counts``, where only a batch says what counts (noise decides it): of a batch, its units first and what
-    else a step is to be told. Then all batches of a step are made before the first is computed, and ``weigh``
-    gives each of them the counts of the whole step on all ranks.
-    """
-
-    collate: Callable[[Rows], Any]
-    objective: Callable[[torch.nn.Module, Any], LossOutput]
-    units: Callable[[Any], int]
-    filler: Callable[[], Any]
-    unit_name: str
-    eval_metrics: Callable[[float, int, dict[str, float], dict[str, Any]], dict[str, float]]
-    train_metrics: Callable[[dict[str, float], int], dict[str, float]] | None = None
-    check_first_step: Callable[[dict[str, float]], None] | None = None
-    counts: Callable[[Any], Sequence[int]] | None = None
-    weigh: Callable[[Any, Sequence[int]], Any] | None = None
-    padded: bool = False
-    shared: bool = True
+from hf_align.training.tasks import Rows, Task
 
 
 @dataclass(frozen=True)
@@ -89,7 +53,8 @@ class EpochDataLoader(DataLoader[Any]):
     """A DataLoader whose sampler is told the epoch."""
 
     def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        sampler: Any = self.batch_sampler
+        sampler.set_epoch(epoch)
 
 
 class AlignTrainer(Trainer):

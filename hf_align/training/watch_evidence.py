@@ -70,7 +70,8 @@ def _suspicion(alarm: Alarm, episodes: Sequence[Episode]) -> Floats:
 
 
 def _standardised(values: Floats) -> Floats:
-    return (values - values.mean()) / (values.std() or 1.0)  # type: ignore[no-any-return]
+    result: Floats = (values - values.mean()) / (values.std() or 1.0)
+    return result
 
 
 def warning(alarm: Alarm, said: str, samples: Sequence[Mapping[str, Any]]) -> str:

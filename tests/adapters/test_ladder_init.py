@@ -15,7 +15,6 @@ from helpers.tiny_ladders import laddered, ladders, tiny_seq2seq
 from helpers.tiny_models import tiny_model
 
 from hf_align.adapters.ladder_side import block_list
-from hf_align.errors import UserError
 
 KEPT = torch.tensor([1, 4, 9, 13, 22, 27, 30, 31])
 """Coordinates that are used, an eighth of 32 each."""
@@ -199,21 +198,3 @@ def test_positions_are_cut_as_well_and_tokens_are_not_there() -> None:
     stream = ladder.side.first.weight.nonzero()[:, 1]
     assert torch.equal(ladder.side.stack.wpe.weight, base.base_model.wpe.weight[:, stream])
     assert not any("wte" in name for name in ladder.state_dict())
-
-
-def test_blocks_of_another_form_are_refused_with_the_way_out() -> None:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.for_model(
-        "mixtral",
-        vocab_size=97,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_local_experts=2,
-    )
-    base = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    with pytest.raises(UserError):
-        laddered(base)

@@ -16,15 +16,13 @@ from helpers.tiny_models import PACKABLE, UNPACKABLE, random_rows, tiny_model
 
 from hf_align.adapters.blocks import find_blocks
 from hf_align.adapters.ladder_roles import find_places
-from hf_align.adapters.ladder_shape import backbone_shape, kept_layers
+from hf_align.adapters.ladder_shape import backbone_shape
 from hf_align.adapters.ladder_side import Rung
 from hf_align.data.comparison_batches import collate_comparisons
 from hf_align.data.packing import pack_rows, pad_rows
 from hf_align.errors import UserError
-from hf_align.modeling.generation import Sampling
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.packing_probe import enable_segment_attention, shares_prefixes
-from hf_align.modeling.sampling import sample_continuations
 from hf_align.modeling.target_head import install_target_head
 from hf_align.types import TokenizedRow
 
@@ -91,18 +89,6 @@ def test_the_backbone_keeps_nothing_for_the_backward_pass() -> None:
     assert not any(48 in shape for shape in shapes)
 
 
-def test_layers_are_counted_from_the_last_or_chosen() -> None:
-    assert kept_layers(30, every=1, chosen=None) == list(range(30))
-    assert kept_layers(7, every=3, chosen=None) == [0, 3, 6]
-    assert kept_layers(6, every=4, chosen=None) == [1, 5]
-    assert kept_layers(6, every=1, chosen=[5, 0, 5]) == [0, 5]
-    for chosen in ([6], [-1], []):
-        with pytest.raises(UserError, match=r"ladder_layers.*0 to 5"):
-            kept_layers(6, every=1, chosen=chosen)
-    with pytest.raises(UserError, match="ladder_every"):
-        kept_layers(6, every=7, chosen=None)
-
-
 @pytest.mark.parametrize("options", [{"every": 2}, {"layers": [0]}], ids=str)
 def test_only_chosen_layers_are_read(options: dict[str, Any]) -> None:
     model = tiny_ladder(**options)
@@ -116,20 +102,6 @@ def test_only_chosen_layers_are_read(options: dict[str, Any]) -> None:
     assert not torch.equal(model(input_ids=IDS).logits, before)
 
 
-def test_layer_types_follow_the_layers_that_are_kept() -> None:
-    base = tiny_model("gemma2")
-    assert base.config.layer_types == ["sliding_attention", "full_attention"]
-    (ladder,) = ladders(laddered(base, layers=[1]))
-    assert ladder.side.stack.config.layer_types == ["full_attention"]
-
-
-def test_models_without_attention_and_too_small_ones_are_refused() -> None:
-    with pytest.raises(UserError, match="no transformer blocks were found in Mamba"):
-        tiny_ladder("mamba", init="random")
-    with pytest.raises(UserError, match=r"ladder_reduction_factor: found 2.*width of 32"):
-        laddered(_with_one_head(), reduction_factor=2)
-
-
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
 def test_encoders_are_refused(kind: str) -> None:
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -140,12 +112,6 @@ def test_encoders_are_refused(kind: str) -> None:
     config = AutoConfig.for_model(kind, vocab_size=97, **width)
     with pytest.raises(UserError, match="is an encoder"):
         laddered(AutoModelForSequenceClassification.from_config(config))
-
-
-def _with_one_head() -> Any:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    return GPT2LMHeadModel(GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=1, n_positions=32))
 
 
 def _gradients(model: Any, batches: list[Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -211,46 +177,6 @@ def test_answers_that_share_a_prompt_are_what_they_are_alone() -> None:
     torch.testing.assert_close(one[0], other[0], rtol=1e-4, atol=1e-4)
     for name, gradient in other[1].items():
         torch.testing.assert_close(one[1][name], gradient, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "mistral", "gemma3", "bloom", "gpt_neo"])
-@pytest.mark.parametrize("packed", [False, True])
-def test_sampling_with_a_cache_takes_the_tokens_of_whole_forward_passes(family: str, packed: bool) -> None:
-    base = tiny_model(family)
-    if packed and not enable_segment_attention(base):
-        pytest.skip("not packed")
-    model = laddered(base, every=2).eval()
-    prompts = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17]]
-    greedy = Sampling(max_new_tokens=8, temperature=0)
-    found = sample_continuations(model, prompts, greedy, stop_ids=[], pad_token_id=0, samples=2)
-    assert len(found) == 6
-    for continuation in found:
-        ids = list(prompts[continuation.prompt])
-        for token, logp in zip(continuation.tokens.tolist(), continuation.logps, strict=True):
-            logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
-            assert torch.log_softmax(logits, dim=-1)[token].item() == pytest.approx(logp, abs=2e-3)
-            assert logits[token] >= logits.max() - 2e-3
-            ids.append(token)
-
-
-def test_generate_reorders_and_crops_both_caches() -> None:
-    model = tiny_ladder().eval()
-    options: dict[str, Any] = {"max_new_tokens": 8, "num_beams": 3, "pad_token_id": 0, "eos_token_id": None}
-    with_cache = model.generate(input_ids=IDS, do_sample=False, **options)
-    without = model.generate(input_ids=IDS, do_sample=False, use_cache=False, **options)
-    assert torch.equal(with_cache, without)
-    output = model(input_ids=IDS, use_cache=True)
-    output.past_key_values.crop(-6)
-    again = model(input_ids=IDS[:, 6:], past_key_values=output.past_key_values, use_cache=True)
-    torch.testing.assert_close(again.logits, output.logits[:, 6:], rtol=1e-4, atol=1e-4)
-
-
-def test_a_cache_of_the_base_alone_is_refused() -> None:
-    model = tiny_ladder().eval()
-    with model.disable_adapter():
-        cache = model(input_ids=IDS, use_cache=True).past_key_values
-    with pytest.raises(ValueError, match="without the ladder"):
-        model(input_ids=IDS[:, :1], past_key_values=cache, use_cache=True)
 
 
 def test_switched_off_saved_and_loaded(tmp_path: Path) -> None:

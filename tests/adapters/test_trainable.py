@@ -15,7 +15,7 @@ from hf_align.adapters.factory import apply_adapter, trained_weights
 from hf_align.adapters.trainable import train_only
 from hf_align.config import AdapterConfig
 from hf_align.errors import UserError
-from hf_align.training import stage
+from hf_align.training import trained_model
 
 
 def chosen(family: str, *patterns: str) -> set[str]:
@@ -105,7 +105,7 @@ def test_the_log_and_run_json_say_what_is_trained(caplog: pytest.LogCaptureFixtu
         record=SimpleNamespace(update=lambda **entries: found.update(entries)),
     )
     with caplog.at_level("INFO"):
-        stage.adapted(run, tiny_model("gpt2"), AdapterConfig(trainable=["norms"]), apply_adapter)
+        trained_model.adapted(run, tiny_model("gpt2"), AdapterConfig(trainable=["norms"]), apply_adapter)
     assert "trained: transformer.h.*.ln_1.weight (2, 64 parameters)" in caplog.text
     assert {"name": "transformer.ln_f.bias", "count": 1, "parameters": 32} in found["model"]["trained"]
     assert found["model"]["trainable_parameters"] == 2 * (2 * 2 + 1) * 32

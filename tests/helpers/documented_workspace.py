@@ -23,15 +23,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
 from helpers.documentation import ROOT
 from helpers.documented_commands import example, hf_align_call, paths, read, recipe_arguments, run_of
 from helpers.recorded_shell import RecordedShell
-from helpers.tiny_checkpoint import CHATML
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
+from helpers.scripts import SCRIPTS, load_script
 
 from hf_align.__main__ import main
+from hf_align.data.python_passages import read_python_areas
 
 LESS: dict[str, Any] = {
     "use_cpu": True,
@@ -73,6 +71,8 @@ ROWS = 64
 """Rows of each data set and each task, where the documented command does not say otherwise; enough for one of
 each class of python_areas."""
 
+VOCABULARY = 4000
+
 LENGTH = "def length(prompts, completions, rows):\n    return [float(len(text)) for text in completions]\n"
 
 
@@ -83,8 +83,13 @@ class Workspace(RecordedShell):
         super().__init__(folder)
         shutil.rmtree(folder / "runs")
         (folder / "length.py").write_text(LENGTH)
-        save_decoder(folder / "models" / "SmolLM2-135M-Instruct")
-        save_encoder(folder / "models" / "all-MiniLM-L6-v2")
+        # What notebooks run on where they are to be quick; the pages have longer rows, so the tokenizers know
+        # more words.
+        notebooks, models = load_script(SCRIPTS / "notebook_support.py"), folder / "models"
+        passages = [row.values["text"] for row in itertools.islice(read_python_areas(), 200) if row.values]
+        learned: dict[str, Any] = {"vocab_size": VOCABULARY, "texts": passages}
+        notebooks.tiny_chat_model(str(models / "SmolLM2-135M-Instruct"), longest=8192, **learned)
+        notebooks.tiny_encoder(str(models / "all-MiniLM-L6-v2"), **learned)
         self.done: set[tuple[str, ...]] = set()
 
     def carry_out_line(self, text: str) -> list[list[str]]:
@@ -193,80 +198,3 @@ def writers() -> dict[str, list[str]]:
         if arguments[-1].endswith("/quickstart.yaml"):
             found.setdefault(default, [*arguments, "--output_dir", default])
     return found
-
-
-def project_texts() -> list[str]:
-    """What the recipes read: the project's own rows, and passages of Python's documentation."""
-    from hf_align.data.python_passages import read_python_areas
-
-    rows = [path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("data/*.jsonl"))]
-    passages = [row.values["text"] for row in itertools.islice(read_python_areas(), 200) if row.values]
-    return [*("".join(rows).splitlines()[::3]), *passages]
-
-
-def save_decoder(folder: Path) -> None:
-    """A random Llama of two layers with a byte-level BPE and a ChatML template, as SmolLM2 has."""
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=4000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(project_texts(), trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        chat_template=CHATML,
-    )
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=8192,
-        bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id,
-        pad_token_id=fast.pad_token_id,
-    )
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    fast.save_pretrained(folder)
-
-
-def save_encoder(folder: Path) -> None:
-    """A random BERT of two layers with a WordPiece tokenizer, as MiniLM has."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=4000, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(project_texts(), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    names = ("pad", "unk", "cls", "sep", "mask")
-    named = {f"{name}_token": token for name, token in zip(names, special, strict=True)}
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "bert",
-        vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        pad_token_id=fast.pad_token_id,
-    )
-    AutoModelForMaskedLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    fast.save_pretrained(folder)

@@ -1,12 +1,16 @@
 """Started by torchrun on two CPU processes: a model under FSDP2 has the gradients of the whole model.
 
-Each process has half of the rows, in two micro-batches; gradients are reduced after the second.
+Each process has half of the rows, in two micro-batches; gradients are reduced after the second. Then again
+with norm and head in a group of their own, as Accelerate 1.15 makes one, and the head run in chunks, in more
+of them by one process than by the other.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from helpers.tiny_models import random_rows, tiny_model
+from helpers.tiny_models import VOCABULARY, random_rows, tiny_model
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -16,12 +20,14 @@ from hf_align.modeling.target_head import install_target_head
 from hf_align.objectives.causal_lm import causal_lm
 
 PROCESSES = 2
+CHUNK = 8
+"""Targets in a chunk: the processes need two and one for the first micro-batch, then two and three."""
 
 
-def build() -> torch.nn.Module:
+def build(max_logits: int = 2**27) -> Any:
     model = tiny_model("llama")
     assert enable_segment_attention(model)
-    install_target_head(model)
+    install_target_head(model, max_logits=max_logits)
     return model
 
 
@@ -35,21 +41,25 @@ def main() -> None:
     expected = causal_lm(whole, pack_rows(rows)).loss_sum
     (expected / targets).backward()
 
-    sharded = build()
     mesh = init_device_mesh("cpu", (PROCESSES,))
-    for layer in sharded.model.layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(sharded, mesh=mesh)
-    mine = rows[rank::PROCESSES]
-    for part, last in ((mine[:1], False), (mine[1:], True)):
-        sharded.set_requires_gradient_sync(last)
-        (causal_lm(sharded, pack_rows(part)).loss_sum * PROCESSES / targets).backward()
+    for chunked in (False, True):
+        sharded = build(CHUNK * VOCABULARY) if chunked else build()
+        for layer in sharded.model.layers:
+            fully_shard(layer, mesh=mesh)
+        if chunked:
+            fully_shard(sharded.model.embed_tokens, mesh=mesh)
+            fully_shard([sharded.model.norm, sharded.lm_head], mesh=mesh, reshard_after_forward=False)
+        fully_shard(sharded, mesh=mesh)
+        mine = rows[rank::PROCESSES]
+        for part, last in ((mine[:1], False), (mine[1:], True)):
+            sharded.set_requires_gradient_sync(last)
+            (causal_lm(sharded, pack_rows(part)).loss_sum * PROCESSES / targets).backward()
 
-    for ours, theirs in zip(sharded.parameters(), whole.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad.full_tensor(), theirs.grad, rtol=1e-4, atol=1e-6)
-    with torch.no_grad():
-        evaluated = causal_lm(sharded.eval(), pack_rows(rows)).loss_sum
-    torch.testing.assert_close(evaluated, expected.detach(), rtol=1e-5, atol=1e-4)
+        for ours, theirs in zip(sharded.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad.full_tensor(), theirs.grad, rtol=1e-4, atol=1e-6)
+        with torch.no_grad():
+            evaluated = causal_lm(sharded.eval(), pack_rows(rows)).loss_sum
+        torch.testing.assert_close(evaluated, expected.detach(), rtol=1e-5, atol=1e-4)
     print(f"process {rank}: equal")
     torch.distributed.destroy_process_group()
 

@@ -9,6 +9,7 @@ from typing import Any
 from helpers.tiny_checkpoint import save_tiny_checkpoint, write_orders
 
 from hf_align.commands import best_of_n
+from hf_align.evaluation.best_of_n_answers import Answered
 
 REWARD = '''"""Vowels of the answer, and what the row says."""
 
@@ -56,3 +57,20 @@ def run(inputs: dict[str, Any], output_dir: Path, **options: Any) -> dict[str, A
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+TURNS = [{"role": "user", "content": "Send lamps."}]
+
+
+def answered_by(answers: list[str], scores: list[float], **others: Any) -> Answered:
+    """One prompt with these answers; each stopped by itself, unless ``others`` say so."""
+    values: dict[str, Any] = {
+        "prompt": TURNS,
+        "rewards": {"a": scores},
+        "stopped": [True] * len(answers),
+        "tokens": [3] * len(answers),
+        "reference": "12",
+        "source": "d.jsonl:1",
+        "key": "k1",
+    }
+    return Answered(answers=answers, scores=scores, **{**values, **others})

@@ -13,6 +13,7 @@ from helpers.pretraining_tokenizers import (
     wordpiece_tokenizer,
 )
 from helpers.tiny_checkpoint import save_tiny_checkpoint
+from helpers.tiny_runs import write_training_recipe
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
 from hf_align.commands import classify
@@ -93,21 +94,8 @@ def make_inputs(folder: Path, kind: str = "llama", rows: int = 22) -> dict[str, 
 
 
 def write_recipe(inputs: dict[str, Any], output_dir: Path, **options: Any) -> Path:
-    """22 rows in steps of 4 make 6 steps an epoch, the last one ragged; two epochs."""
-    recipe = {
-        **inputs,
-        "output_dir": str(output_dir),
-        "use_cpu": True,
-        "precision": "fp32",
-        "max_length": 128,
-        "per_device_train_batch_size": 4,
-        "num_train_epochs": 2,
-        "learning_rate": 0.003,
-        **options,
-    }
-    path = output_dir.parent / f"{output_dir.name}.yaml"
-    path.write_text(json.dumps(recipe), encoding="utf-8")
-    return path
+    """As :func:`write_training_recipe`, within the positions of the tiny encoders."""
+    return write_training_recipe(inputs, output_dir, **({"max_length": 128} | options))
 
 
 def run(inputs: dict[str, Any], output_dir: Path, **options: Any) -> dict[str, Any]:

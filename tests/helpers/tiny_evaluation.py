@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
+from helpers.tiny_models import redraw
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 
@@ -19,10 +20,7 @@ def save_tiny_reward_model(folder: Path) -> str:
     config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
     torch.manual_seed(5)
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.2)
+    redraw(model, 0.2)
     model.save_pretrained(folder)
     return str(folder)
 

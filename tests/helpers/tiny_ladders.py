@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from helpers.tiny_models import VOCABULARY, tiny_model
+from helpers.tiny_models import VOCABULARY, redraw, tiny_model
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from hf_align.adapters.ladder import LADDER, EncoderLadder, Ladder, LadderOptions
@@ -33,10 +33,7 @@ def tiny_seq2seq(kind: str) -> PreTrainedModel:
     ids |= {"forced_eos_token_id": None} if kind == "bart" else {}
     config = AutoConfig.for_model(kind, vocab_size=VOCABULARY, **ids, **SEQ2SEQ[kind])
     model = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.15)
+    redraw(model, 0.15)
     return model
 
 

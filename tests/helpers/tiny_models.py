@@ -36,6 +36,16 @@ PACKABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3_text", _GEMMA),
     "gpt2": ("gpt2", _GPT2),
     "gpt_neox": ("gpt_neox", _COMMON),
+    # Its head calls the decoder inside its base model. A key's bias has no gradient but rounding.
+    "opt": (
+        "opt",
+        {
+            **{k: v for k, v in _COMMON.items() if k != "intermediate_size"},
+            "ffn_dim": 48,
+            "enable_bias": False,
+            "dropout": 0.0,
+        },
+    ),
     "phi": ("phi", _GROUPED),
     "cohere": ("cohere", {**_GROUPED, "logit_scale": 0.25}),
     "granite": ("granite", {**_GROUPED, "logits_scaling": 4.0}),
@@ -66,16 +76,21 @@ UNPACKABLE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def redraw(model: torch.nn.Module, deviation: float) -> None:
+    """Draw every matrix of ``model`` from a normal distribution; fresh ones make all outputs much alike."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, deviation)
+
+
 def tiny_model(family: str, *, seed: int = 0) -> PreTrainedModel:
     """A float32 model in evaluation mode whose weights are large enough to make its outputs differ."""
     model_type, options = (PACKABLE | UNPACKABLE)[family]
     torch.manual_seed(seed)
     config = AutoConfig.for_model(model_type, **options)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.15)
+    redraw(model, 0.15)
     return model
 
 

@@ -12,6 +12,8 @@ from helpers.tiny_runs import write_recipe
 from hf_align.commands import dpo
 
 CITIES = ("Oslo", "Rome", "Lima", "Cairo")
+LORA = {"adapter": "lora", "lora_r": 4, "learning_rate": 0.01}
+SHORT = {"num_train_epochs": 1, "save_strategy": "no", "num_samples": 0}
 
 
 def write_pairs(path: Path, rows: int, *, start: int = 0) -> str:

@@ -61,6 +61,14 @@ def same_weights(one: Path, other: Path) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def close_weights(one: Path, other: Path) -> None:
+    """Raise AssertionError where the two differ by more than the order of sums explains."""
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+
+
 def merged_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines as the report shows them, without what depends on the machine's speed."""
     from hf_align.reporting.metrics import evaluation_rows, read_metrics, training_rows

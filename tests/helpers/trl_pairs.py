@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 
 from hf_align.config import TrainingConfig
 from hf_align.training.arguments import training_arguments
-from hf_align.training.trainer import AlignTrainer, Task
+from hf_align.training.tasks import Task
+from hf_align.training.trainer import AlignTrainer
 from hf_align.types import ComparisonRow
 
 ROWS, ROWS_PER_STEP, STEPS = 16, 4, 8

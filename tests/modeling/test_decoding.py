@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_models import tiny_model
+from helpers.tiny_models import PACKABLE, VOCABULARY, redraw, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from hf_align.errors import UserError
 from hf_align.modeling.decoding import DECODING_ATTENTION, SharedPrompts, decoding, decoding_attention
 from hf_align.modeling.generation import Sampling
 from hf_align.modeling.packing_probe import enable_segment_attention
 from hf_align.modeling.sampling import sample_continuations
+from hf_align.modeling.streaming import stream_tokens
 
 GROUPS, HEADS, SIZE = 2, 6, 4
 
@@ -95,6 +99,75 @@ def test_the_attention_of_a_model_comes_back() -> None:
     model.set_attn_implementation("eager")
     with decoding(model) as able:
         assert not able.shares and model.config._attn_implementation == "eager"
+
+
+OTHER_STATES: dict[str, dict[str, Any]] = {
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2},
+    "mamba2": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_heads": 8,
+        "head_dim": 8,
+        "state_size": 8,
+        "n_groups": 2,
+    },
+    "lfm2": {**PACKABLE["llama"][1], "layer_types": ["conv", "full_attention"], "block_ff_dim": 48},
+    "falcon_h1": {
+        **PACKABLE["llama"][1],
+        "mamba_d_ssm": 32,
+        "mamba_n_heads": 4,
+        "mamba_d_head": 8,
+        "mamba_d_state": 8,
+        "mamba_n_groups": 1,
+    },
+    "deepseek_v3": {
+        **PACKABLE["phi"][1],
+        "num_key_value_heads": 4,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 8,
+        "first_k_dense_replace": 2,
+    },
+}
+"""Families whose caches hold more than keys and values, or hold them compressed."""
+
+
+@pytest.mark.parametrize("family", list(OTHER_STATES))
+def test_any_state_of_a_sequence_is_repeated_and_taken_out_with_it(family: str) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **{"vocab_size": VOCABULARY, **OTHER_STATES[family]})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    redraw(model, 0.15)
+    prompts = [[5, 6, 7, 8, 9], [11, 12], [21, 22, 23]]
+    whole = []
+    with torch.no_grad():
+        for prompt in prompts:
+            ids = list(prompt)
+            for _ in range(6):
+                ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+            whole.append(ids[len(prompt) :])
+    streamed = stream_tokens(model, prompts[0], Sampling(max_new_tokens=6), stop_ids=[])
+    assert list(streamed) == whole[0]
+    stop = whole[1][1]
+    for samples in (1, 2):
+        found = sample_continuations(
+            model, prompts, Sampling(max_new_tokens=6), stop_ids=[stop], pad_token_id=0, samples=samples
+        )
+        assert [one.prompt for one in found] == [n for n in range(3) for _ in range(samples)]
+        for one in found:
+            expected = whole[one.prompt]
+            end = expected.index(stop) + 1 if stop in expected else 6
+            assert one.tokens.tolist() == expected[:end]
+
+
+def test_a_model_that_keeps_nothing_is_refused() -> None:
+    model = tiny_model("llama")
+    forward = model.forward
+    model.forward = lambda **inputs: forward(**{**inputs, "past_key_values": None})
+    with pytest.raises(UserError, match="LlamaForCausalLM keeps nothing in the cache"):
+        sample_continuations(model, [[5, 6]], Sampling(max_new_tokens=2), stop_ids=[], pad_token_id=0)
 
 
 @pytest.mark.parametrize("family", ["bloom", "falcon", "mpt", "gpt_neo", "gemma3", "llama"])

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from hf_align.config import ModelConfig
 from hf_align.errors import UserError
-from hf_align.modeling.loading import check_context, check_vocabulary, load_model, load_tokenizer
+from hf_align.modeling.loading import check_vocabulary, load_model, load_tokenizer
+from hf_align.modeling.positions import check_context
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.comparisons import random_comparison
-from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
-from helpers.tiny_models import PACKABLE, UNPACKABLE
+from helpers.reward_adapters import ROWS, base_with_pad_equal_to_eos, plain, save_reward_adapter, sequences
+from helpers.tiny_checkpoint import save_tiny_checkpoint
+from helpers.tiny_models import PACKABLE, UNPACKABLE, redraw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -22,7 +22,6 @@ from hf_align.modeling.packing_probe import enable_segment_attention, shares_pre
 from hf_align.modeling.pad_token import choose_pad_token
 from hf_align.modeling.reward_head import install_reward_head
 from hf_align.modeling.reward_model import load_reward_base
-from hf_align.modeling.reward_saving import save_merged
 from hf_align.modeling.reward_scoring import (
     RewardModel,
     load_reward_model,
@@ -33,12 +32,6 @@ from hf_align.modeling.reward_scoring import (
 from hf_align.types import ComparisonRow, TokenizedRow
 
 PAD = 96
-ROWS = [
-    random_comparison(11, (7, 4), seed=1),
-    random_comparison(2, (3, 9, 5, 8), seed=2),
-    random_comparison(0, (6, 5), seed=3),
-    random_comparison(17, (2, 2, 12), seed=4),
-]
 
 
 class Padding:
@@ -52,28 +45,8 @@ def classifier(family: str) -> Any:
     torch.manual_seed(0)
     config = AutoConfig.for_model(model_type, **{**shape, "num_labels": 1, "pad_token_id": PAD})
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.15)
+    redraw(model, 0.15)
     return model
-
-
-def sequences(rows: list[ComparisonRow]) -> list[list[int]]:
-    return [row.sequence(k).input_ids.tolist() for row in rows for k in range(len(row.branches))]
-
-
-def plain(model: Any, ids: list[list[int]], side: str, pad: int) -> np.ndarray:
-    """Scores by transformers alone, in one padded batch."""
-    width = max(map(len, ids))
-    fill = [[pad] * (width - len(row)) for row in ids]
-    padded = [f + row if side == "left" else row + f for f, row in zip(fill, ids, strict=True)]
-    gaps = [[0] * len(f) for f in fill]
-    real = [[1] * len(row) for row in ids]
-    mask = [g + r if side == "left" else r + g for g, r in zip(gaps, real, strict=True)]
-    with torch.no_grad():
-        output = model(input_ids=torch.tensor(padded), attention_mask=torch.tensor(mask))
-    return output.logits[:, 0].numpy()
 
 
 @pytest.mark.parametrize(
@@ -187,40 +160,6 @@ def test_an_adapter_of_a_language_model_is_refused(tmp_path: Path) -> None:
         load_reward_model(adapter, use_cpu=True)
 
 
-def save_reward_adapter(folder: Path, base: str, *, head: bool = True) -> Any:
-    """A LoRA reward model with random weights, of a base whose tokenizer needed a new pad token."""
-    from peft import LoraConfig, get_peft_model
-
-    model = load_reward_base(ModelConfig(base), trainable_base=False, precision="fp32", use_cpu=True)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    choose_pad_token(tokenizer, model)
-    torch.manual_seed(5)
-    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="SEQ_CLS"))
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    adapted.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    if not head:
-        from safetensors.torch import load_file, save_file
-
-        weights = {
-            k: v for k, v in load_file(folder / "adapter_model.safetensors").items() if "score" not in k
-        }
-        save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    return adapted
-
-
-def base_with_pad_equal_to_eos(folder: Path) -> str:
-    save_tiny_checkpoint(folder)
-    tokenizer = tiny_tokenizer()
-    tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.chat_template += "<|endoftext|>"
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
 def test_an_adapter_reloads_with_a_pad_token_that_was_added_to_the_vocabulary(tmp_path: Path) -> None:
     base = base_with_pad_equal_to_eos(tmp_path / "base")
     adapted = save_reward_adapter(tmp_path / "adapter", base)
@@ -231,51 +170,6 @@ def test_an_adapter_reloads_with_a_pad_token_that_was_added_to_the_vocabulary(tm
     expected = plain(adapted.eval(), sequences(ROWS), "right", pad)
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(score_rows(loaded, ROWS), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_a_merged_model_is_plain_and_gives_the_scores_of_the_adapter(tmp_path: Path) -> None:
-    base = base_with_pad_equal_to_eos(tmp_path / "base")
-    adapted = save_reward_adapter(tmp_path / "merged" / "adapter", base)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged" / "adapter")
-    difference = save_merged(
-        tmp_path / "merged",
-        tmp_path / "merged" / "adapter",
-        ModelConfig(base),
-        tokenizer,
-        ROWS[:2],
-        precision="fp32",
-    )
-    assert difference < 1e-3
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path / "merged", output_loading_info=True
-    )
-    assert not any(report.values())
-    assert model.dtype == torch.float32
-    pad = int(tokenizer.pad_token_id)
-    for side in ("left", "right"):
-        np.testing.assert_allclose(
-            plain(model, sequences(ROWS), side, pad),
-            plain(adapted.eval(), sequences(ROWS), "right", pad),
-            rtol=1e-4,
-            atol=1e-5,
-        )
-
-
-def test_a_merge_that_changes_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hf_align.modeling import reward_saving
-
-    def without_the_adapter(model: Any) -> Any:
-        return model.unload()
-
-    base = save_tiny_checkpoint(tmp_path / "base")
-    save_reward_adapter(tmp_path / "adapter", base)
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "adapter")
-    monkeypatch.setattr(reward_saving, "merge", without_the_adapter)
-    with pytest.raises(UserError, match=r"gives other scores than the adapter on its .*save_merged: false"):
-        save_merged(
-            tmp_path / "merged", tmp_path / "adapter", ModelConfig(base), tokenizer, ROWS, precision="fp32"
-        )
-    assert not [*(tmp_path / "merged").glob("*.safetensors"), *(tmp_path / "merged").glob("config.json")]
 
 
 def test_an_adapter_without_its_head_is_refused(tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from helpers.tiny_models import PACKABLE, VOCABULARY, tiny_model
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from hf_align.errors import UserError
 from hf_align.modeling.generation import Sampling
 from hf_align.modeling.packing_probe import enable_segment_attention
 from hf_align.modeling.sampling import sample_continuations
+from hf_align.modeling.streaming import stream_tokens
 from hf_align.modeling.token_choice import choose_tokens
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21, 22, 23], [24]]
@@ -171,3 +175,17 @@ def test_bad_input_is_refused() -> None:
             sample_continuations(model, prompts, GREEDY, stop_ids=[], pad_token_id=0)
     with pytest.raises(ValueError, match="one sample"):
         sample_continuations(model, PROMPTS, GREEDY, stop_ids=[], pad_token_id=0, samples=0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_refused(temperature: float, broken: float) -> None:
+    """A model in float16 may overflow; by NaN the first token of the vocabulary would be the likeliest."""
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.lm_head.weight[7] = broken
+    sampling = Sampling(max_new_tokens=3, temperature=temperature)
+    with pytest.raises(UserError, match="logits that are not finite"):
+        sample_continuations(model, [[5, 6]], sampling, stop_ids=[], pad_token_id=0, samples=2)
+    with pytest.raises(UserError, match="logits that are not finite"):
+        list(stream_tokens(model, [5, 6], sampling, stop_ids=[]))

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from helpers.pretraining_tokenizers import indexed, random_rows, wordpiece_tokenizer
+from helpers.tiny_models import redraw
 from transformers import AlbertConfig, AutoModelForMaskedLM, BertConfig, RobertaConfig
 
 from hf_align.data.collators import SpanMaskingCollator
@@ -36,10 +37,7 @@ CONFIGS = {
 def _model(family: str, *, seed: int = 0):
     torch.manual_seed(seed)
     model = AutoModelForMaskedLM.from_config(CONFIGS[family]).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, 0.2)
+    redraw(model, 0.2)
     install_span_boundary_head(model)
     return model
 
@@ -178,3 +176,14 @@ def test_a_model_without_the_head_gives_none(tmp_path):
     drawn = model.span_boundary.first.weight.clone()
     assert not load_span_boundary_head(model, tmp_path)
     assert torch.equal(model.span_boundary.first.weight, drawn)
+
+
+def test_a_deep_copy_computes_with_its_own_weights():
+    model, batch = _model("bert"), _batch()
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        before = model(**batch).boundary_logps
+        for parameter in twin.parameters():
+            parameter.mul_(1.5)
+        assert not torch.allclose(twin(**batch).boundary_logps, before)
+        assert torch.equal(model(**batch).boundary_logps, before)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.tiny_checkpoint import save_tiny_checkpoint
 from helpers.tiny_models import tiny_model
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from hf_align.config import ModelConfig
@@ -133,3 +134,14 @@ def test_code_that_nobody_can_read_gives_no_digest() -> None:
 def test_weights_that_are_not_in_memory_are_refused() -> None:
     with pytest.raises(ValueError, match="not in memory"):
         model_digest(tiny_model("llama").to("meta"))
+
+
+def test_how_an_adapter_is_used_counts_and_where_its_base_was_does_not() -> None:
+    def adapted(alpha: int, base: str) -> str | None:
+        torch.manual_seed(0)
+        config = LoraConfig(r=4, lora_alpha=alpha, target_modules="all-linear")
+        model = get_peft_model(tiny_model("llama"), config)
+        model.peft_config["default"].base_model_name_or_path = base
+        return model_digest(model)
+
+    assert adapted(8, "a") == adapted(8, "b") != adapted(16, "a")

@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 from helpers.comparisons import random_comparison
-from helpers.tiny_models import PACKABLE, VOCABULARY
+from helpers.tiny_models import PACKABLE, VOCABULARY, redraw
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from hf_align.data.comparison_batches import collate_comparisons, without_pairs
+from hf_align.errors import UserError
 from hf_align.losses import listwise_ranking_loss
 from hf_align.modeling.inputs import scoring_inputs
 from hf_align.modeling.packing_probe import enable_segment_attention, shares_prefixes
@@ -29,10 +30,7 @@ def classifier(family: str, **options) -> PreTrainedModel:
     torch.manual_seed(0)
     config = AutoConfig.for_model(model_type, **{**shape, "num_labels": 1, "pad_token_id": 0, **options})
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.15)
+    redraw(model, 0.15)
     return model
 
 
@@ -80,6 +78,15 @@ def test_encoders_pool_in_their_own_way(family: str) -> None:
     install_reward_head(model)
     scores = model(**scoring_inputs(collate_comparisons(ROWS, packed=False, pad_token_id=0))).scores
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_that_would_read_padding_is_refused() -> None:
+    config = AutoConfig.for_model(
+        "xlnet", vocab_size=97, d_model=32, n_layer=1, n_head=4, d_inner=48, num_labels=1
+    )
+    model = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(UserError, match="XLNetForSequenceClassification reads the last position"):
+        install_reward_head(model)
 
 
 def test_all_pairs_of_a_ranking_are_one_element() -> None:

@@ -4,32 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from helpers.trainer_states import ARGS, control, state
 
 from hf_align.training import callbacks, signals
-from hf_align.training.running_sums import RunningSums
-
-
-def state(**values: Any) -> SimpleNamespace:
-    defaults = {"global_step": 3, "max_steps": 12, "epoch": 0.5, "stateful_callbacks": {}}
-    return SimpleNamespace(**{**defaults, "is_world_process_zero": True, **values})
-
-
-def control(**values: bool) -> SimpleNamespace:
-    names = ("should_training_stop", "should_save", "should_evaluate", "should_log")
-    return SimpleNamespace(**{**dict.fromkeys(names, False), **values})
-
-
-ARGS = SimpleNamespace(
-    load_best_model_at_end=True,
-    metric_for_best_model="eval_loss",
-    greater_is_better=False,
-    eval_strategy="epoch",
-    world_size=1,
-)
 
 
 def test_time_goes_on_where_the_earlier_part_ended(tmp_path: Path) -> None:
@@ -54,27 +33,6 @@ def test_early_stopping_restores_its_count_and_stops_where_it_had_stopped() -> N
     told = control()
     callbacks.EarlyStopping(3).on_train_begin(ARGS, state(stateful_callbacks=saved), told)
     assert not told.should_training_stop, "more patience than before"
-
-
-def test_sums_are_restored_exactly_through_json() -> None:
-    sums = RunningSums()
-    sums.add(loss=0.1, steps=1, tokens=7, units=3, seconds=0.25)
-    sums.start_interval()
-    sums.add(loss=1 / 3, steps=1)
-    saved = json.loads(json.dumps({"RunningSums": sums.state()}))
-    again = RunningSums()
-    again.on_train_begin(ARGS, state(stateful_callbacks=saved), control())
-    assert again.interval == {"loss": 1 / 3, "steps": 1.0, "tokens": 0.0, "units": 0.0, "seconds": 0.0}
-    assert again.total["loss"] == 0.1 + 1 / 3
-    assert again.total["tokens"] == 7
-
-
-@pytest.mark.parametrize("name", ["RunningSums", "EarlyStopping"])
-def test_a_checkpoint_without_their_state_gets_an_entry(name: str) -> None:
-    begun = state()
-    callback = RunningSums() if name == "RunningSums" else callbacks.EarlyStopping(2)
-    callback.on_train_begin(ARGS, begun, control())
-    assert begun.stateful_callbacks[name] == callback.state()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_classifiers import make_inputs as classifier_inputs
+from helpers.tiny_classifiers import run as classify
 from helpers.tiny_runs import make_inputs, run, same_weights, weights, write_recipe
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
@@ -225,3 +227,15 @@ def test_two_processes_compute_a_share_each_and_read_all(inputs: dict[str, Any],
     assert alone["ladder_states"]["reused"]
     assert {path: path.stat().st_mtime_ns for path in kept.glob(f"{entry}*/*")} == written
     assert same_weights(tmp_path / "alone", tmp_path / "one")
+
+
+def test_rows_of_a_classifier_are_found_again(tmp_path: Path) -> None:
+    inputs = classifier_inputs(tmp_path)
+    options = {"num_train_epochs": 2, "adapter": "ladder", "ladder_reduction_factor": 4}
+    kept = {"ladder_cache": True, "ladder_cache_dtype": "as_computed"}
+    live = classify(inputs, tmp_path / "live", **options)
+    cached = classify(
+        inputs, tmp_path / "cached", **options, **kept, dataset_cache_dir=str(tmp_path / "kept")
+    )
+    assert cached["ladder_states"]["tokens"] > 0
+    assert cached["final_metrics"]["eval_loss"] == pytest.approx(live["final_metrics"]["eval_loss"], abs=1e-5)

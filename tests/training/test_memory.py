@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
+import weakref
 
 import pytest
 import torch
 
-from hf_align.training.memory import peak_memory_bytes
+from hf_align.training.memory import free_memory, peak_memory_bytes
 
 
 def test_peak_counts_what_was_used_and_does_not_fall() -> None:
@@ -35,3 +37,12 @@ def test_freed_memory_is_used_again_instead_of_fresh_pages() -> None:
     # Twenty times 64 MiB in pages of 4 KiB are 330,000 faults; memory that is kept costs next to none, once
     # the first allocations have found their places.
     assert faults["keep"] < faults["give"] / 10
+
+
+def test_a_model_whose_forward_refers_to_itself_is_given_back() -> None:
+    model = torch.nn.Linear(2, 2)
+    model.forward = types.MethodType(lambda self, x: x, model)  # type: ignore[method-assign]
+    known = weakref.ref(model)
+    del model
+    free_memory()
+    assert known() is None

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from helpers.recorded_ppo_runs import STATEFUL, again_of
 from helpers.tiny_ppo import make_inputs, run, write_recipe
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_weights
@@ -24,22 +24,9 @@ from hf_align.reporting.replay_view import as_recorded, verdict
 from hf_align.training import ppo
 from hf_align.training.ppo_accounts import accounts
 from hf_align.training.ppo_recording import path_of, recorded_steps
-from hf_align.training.ppo_replay import Again, Replayed, differing, replay
+from hf_align.training.ppo_replay import differing, replay
 
 ROOT = Path(__file__).resolve().parents[2]
-STATEFUL = {
-    "adaptive_kl": True,
-    "target_kl": 0.01,
-    "kl_horizon": 20,
-    "normalize_scores": True,
-    "score_clip": 2.0,
-    "entropy_coef": 0.001,
-    "missing_eos_penalty": 0.1,
-    "whiten_rewards": True,
-    "num_rollouts": 4,
-    "save_steps": 2,
-    "save_total_limit": None,
-}
 RUNS: dict[str, dict[str, Any]] = {
     "full": {"max_tokens_per_batch": 60},
     "lora": {"adapter": "lora", "lora_r": 4, "kl_estimator": "k3"},
@@ -65,11 +52,6 @@ def done(inputs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def copy(done: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(done, tmp_path / "copy"))
-
-
-def again_of(replayed: Replayed) -> Again:
-    assert replayed.again is not None, replayed.why_not
-    return replayed.again
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -102,38 +84,6 @@ def test_every_figure_comes_out_again_to_the_bit(inputs: dict[str, Any], tmp_pat
     assert content(folder) == before, "the run folder is only read"
 
 
-def test_an_account_adds_up(done: Path) -> None:
-    replayed = replay(done, 4)
-    again, figures = again_of(replayed), replayed.recording.figures
-    found = accounts(replayed)
-    assert [one.number for one in found] == list(range(1, 9)) and found[-1].prompt == 4
-    for one in found:
-        assert one.reward == pytest.approx(sum(weight * value for value, weight in one.parts.values()))
-        assert one.penalized == one.reward - (0 if one.stopped else 0.1)
-        limited = max(-2.0, min(2.0, (one.penalized - one.moments.mean) / one.moments.std))
-        assert one.score == pytest.approx(limited, abs=1e-6)
-        assert one.charge == pytest.approx(
-            figures["kl_coef"] * (one.tokens["logp"] - one.tokens["reference logp"]).sum()
-        )
-        returns = one.tokens["raw advantage"] + one.tokens["value"]
-        assert one.tokens["return"] == pytest.approx(returns, rel=1e-4, abs=1e-5)
-        assert one.passes == 2 and one.tokens["clipped"].max() <= 2
-    charged = [-figures["kl_coef"] * one.tokens["kl"] for one in found]
-    for one, rewards in zip(found, charged, strict=True):
-        rewards[-1] += one.score
-    plain = np.concatenate(charged)
-    whitened = (plain - plain.mean()) / plain.std() + plain.mean()  # whiten_rewards
-    assert np.concatenate([one.tokens["reward"] for one in found]) == pytest.approx(
-        whitened, rel=1e-4, abs=1e-5
-    )
-    assert sum(one.kl for one in found) / len(found) == pytest.approx(figures["kl"], rel=1e-5)
-    assert sum(one.score for one in found) / len(found) == pytest.approx(figures["score"])
-    assert sum(one.loss or 0 for one in found) == pytest.approx(again.figures["total_loss"], rel=1e-5)
-    tokens = sum(len(one.ids) for one in found)
-    mean = sum(one.tokens["advantage"].sum() for one in found) / tokens
-    assert mean == pytest.approx(0, abs=1e-5), "whitened over the rollout"
-
-
 def test_other_weights_show_up(copy: Path) -> None:
     path = copy / "checkpoint-2" / "model.safetensors"
     weights = load_weights(path)
@@ -145,33 +95,6 @@ def test_other_weights_show_up(copy: Path) -> None:
     assert "policy_loss" in differing(replayed.recording.figures, again.figures)
     said = " ".join(verdict(replayed))
     assert "1 of 1 updates are not as logged, first those of rollout 3" in said and "figures differ" in said
-
-
-def test_without_weights_to_begin_with_the_record_alone_is_shown(copy: Path) -> None:
-    shutil.rmtree(copy / "checkpoint-2")
-    again_of(replay(copy, 4))  # from the start: all rollouts are there
-    path_of(copy, 2).unlink()
-    replayed = replay(copy, 4)
-    assert replayed.again is None
-    assert "those of the start of training, and of the rollouts from there on 2 is not" in replayed.why_not
-    assert accounts(replayed)[0].loss is None and "ratio" not in accounts(replayed)[0].tokens
-    assert "this is what was recorded" in verdict(replayed)[0]
-    assert again_of(replay(copy, 1)).base.step == 0
-
-
-def test_a_checkpoint_that_is_not_whole_is_passed_over(copy: Path) -> None:
-    (copy / "checkpoint-2" / "optimizer.pt").unlink()
-    assert again_of(replay(copy, 3)).base.step == 0
-
-
-def test_a_run_that_began_from_a_checkpoint_elsewhere(
-    inputs: dict[str, Any], done: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "further"
-    run(inputs, folder, **STATEFUL, resume_from_checkpoint=str(done / "checkpoint-2"))
-    assert recorded_steps(folder) == [3, 4]
-    replayed = replay(folder, 4)
-    assert again_of(replayed).base.checkpoint == done / "checkpoint-2" and as_recorded(replayed)
 
 
 def test_a_resumed_run_writes_the_same_rollouts_again(inputs: dict[str, Any], done: Path, copy: Path) -> None:
@@ -237,15 +160,6 @@ def test_what_cannot_be_replayed_is_said(copy: Path, tmp_path: Path) -> None:
     (copy / "run.json").write_text(json.dumps(record | {"command": "sft"}))
     with pytest.raises(UserError, match="this is a run of hf-align sft; expected one of ppo"):
         replay(copy, 1)
-
-
-def test_another_recipe_is_noticed(copy: Path) -> None:
-    record = json.loads((copy / "run.json").read_text())
-    recipe = record["recipe"] | {"clip_range": 0.01}
-    (copy / "run.json").write_text(json.dumps(record | {"recipe": recipe}))
-    replayed = replay(copy, 4)
-    assert any("resumed with force_resume" in note for note in replayed.notes)
-    assert "clip_fraction" in differing(replayed.recording.figures, again_of(replayed).figures)
 
 
 @pytest.mark.slow

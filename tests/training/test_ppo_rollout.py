@@ -9,7 +9,6 @@ from helpers.ppo_parts import STOP, answers, models, prompts, rollout_tools
 
 from hf_align.training.ppo_checks import check_reference
 from hf_align.training.ppo_estimates import reference_difference, sampling_difference
-from hf_align.training.ppo_prompts import PromptOrder
 from hf_align.training.ppo_rollout import measure_episodes, sample_episodes, trees_of, update_rows
 
 ASKED = prompts([7, 4, 9])
@@ -97,15 +96,3 @@ def test_rows_of_an_update_carry_the_figures_of_their_own_answers() -> None:
     rewards = [one.reward for one in episodes]
     assert rows[2].old_logps.tolist() == pytest.approx([rewards[3]] * 2 + [rewards[4]] * 2)
     assert rows[0].old_values.tolist() == pytest.approx([-rewards[0]] * 3 + [-rewards[1]])
-
-
-def test_every_prompt_comes_once_before_any_comes_again() -> None:
-    order = PromptOrder(rows=10, seed=3)
-    whole = order.numbers(0, 30)
-    for epoch in range(3):
-        assert sorted(whole[10 * epoch : 10 * epoch + 10]) == list(range(10))
-    assert whole[:10] != whole[10:20], "every pass has its own order"
-    pieces = [number for start in range(0, 30, 4) for number in order.numbers(start, 4)]
-    assert pieces[:30] == whole
-    assert order.numbers(7, 25) == order.numbers(0, 32)[7:]
-    assert PromptOrder(10, seed=4).numbers(0, 10) != whole[:10]

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from helpers import tiny_best_of_n
-from helpers.tiny_adapters import save_adapter
 from helpers.tiny_best_of_n import arguments, lines
 from helpers.tiny_checkpoint import save_tiny_checkpoint, write_orders
 from helpers.tiny_raft import make_inputs, options, rounds, run
@@ -273,23 +272,6 @@ def test_another_model_at_the_same_place_is_noticed(inputs, tmp_path, monkeypatc
     save_tiny_checkpoint(place, initializer_range=0.3)
     with pytest.raises(UserError, match="has other weights than it had"):
         run(mine, tmp_path / "run", **SHORT)
-
-
-@pytest.mark.slow
-def test_an_adapter_is_trained_further(inputs, tmp_path):
-    start = save_adapter(tmp_path / "adapter", inputs["model_name_or_path"], scale=0.05)
-    mine = {**inputs, "model_name_or_path": start}
-    keys = {key: value for key, value in SHORT.items() if key not in ("adapter", "lora_r")}
-    record = run(mine, tmp_path / "run", **{**keys, "rounds": 1})
-    assert record["model"]["adapter"] == "lora"
-    assert record["model"]["trainable_parameters"] < record["model"]["parameters"]
-    before, after = (
-        load_file(path / "adapter_model.safetensors") for path in (tmp_path / "adapter", tmp_path / "run")
-    )
-    assert before.keys() == after.keys()
-    assert all(not before[name].equal(after[name]) for name in before)
-    with pytest.raises(UserError, match="is an adapter itself, which is trained further as it is"):
-        run(mine, tmp_path / "other", **SHORT)
 
 
 def test_nothing_to_learn_from_is_an_error(inputs, tmp_path):

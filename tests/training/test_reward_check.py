@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,11 @@ def test_rewards_that_tell_nothing_apart_are_warned_of(
     assert all(text in caplog.text for text in warned)
     saved = json.loads((tmp_path / "run" / "run.json").read_text())["reward_check"]
     assert saved["warnings"] == warned
+
+
+@pytest.mark.parametrize("scores", [[0.3, 0.1 + 0.2], [1e30, 1e30], [-3.0], [1.0, 1.0 + 1e-15, 1.0]])
+def test_scores_that_no_bins_divide(scores: list[float]) -> None:
+    found = score_distribution(scores)
+    assert sum(found["counts"]) == len(scores)
+    assert all(low < high for low, high in pairwise(found["edges"]))
+    assert found["edges"][0] < min(scores) and max(scores) < found["edges"][-1]

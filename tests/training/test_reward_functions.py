@@ -61,6 +61,8 @@ def test_what_may_be_returned(returned):
         ([], "returned 0 numbers.*first without one is the answer to d.jsonl:1"),
         (1.5, "returned a float; expected a list of 3 numbers"),
         (None, "returned a NoneType"),
+        ([1, 2, 1e308], r"returned 1e\+308 for the answer .* number of single precision, below 3.4e38"),
+        ([1, 2, 10**400], r"returned 10+ … 0+ for the answer to d.jsonl:3"),
         ([1, float("nan"), 3], r"returned nan for the answer to d.jsonl:2 \(number 2 of 3: 'bb'\)"),
         ([1, 2, float("inf")], "returned inf for the answer to d.jsonl:3"),
         ([None, 2, 3], "returned None for the answer to d.jsonl:1"),

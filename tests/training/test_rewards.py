@@ -3,114 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_checkpoint import CHATML, save_tiny_checkpoint, tiny_tokenizer
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from helpers.scored_answers import OTHER, PLAIN, TALK, _load, _reward_model, _score
+from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
+from helpers.tiny_models import redraw
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from hf_align.config import RewardsConfig
-from hf_align.data.chat import make_encoder
-from hf_align.data.comparison_encoding import ComparisonEncoder
 from hf_align.errors import UserError
-from hf_align.modeling.reward_scoring import load_reward_model, score_rows, write_reference
+from hf_align.modeling.reward_scoring import write_reference
 from hf_align.training.rewards import load_rewards, part_names
-from hf_align.types import Comparison, Example, Message
-
-PROMPT = (Message("system", "Be short."), Message("user", "Please send twelve lamps to Oslo."))
-TALK = Example("t.jsonl:1", messages=(*PROMPT, Message("assistant", "12 lamps to Oslo.")))
-OTHER = Example(
-    "t.jsonl:2",
-    messages=(
-        Message("user", "Hello"),
-        Message("assistant", "Hi."),
-        Message("user", "And now?"),
-        Message("assistant", "Bye."),
-        Message("user", "left over"),
-    ),
-)
-PLAIN = Example("t.jsonl:3", prompt="Once upon", completion=" a time")
-
-
-def _reward_model(folder: Path, **options: Any) -> str:
-    """A random decoder with a head for one score, its tokenizer and template."""
-    save_tiny_checkpoint(folder)
-    torch.manual_seed(1)
-    config = AutoConfig.from_pretrained(folder, num_labels=1, **options)
-    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.2)
-    model.save_pretrained(folder)
-    return str(folder)
+from hf_align.types import Message
 
 
 @pytest.fixture(scope="module")
 def reward_model(tmp_path_factory) -> str:
     return _reward_model(tmp_path_factory.mktemp("reward"))
-
-
-def _load(**options: Any):
-    return load_rewards(RewardsConfig(**options), use_cpu=True, precision="fp32")
-
-
-def _score(rewards, examples, completions):
-    return rewards.score(["" for _ in examples], completions, [{} for _ in examples], examples)
-
-
-def _plain_transformers(path: str, text: str) -> float:
-    """The score of a rendered text, by transformers alone."""
-    model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
-    with torch.no_grad():
-        states = model.model(input_ids=ids).last_hidden_state
-        return float(model.score(states[0, -1]))
-
-
-def test_a_reward_model_reads_prompt_and_answer_in_its_template(reward_model):
-    scored = _score(_load(reward_model=reward_model), [TALK, OTHER], ["Twelve.", ""])
-    tokenizer = AutoTokenizer.from_pretrained(reward_model)
-    turns = [
-        [*PROMPT, Message("assistant", "Twelve.")],
-        [
-            Message("user", "Hello"),
-            Message("assistant", "Hi."),
-            Message("user", "And now?"),
-            Message("assistant", ""),
-        ],
-    ]
-    for found, messages in zip(scored.total, turns, strict=True):
-        chat = [{"role": m.role, "content": m.content} for m in messages]
-        text = tokenizer.apply_chat_template(chat, tokenize=False)
-        assert found == pytest.approx(_plain_transformers(reward_model, text), abs=1e-5)
-
-
-def test_scores_are_those_of_the_rows_that_it_was_trained_on(reward_model):
-    answers = ("12 lamps to Oslo.", "No.")
-    scored = _score(_load(reward_model=reward_model), [TALK, TALK], list(answers))
-    model = load_reward_model(reward_model, use_cpu=True, dtype="float32")
-    encoder = ComparisonEncoder(make_encoder(model.tokenizer, train_on="last"))
-    (tree,) = encoder.encode([Comparison("x", PROMPT, answers, (1.0, 0.0))])
-    np.testing.assert_allclose(scored.total, score_rows(model, [tree]), atol=1e-5)
-
-
-def test_plain_prompts_are_continued_without_a_template(reward_model):
-    scored = _score(_load(reward_model=reward_model), [PLAIN], [" a lamp"])
-    expected = _plain_transformers(reward_model, "Once upon a lamp<|im_end|>")
-    assert scored.total[0] == pytest.approx(expected, abs=1e-5)
-
-
-def test_an_answer_alone(reward_model):
-    rewards = _load(reward_model=reward_model, reward_model_input="answer")
-    scored = _score(rewards, [TALK, PLAIN], ["Twelve.", "Twelve."])
-    expected = _plain_transformers(reward_model, "Twelve.")
-    np.testing.assert_allclose(scored.total, [expected, expected], atol=1e-5)
-    with pytest.raises(UserError, match=r"no token to read for the answer to t\.jsonl:1"):
-        _score(rewards, [TALK], [""])
 
 
 def test_order_and_budget_change_nothing(reward_model):
@@ -197,28 +108,6 @@ def test_functions_are_looked_for_before_models_are_loaded(tmp_path):
         _load(reward_model=str(tmp_path / "none"), reward_functions=f"{tmp_path}/none.py:f")
 
 
-def test_a_model_without_a_template(tmp_path):
-    path = _reward_model(tmp_path / "model")
-    (tmp_path / "model" / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match="has no chat template to read conversations in"):
-        _score(_load(reward_model=path), [TALK], ["Yes."])
-    # The same vocabulary: the template of the model that answers fits.
-    config = RewardsConfig(reward_model=path)
-    borrowed = load_rewards(config, tiny_tokenizer(), use_cpu=True, precision="fp32")
-    text = "".join(
-        f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in (*PROMPT, Message("assistant", "Yes."))
-    )
-    assert CHATML.count("im_end") == 1
-    expected = _plain_transformers(path, text)
-    assert _score(borrowed, [TALK], ["Yes."]).total[0] == pytest.approx(expected, abs=1e-5)
-
-
-def test_an_answer_longer_than_the_model_reads(tmp_path):
-    path = _reward_model(tmp_path / "model", max_position_embeddings=40)
-    with pytest.raises(UserError, match=r"reads at most 40 tokens; the answer to t\.jsonl:1 has"):
-        _score(_load(reward_model=path), [TALK], ["word " * 40])
-
-
 def test_scores_that_are_no_numbers(tmp_path):
     path = _reward_model(tmp_path / "model")
     model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32)
@@ -245,10 +134,7 @@ def test_an_encoder_reads_conversations_and_answers(tmp_path):
         pad_token_id=tokenizer.pad_token_id,
     )
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.2)
+    redraw(model, 0.2)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     scored = _score(_load(reward_model=str(folder)), [TALK, OTHER], ["Yes.", "No, never."])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.greedy_answers import generated, greedy
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
 from helpers.tiny_models import tiny_model
 from hypothesis import given, settings
@@ -11,8 +12,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaTokenizerFast
 
-from hf_align.modeling.generation import Sampling, context_length, settings_not_followed
-from hf_align.modeling.stopping import end_of_turn_id, stop_token_ids
+from hf_align.modeling.generation import Sampling
 from hf_align.modeling.streaming import Memory, TextPieces, stream_answer, stream_tokens
 from hf_align.modeling.virtual_tokens import install_virtual_tokens
 
@@ -111,65 +111,6 @@ def test_stopping_at_a_stop_token(model):
     assert answer.text == BYTE_LEVEL.decode(chosen[:1], skip_special_tokens=True)
 
 
-def test_the_end_of_turn_is_found_in_the_template(model):
-    end = BYTE_LEVEL.convert_tokens_to_ids("<|im_end|>")
-    assert end_of_turn_id(BYTE_LEVEL) == end
-    other = tiny_tokenizer()
-    other.eos_token = "<|endoftext|>"  # as in many base models: the template ends turns with another token
-    assert stop_token_ids(model, other) == sorted({end, other.eos_token_id})
-    other.chat_template = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
-    assert end_of_turn_id(other) is None
-    other.chat_template = None
-    assert end_of_turn_id(other) is None
-
-
-def test_context_length(model):
-    assert context_length(model, BYTE_LEVEL) == 256
-
-
-def _greedy(model, prompt, *, tokens=6, memory=None, stop_ids=()):
-    sampling = Sampling(max_new_tokens=tokens)
-    return list(stream_tokens(model, prompt, sampling, stop_ids=stop_ids, memory=memory))
-
-
-def _generated(model, prompt, tokens=6):
-    ids = torch.tensor([prompt])
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=tokens,
-        do_sample=False,
-        eos_token_id=None,
-    )
-    return output[0, len(prompt) :].tolist()
-
-
-@pytest.mark.parametrize(
-    ("family", "remembers"),
-    [("llama", True), ("gpt2", True), ("bloom", True), ("mistral", False), ("mamba", False)],
-)
-def test_turns_are_those_of_generate_and_read_only_what_is_new(family, remembers):
-    """The second prompt goes on from the first answer, the third differs in its fourth token."""
-    model = tiny_model(family)
-    if family == "mistral":
-        model.set_attn_implementation("eager")
-    widths: list[int] = []
-    model.register_forward_pre_hook(
-        lambda _, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
-    )
-    memory = Memory()
-    first = [5, 6, 7, 8, 9, 10]
-    answer = _greedy(model, first, memory=memory)
-    assert answer == _generated(model, first)
-    second = [*first, *answer, 11, 12]
-    third = [5, 6, 7, 20, *second[4:]]
-    for prompt, new in ((second, 3), (third, len(third) - 3), (third[:5], 1)):
-        widths.clear()
-        got = _greedy(model, prompt, memory=memory)
-        assert widths[0] == (new if remembers else len(prompt))
-        assert got == _generated(model, prompt)
-
-
 @pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig, LoraConfig])
 def test_a_model_with_an_adapter_streams_what_it_generates(kind):
     options = {} if kind is LoraConfig else {"num_virtual_tokens": 3}
@@ -182,22 +123,14 @@ def test_a_model_with_an_adapter_streams_what_it_generates(kind):
                 parameter.normal_(0.0, 0.5)
     memory = Memory()
     for prompt in ([5, 6, 7, 8], [5, 6, 9, 10, 11], [12, 13]):
-        assert _greedy(model, prompt, memory=memory) == _generated(model, prompt)
+        assert greedy(model, prompt, memory=memory) == generated(model, prompt)
 
 
 def test_an_answer_that_was_not_taken_to_its_end_is_not_remembered():
     model, memory = tiny_model("llama"), Memory()
-    _greedy(model, [5, 6, 7], memory=memory)
+    greedy(model, [5, 6, 7], memory=memory)
     assert memory.ids[:3] == [5, 6, 7]
     tokens = stream_tokens(model, [5, 6, 7, 8], Sampling(max_new_tokens=9), stop_ids=[], memory=memory)
     next(tokens)
     tokens.close()
     assert memory.ids == [] and memory.cache is None
-
-
-def test_settings_of_the_model_that_are_not_followed_are_named():
-    model = tiny_model("llama")
-    assert settings_not_followed(model) == {}
-    model.generation_config.repetition_penalty = 1.05
-    model.generation_config.temperature = 0.6
-    assert settings_not_followed(model) == {"repetition_penalty": 1.05}

@@ -1,0 +1,44 @@
+"""Updates of a tiny policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from helpers.ppo_parts import answers, options, prompts, rollout_tools, update_tools
+
+from hf_align.training import ppo_checks
+from hf_align.training.ppo_estimates import estimate
+from hf_align.training.ppo_models import PpoModels
+from hf_align.training.ppo_rollout import measure_episodes, trees_of, update_rows
+from hf_align.training.ppo_update import Numbered, update
+
+ASKED = prompts([7, 4, 9, 5])
+
+LENGTHS = [[3, 1], [4, 2], [2, 6], [5, 5]]
+
+
+def measured(found: PpoModels, **given: Any) -> list[Numbered]:
+    """The rows of an update on fixed answers."""
+    episodes = answers(LENGTHS)
+    trees = trees_of(ASKED, episodes)
+    measure_episodes(rollout_tools(found), trees)
+    scores = np.array([one.reward for one in episodes])
+    estimates = estimate(episodes, scores, options(**given), kl_coef=0.05)
+    return update_rows(trees, episodes, estimates.advantages, estimates.returns)
+
+
+def run(found: PpoModels, rows: list[Numbered], *, seed: int = 0, **given: Any) -> dict[str, float]:
+    tools = update_tools(found, **given)
+    precise = {"check_first": _first, "check_step": lambda figures: ppo_checks.check_finite(figures, 1)}
+    return update(tools, rows, prompts=len(ASKED), seed=(seed,), **precise)
+
+
+def _first(figures: Mapping[str, float]) -> None:
+    ppo_checks.check_first_pass(figures, "fp32")
+
+
+def weights(found: PpoModels) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in found.module.named_parameters()}

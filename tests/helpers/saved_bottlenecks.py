@@ -1,0 +1,13 @@
+"""A bottleneck adapter on a tiny model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hf_align.adapters.bottleneck import BottleneckOptions
+from hf_align.adapters.methods import METHODS
+from hf_align.adapters.own import put_on
+
+
+def bottleneck(model: Any, **options: Any) -> Any:
+    return put_on(model, METHODS["bottleneck"], BottleneckOptions(**{"width": 4, **options}))

@@ -1,0 +1,54 @@
+"""A head that reads one token: padding on the right, packing where it can be, and the rows of a check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helpers.tiny_checkpoint import tiny_tokenizer
+from helpers.tiny_classifiers import save_model
+from transformers import AutoModelForSequenceClassification
+
+from hf_align.config import AdapterConfig
+from hf_align.training.trained_head import CHECKED_ROWS, checked_rows, packs, ready_for_rows
+
+
+def run(**options: Any) -> Any:
+    data = SimpleNamespace(packing=options.pop("packing", True), streaming=True, max_length=64)
+    config = SimpleNamespace(data=data, adapter=AdapterConfig(**options))
+    return SimpleNamespace(config=config, tokenizer=tiny_tokenizer(), data=SimpleNamespace(train=[], eval=[]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "packed"),
+    [
+        ("llama", {}, True),
+        ("llama", {"packing": False}, False),
+        ("llama", {"adapter": "prompt"}, False),
+        ("bert", {}, False),
+    ],
+)
+def test_what_reads_one_token_can_be_packed(
+    tmp_path: Path, kind: str, options: dict[str, Any], packed: bool
+) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(save_model(kind, tmp_path), num_labels=1)
+    assert packs(run(**options), model) is packed
+
+
+def test_rows_are_padded_on_the_right_by_a_token_that_ends_nothing(tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(save_model("llama", tmp_path), num_labels=1)
+    made = run()
+    made.tokenizer.padding_side = "left"
+    pad = ready_for_rows(made, model)
+    assert made.tokenizer.padding_side == "right" and pad != made.tokenizer.eos_token_id
+    assert model.config.pad_token_id == pad
+
+
+def test_held_out_rows_are_compared_first_also_of_a_stream() -> None:
+    made = run()
+    made.data = SimpleNamespace(train=iter(range(100)), eval=[])
+    assert checked_rows(made) == list(range(CHECKED_ROWS))
+    made.data = SimpleNamespace(train=[1], eval=[7, 8])
+    assert checked_rows(made) == [7, 8]
