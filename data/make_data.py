@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -257,7 +257,17 @@ def make_rows(key: str, language: Language) -> tuple[list[dict[str, str]], list[
     return train, heldout
 
 
-def write_jsonl(path: Path, rows: Sequence[dict[str, str]]) -> None:
+def output_folder(argv: Sequence[str] | None, description: str, below: str = "") -> Path:
+    """The folder that the command line asks for with --output, made if need be; else the one of this file."""
+    parser = argparse.ArgumentParser(description=description)
+    here = Path(__file__).resolve().parent / below
+    parser.add_argument("--output", type=Path, default=here, help="folder to write")
+    folder: Path = parser.parse_args(argv).output
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one JSON object a line, in UTF-8 with Unix line ends."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_bytes(text.encode("utf-8"))
@@ -265,10 +275,7 @@ def write_jsonl(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the three files and print their sizes."""
-    parser = argparse.ArgumentParser(description="Write the order sets.")
-    here = Path(__file__).resolve().parent
-    parser.add_argument("--output", type=Path, default=here, help="folder to write")
-    folder: Path = parser.parse_args(argv).output
+    folder = output_folder(argv, "Write the order sets.")
     heldout_rows = []
     for key, language in (("en", ENGLISH), ("zh", CHINESE)):
         train, heldout = make_rows(key, language)

@@ -9,14 +9,14 @@ same bytes. The right letter is spread evenly over A to D.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
+
+from make_data import output_folder
 
 SEED = 20261122
 TEST_QUESTIONS, DEV_QUESTIONS = 24, 5
@@ -202,9 +202,7 @@ def _three(rng: random.Random, words: Sequence[str]) -> tuple[str, str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "evaluation")
-    folder = parser.parse_args(argv).output
+    folder = output_folder(argv, (__doc__ or "").partition("\n")[0], "evaluation")
     task = json.dumps(bigbench_task(), ensure_ascii=False, indent=1) + "\n"
     for name, content in {**mmlu_files(), "endings/task.json": task}.items():
         path = folder / name

@@ -12,15 +12,13 @@ bytes.
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from make_data import write_jsonl
+from make_data import output_folder, write_jsonl
 from preference_words import (
     DESKS,
     EVASIONS,
@@ -250,10 +248,7 @@ def make_rankings(key: str) -> list[dict[str, Any]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Write the four files and print their sizes."""
-    parser = argparse.ArgumentParser(description="Write the preference sets.")
-    here = Path(__file__).resolve().parent
-    parser.add_argument("--output", type=Path, default=here, help="folder to write")
-    folder: Path = parser.parse_args(argv).output
+    folder = output_folder(argv, "Write the preference sets.")
     for name, make in (("pairs", make_pairs), ("rankings", make_rankings)):
         for key in ("en", "heldout"):
             rows = make(key)

@@ -9,12 +9,11 @@ other frames and, for half of its rows, other words; what makes a review hard is
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
+
+from make_data import output_folder, write_jsonl
 
 SEED = 20261123
 TRAIN_ROWS, HELDOUT_ROWS = 480, 160
@@ -247,14 +246,11 @@ def make() -> dict[str, list[dict[str, str | bool]]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write the reviews.")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder to write to")
-    folder = parser.parse_args(argv).output
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the two files and print their sizes."""
+    folder = output_folder(argv, "Write the reviews.")
     for name, content in make().items():
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        print(f"{folder / name}: {len(content)} rows")
+        write_jsonl(folder / name, content)
+        print(f"{name}: {len(content)} rows")
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem
-from hf_align.config.peft_names import OWN_KEYS, check_peft_options, peft_names
+from hf_align.config.peft_names import OWN_KEYS, check_peft_options, peft_names, why_left_out
 from hf_align.errors import did_you_mean
 
 LORA = ("lora", "qlora")
@@ -212,6 +212,10 @@ class AdapterConfig(Group):
         if self.adapter not in ("none", *FROM_PEFT, *OWN):
             others = peft_names()
             if self.adapter not in others:
+                if why := why_left_out(self.adapter):
+                    raise KeyProblem(
+                        ("adapter",), f"found '{self.adapter}' of PEFT, which is not offered: {why}."
+                    )
                 known = ("none", *FROM_PEFT, *OWN, *others)
                 near = did_you_mean(self.adapter, known)
                 raise KeyProblem(

@@ -50,6 +50,12 @@ def check_adapter(
             ("ladder_cache", "neftune_noise_alpha"),
             "the noise is drawn anew for every batch, and the model's states with it; use one of the two.",
         )
+    if adapter.virtual_tokens and training.neftune_noise_alpha:
+        raise KeyProblem(
+            ("neftune_noise_alpha", "adapter"),
+            "the noise follows the length of a sequence, which virtual tokens change, and PEFT embeds the "
+            "text behind them by itself; use one of the two.",
+        )
     if adapter.adapter == "prefix" and training.gradient_checkpointing:
         raise KeyProblem(
             ("gradient_checkpointing", "adapter"),

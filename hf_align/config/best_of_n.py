@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from hf_align.config import shared
 from hf_align.config.adapter import AdapterConfig
 from hf_align.config.adapter_checks import check_rows_are_known
 from hf_align.config.data import DataConfig
@@ -36,10 +37,8 @@ class BestOfNOptions(Group):
     num_generations: int = option(16, ge=2, help="answers sampled for each prompt: N")
     max_new_tokens: int = option(256, ge=1, help="longest answer in tokens")
     temperature: float = option(1.0, gt=0, help="sampling temperature")
-    top_p: float = option(
-        1.0, gt=0, le=1, help="draw from the likeliest tokens that have this probability together"
-    )
-    top_k: int = option(0, ge=0, help="draw from so many of the likeliest tokens; 0: from all")
+    top_p: float = shared.top_p()
+    top_k: int = shared.top_k()
     keep_best: int = option(1, ge=1, help="answers to each prompt that best.jsonl gets")
     keep_above_mean: bool | None = option(
         None,
@@ -62,9 +61,7 @@ class BestOfNOptions(Group):
     generation_batch_size: int = option(
         64, ge=1, help="answers sampled at once; changes speed and memory, and results by rounding alone"
     )
-    base_model: str | None = option(
-        None, help="the base of an adapter, where it is not where the adapter says", non_empty=True
-    )
+    base_model: str | None = shared.base_model()
     resume: bool = option(
         True,
         help="go on with what is in output_dir, which must be of the same model, sampling and rewards; "

@@ -103,6 +103,8 @@ def _fit_scalar(value: Any, hint: Any) -> Any:
             value.encode("utf-8")
         except UnicodeEncodeError:
             raise _NoFit(value, " (half of a character: not valid Unicode)") from None
+        if "\0" in value:  # in no path, and in no text that a model reads
+            raise _NoFit(value, " (with a character of number 0)")
         return value
     if isinstance(value, bool):
         raise _NoFit(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem
 
@@ -49,7 +50,7 @@ class DatasetConfig(Group):
     weight: float = option(
         1.0, gt=0, help="how much its rows count in the mixture: 2 shows them twice as often"
     )
-    skip_rows: int = option(0, ge=0, help="leave so many rows at the beginning out")
+    skip_rows: int = shared.skip_rows()
     max_rows: int | None = option(None, ge=1, help="use so many rows at most, the first that are not skipped")
 
 
@@ -82,16 +83,9 @@ class DataConfig(Group):
     train_on: Literal["assistant", "last", "all"] = option(
         "assistant", help="targets: all answers, the last answer, or every token"
     )
-    dataset_num_proc: int | None = option(
-        None, ge=1, help="processes that prepare large data sets; null: one for each usable core, up to 16"
-    )
+    dataset_num_proc: int | None = shared.dataset_num_proc()
     dataset_cache: bool = option(True, help="keep prepared rows on disk for the next run with the same data")
-    dataset_cache_dir: str | None = option(
-        None,
-        help="folder for them; null: hf_align/datasets in HF_HOME or in the user's cache folder",
-        non_empty=True,
-        needs=("dataset_cache", (True,)),
-    )
+    dataset_cache_dir: str | None = shared.dataset_cache_dir()
     packing: bool = option(True, help="concatenate sequences instead of padding them, where the model can")
     system_prompt: str | None = option(
         None, help="system message for conversations that have none", non_empty=True
@@ -100,9 +94,7 @@ class DataConfig(Group):
     require_end_of_turn: bool = option(
         True, help="an error if the chat template ends answers with no token that can be trained"
     )
-    max_malformed_share: float = option(
-        0.01, ge=0, le=1, help="share of malformed rows above which the data are refused"
-    )
+    max_malformed_share: float = shared.max_malformed_share()
     max_untrained_share: float = option(
         0.01, ge=0, le=1, help="share of rows without any target above which the data are refused"
     )

@@ -176,7 +176,7 @@ class DpoConfig(Recipe):
             return "none"
         if preference.precompute_ref_log_probs or preference.ref_model_name_or_path is not None:
             return "precomputed"
-        return "precomputed" if self.adapter.adapter == "none" else "adapter off"
+        return "precomputed" if self.adapter.trains_base else "adapter off"
 
     def check(self) -> None:
         check_trainable_weights(self.model, self.adapter)
@@ -199,7 +199,7 @@ class DpoConfig(Recipe):
                 "model and its reference; remove it.",
             )
         preference = self.preference
-        full = self.adapter.adapter == "none"
+        full = self.adapter.trains_base
         if full and preference.asks_for_reference and preference.precompute_ref_log_probs is False:
             raise KeyProblem(
                 ("precompute_ref_log_probs", "adapter"),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
+from hf_align.config.addresses import check_address
 from hf_align.config.data import DatasetConfig
 from hf_align.config.evaluate_entries import ChoiceTask, EvaluatedModel, GenerationTask
 from hf_align.config.fields import option
@@ -46,9 +48,7 @@ class ModelsConfig(Group):
     )
     load_in_4bit: bool = option(False, help="hold the weights in 4 bits (bitsandbytes)")
     load_in_8bit: bool = option(False, help="hold the weights in 8 bits (LLM.int8, bitsandbytes)")
-    trust_remote_code: bool = option(
-        False, help="run the Python code that comes with a model; it can do anything that you can"
-    )
+    trust_remote_code: bool = shared.trust_remote_code()
 
     def check(self) -> None:
         object.__setattr__(self, "model_name_or_path", with_home(self.model_name_or_path))
@@ -74,7 +74,7 @@ class ModelsConfig(Group):
     def names(self) -> list[str]:
         """A name for each model: its own, else as much of its path's end as tells it from the others."""
         entries = self.entries
-        for parts in range(1, 1 + max(len(PurePath(entry.path).parts) for entry in entries)):
+        for parts in range(1, 2 + max(len(PurePath(entry.path).parts) for entry in entries)):
             names = [
                 entry.name or "/".join(PurePath(entry.path).parts[-parts:]) or entry.path for entry in entries
             ]
@@ -97,7 +97,10 @@ class EvaluationConfig(Group):
     )
     packing: bool = option(True, help="concatenate sequences instead of padding them, where the model can")
     seed: int = option(42, ge=0, help="seed of random draws and of bootstrap intervals")
-    use_cpu: bool = option(False, help="compute on the CPU even where there is a GPU")
+    use_cpu: bool = shared.use_cpu()
+
+    def check(self) -> None:
+        object.__setattr__(self, "output_dir", with_home(self.output_dir))
 
 
 @dataclass(frozen=True)
@@ -197,10 +200,8 @@ class GenerationsConfig(Group):
     temperature: float = option(
         0.0, ge=0, help="sampling temperature; 0: always the likeliest token. Self-consistency needs more"
     )
-    top_p: float = option(
-        1.0, gt=0, le=1, help="draw from the likeliest tokens that have this probability together"
-    )
-    top_k: int = option(0, ge=0, help="draw from so many of the likeliest tokens; 0: from all")
+    top_p: float = shared.top_p()
+    top_k: int = shared.top_k()
     generation_batch_size: int = option(
         32, ge=1, help="answers written at once; changes speed and memory, and results by rounding alone"
     )
@@ -258,11 +259,8 @@ class PreferencesConfig(Group):
             RewardsConfig(reward_model=self.reward_model, reward_functions=self.reward_functions)
         if (self.judge_url is None) != (self.judge_model is None):
             raise KeyProblem(("judge_url", "judge_model"), "each of the two needs the other.")
-        if self.judge_url is not None and not self.judge_url.startswith(("http://", "https://")):
-            raise KeyProblem(
-                ("judge_url",),
-                f"found {self.judge_url!r}, expected an address that begins with http:// or https://.",
-            )
+        if self.judge_url is not None:
+            check_address("judge_url", self.judge_url, example="http://localhost:8000/v1")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.data import DatasetConfig
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, with_home
@@ -38,15 +39,9 @@ class EvaluatedModel(Group):
         non_empty=True,
     )
     name: str | None = option(None, help="its name in tables; null: the last part of the path")
-    base_model: str | None = option(
-        None, help="the base of an adapter, where it is not where the adapter says", non_empty=True
-    )
-    tokenizer_name_or_path: str | None = option(
-        None, help="folder or hub name of the tokenizer, where it is not the model's own", non_empty=True
-    )
-    chat_template_path: str | None = option(
-        None, help="a .jinja file, or a template shipped here: chatml, alpaca", non_empty=True
-    )
+    base_model: str | None = shared.base_model()
+    tokenizer_name_or_path: str | None = shared.tokenizer_name_or_path()
+    chat_template_path: str | None = shared.chat_template_path()
 
     def check(self) -> None:
         for name in ("path", "base_model", "tokenizer_name_or_path", "chat_template_path"):
@@ -93,7 +88,7 @@ class GenerationTask(Group):
         factory=dict, help="own column names, as {canonical name: column in the file}"
     )
     max_rows: int | None = option(None, ge=1, help="use the first rows only")
-    skip_rows: int = option(0, ge=0, help="leave so many rows at the beginning out")
+    skip_rows: int = shared.skip_rows()
     name: str | None = option(None, help="its name in tables; null: the last part of the path")
     metrics: list[Literal["exact_match", "f1", "rouge_l", "bleu"]] = option(
         factory=lambda: ["exact_match", "f1"],

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.fields import option
-from hf_align.config.group import Group, KeyProblem, Recipe
+from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.model import ModelConfig
 
 
@@ -17,9 +18,7 @@ class MergeOptions(Group):
     title: ClassVar[str] = "Merge"
 
     output_dir: str = option(help="folder for the merged model; new or empty", non_empty=True)
-    base_model: str | None = option(
-        None, help="the base of the adapter, where it is not where the adapter says", non_empty=True
-    )
+    base_model: str | None = shared.base_model()
     save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", help="number format of the saved weights; auto: that of the base's own files"
     )
@@ -29,7 +28,11 @@ class MergeOptions(Group):
         help="refuse where a logit moves by more than this many standard deviations of the logits; "
         "default: 0.001 for weights saved in float32, 0.25 for 16 bits, 2.5 for a base in 8 bits",
     )
-    use_cpu: bool = option(False, help="compute on the CPU even where there is a GPU")
+    use_cpu: bool = shared.use_cpu()
+
+    def check(self) -> None:
+        for name in ("output_dir", "base_model"):
+            object.__setattr__(self, name, with_home(getattr(self, name)))
 
 
 @dataclass(frozen=True)

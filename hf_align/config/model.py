@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, with_home
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 _ONLY_4BIT = ("load_in_4bit", (True,))
 
 
@@ -18,16 +20,10 @@ class ModelConfig(Group):
     title: ClassVar[str] = "Model"
 
     model_name_or_path: str = option(help="a folder with the model, or its name on the hub", non_empty=True)
-    model_revision: str | None = option(
-        None, help="branch, tag or commit of the model on the hub", non_empty=True
-    )
-    tokenizer_name_or_path: str | None = option(
-        None, help="folder or hub name of the tokenizer, where it is not the model's own", non_empty=True
-    )
-    trust_remote_code: bool = option(
-        False, help="run the Python code that comes with the model; it can do anything that you can"
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+    model_revision: str | None = shared.model_revision()
+    tokenizer_name_or_path: str | None = shared.tokenizer_name_or_path()
+    trust_remote_code: bool = shared.trust_remote_code()
+    dtype: Dtype = option(
         "auto", help="number format of the loaded weights; auto: what suits the hardware and the method"
     )
     load_in_4bit: bool = option(False, help="hold the frozen weights in 4 bits (QLoRA, bitsandbytes)")
@@ -36,9 +32,7 @@ class ModelConfig(Group):
     use_bnb_nested_quant: bool = option(
         True, help="quantise the scales of the 4-bit blocks as well (double quantisation)", needs=_ONLY_4BIT
     )
-    chat_template_path: str | None = option(
-        None, help="a .jinja file, or a template shipped here: chatml, alpaca", non_empty=True
-    )
+    chat_template_path: str | None = shared.chat_template_path()
 
     def check(self) -> None:
         for name in ("model_name_or_path", "tokenizer_name_or_path", "chat_template_path"):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.adapter import AdapterConfig
 from hf_align.config.adapter_checks import check_adapter, check_reference
 from hf_align.config.data import DataConfig
@@ -16,12 +17,15 @@ from hf_align.config.loader import load_config
 from hf_align.config.model import ModelConfig
 from hf_align.config.rewards import RewardsConfig
 from hf_align.config.samples import SamplesConfig
+from hf_align.config.schedules import Schedule
 from hf_align.config.sft import check_data_for_training, check_trainable_weights
 from hf_align.config.training import TrainingConfig
 from hf_align.config.vllm import VllmConfig, check_vllm
 from hf_align.config.watch import WatchConfig, check_not_trained_on
 
 _ADAPTIVE = ("adaptive_kl", (True,))
+_STEERING = 0.2
+"""The share of the target to which the controller clips its error (``losses.kl_control``)."""
 _SEPARATE = ("value_model", ("separate",))
 
 
@@ -43,8 +47,8 @@ class PpoOptionsConfig(Group):
     temperature: float = option(
         1.0, gt=0, help="divides the logits, where answers are sampled and where they are trained alike"
     )
-    top_p: float = option(1.0, gt=0, le=1, help="sample from the likeliest tokens with this probability only")
-    top_k: int = option(0, ge=0, help="sample from so many of the likeliest tokens only; 0: from all")
+    top_p: float = shared.top_p()
+    top_k: int = shared.top_k()
     max_rows_at_once: int = option(64, ge=1, help="answers written at once; changes speed and memory")
 
     num_ppo_epochs: int = option(4, ge=1, help="passes over the answers of a rollout")
@@ -105,6 +109,22 @@ class PpoOptionsConfig(Group):
                 f"{self.rollout_batch_size} prompts cannot be split into {self.num_mini_batches} parts; "
                 "expected at most one for each prompt.",
             )
+        if self.adaptive_kl:
+            self._check_steering()
+
+    def _check_steering(self) -> None:
+        if self.kl_coef == 0:
+            raise KeyProblem(
+                ("adaptive_kl", "kl_coef"),
+                "a weight of 0 stays 0, whatever it is multiplied by; give kl_coef a value above 0.",
+            )
+        least = _STEERING * self.episodes_per_rollout
+        if self.kl_horizon <= least:
+            raise KeyProblem(
+                ("kl_horizon", "rollout_batch_size"),
+                f"found {self.kl_horizon:g}; with {self.episodes_per_rollout} answers a rollout, one of them "
+                f"could take kl_coef to 0 or below; expected more than {least:g}.",
+            )
 
     @property
     def episodes_per_rollout(self) -> int:
@@ -139,16 +159,9 @@ class PpoTrainingConfig(TrainingConfig):
 
     output_dir: str = option("runs/ppo", help="folder for checkpoints, metrics and reports", non_empty=True)
     learning_rate: float = option(3e-6, gt=0, help="peak learning rate; an adapter takes about 10 times more")
-    lr_scheduler_type: Literal[
-        "linear",
-        "cosine",
-        "cosine_with_min_lr",
-        "constant",
-        "constant_with_warmup",
-        "polynomial",
-        "inverse_sqrt",
-        "warmup_stable_decay",
-    ] = option("linear", help="course of the learning rate over all optimizer steps")
+    lr_scheduler_type: Schedule = option(
+        "linear", help="course of the learning rate over all optimizer steps"
+    )
     adam_epsilon: float = option(1e-5, gt=0, help="Adam's epsilon")
     save_strategy: Literal["no", "steps", "epoch"] = option("steps", help="when to save a checkpoint")
     save_steps: int = option(

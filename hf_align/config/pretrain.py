@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
+from hf_align.config import shared
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.loader import load_config
@@ -85,9 +86,7 @@ class PretrainModelConfig(Group):
     model_name_or_path: str | None = option(
         None, help="a folder with a model to train on, or its name on the hub", non_empty=True
     )
-    model_revision: str | None = option(
-        None, help="branch, tag or commit of the model on the hub", non_empty=True
-    )
+    model_revision: str | None = shared.model_revision()
     tokenizer_name_or_path: str | None = option(
         None, help="folder or hub name of the tokenizer; null: that of model_name_or_path", non_empty=True
     )
@@ -97,9 +96,7 @@ class PretrainModelConfig(Group):
         non_empty=True,
         needs=_NEW,
     )
-    trust_remote_code: bool = option(
-        False, help="run the Python code that comes with the model; it can do anything that you can"
-    )
+    trust_remote_code: bool = shared.trust_remote_code()
 
     def check(self) -> None:
         sources = ("architecture", "config_name_or_path", "model_name_or_path")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.data import DatasetConfig
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem
@@ -47,19 +48,10 @@ class PretrainDataConfig(Group):
         help="causal: a document does not see the one before it in its block",
         needs=("packing", (True,)),
     )
-    dataset_num_proc: int | None = option(
-        None, ge=1, help="processes that prepare large data sets; null: one for each usable core, up to 16"
-    )
+    dataset_num_proc: int | None = shared.dataset_num_proc()
     dataset_cache: bool = option(True, help="keep tokenised text on disk for the next run with the same data")
-    dataset_cache_dir: str | None = option(
-        None,
-        help="folder for it; null: hf_align/datasets in HF_HOME or in the user's cache folder",
-        non_empty=True,
-        needs=("dataset_cache", (True,)),
-    )
-    max_malformed_share: float = option(
-        0.01, ge=0, le=1, help="share of malformed rows above which the data are refused"
-    )
+    dataset_cache_dir: str | None = shared.dataset_cache_dir()
+    max_malformed_share: float = shared.max_malformed_share()
 
     def check(self) -> None:
         if self.eval_split_size > 1 and not self.eval_split_size.is_integer():

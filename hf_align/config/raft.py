@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.fields import option, specs_of
 from hf_align.config.group import KeyProblem
 from hf_align.config.training import TrainingConfig
@@ -27,7 +28,7 @@ class RaftTrainingConfig(TrainingConfig):
     title: ClassVar[str] = "Output, and the training of a round"
 
     output_dir: str = option("runs/best_of_n", help="folder for the answers and the report", non_empty=True)
-    use_cpu: bool = option(False, help="compute on the CPU even where there is a GPU")
+    use_cpu: bool = shared.use_cpu()
     num_train_epochs: float = option(1.0, gt=0, help="passes over the kept answers, in each round")
     learning_rate: float = option(2e-5, gt=0, help="peak learning rate; every round begins its course anew")
     save_strategy: Literal["no", "steps", "epoch"] = option(

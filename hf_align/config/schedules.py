@@ -7,12 +7,24 @@ themselves are transformers' own; a test compares this table with their signatur
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from hf_align.config.fields import describe_found
 from hf_align.config.group import KeyProblem
 from hf_align.errors import did_you_mean
 
-SCHEDULE_ARGUMENTS: dict[str, dict[str, type[int] | type[float] | type[str]]] = {
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_min_lr",
+    "constant",
+    "constant_with_warmup",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+]
+
+SCHEDULE_ARGUMENTS: dict[Schedule, dict[str, type[int] | type[float] | type[str]]] = {
     "linear": {},
     "cosine": {"num_cycles": float},
     "cosine_with_min_lr": {"num_cycles": float, "min_lr": float, "min_lr_rate": float},
@@ -31,10 +43,15 @@ SCHEDULE_ARGUMENTS: dict[str, dict[str, type[int] | type[float] | type[str]]] = 
 }
 
 _SHAPES = ("linear", "cosine", "1-sqrt")
+_POLYNOMIAL_END = 1e-7
+"""``lr_end`` of transformers' polynomial schedule where it is not given."""
 
 
-def check_schedule_arguments(schedule: str, arguments: Mapping[str, object], warmup_steps: float) -> None:
-    """Raise :class:`KeyProblem` where ``schedule`` cannot be built from these arguments."""
+def check_schedule_arguments(
+    schedule: Schedule, arguments: Mapping[str, object], warmup_steps: float, learning_rate: float
+) -> None:
+    """Raise :class:`KeyProblem` where ``schedule`` cannot be built from these arguments, or ends above
+    its peak, the ``learning_rate``."""
     key = "lr_scheduler_kwargs"
     known = SCHEDULE_ARGUMENTS[schedule]
     for name, value in arguments.items():
@@ -56,6 +73,7 @@ def check_schedule_arguments(schedule: str, arguments: Mapping[str, object], war
             (key, "lr_scheduler_type"),
             "the schedule 'warmup_stable_decay' needs num_decay_steps, for example {num_decay_steps: 100}.",
         )
+    _check_end(schedule, arguments, learning_rate)
     if schedule == "constant" and warmup_steps:
         raise KeyProblem(
             ("warmup_steps", "lr_scheduler_type"),
@@ -63,11 +81,29 @@ def check_schedule_arguments(schedule: str, arguments: Mapping[str, object], war
         )
 
 
+def _check_end(schedule: str, arguments: Mapping[str, object], learning_rate: float) -> None:
+    """Raise :class:`KeyProblem` where the learning rate would not fall: its end is a rate, or a share of the
+    peak."""
+    given: dict[str, object] = {"lr_end": _POLYNOMIAL_END} if schedule == "polynomial" else {}
+    for name, value in (given | dict(arguments)).items():
+        if not isinstance(value, int | float):
+            continue
+        found = f"{name}: found {describe_found(value)}, where the learning rate ends; expected less than"
+        if name in ("lr_end", "min_lr") and value >= learning_rate:
+            raise KeyProblem(
+                ("lr_scheduler_kwargs", "learning_rate"), f"{found} its peak, {learning_rate:g}."
+            )
+        if name in ("min_lr_rate", "min_lr_ratio") and value >= 1:
+            raise KeyProblem(("lr_scheduler_kwargs",), f"{found} 1, a share of its peak.")
+
+
 def _check_argument(name: str, value: object, kind: type[int] | type[float] | type[str]) -> None:
     if kind is str:
         right, expected = value in _SHAPES, f"one of: {', '.join(_SHAPES)}"
     elif kind is int:
-        right, expected = isinstance(value, int) and value >= 0, "a whole number of at least 0"
+        # A time to divide by cannot be 0.
+        least = int(name == "timescale")
+        right, expected = isinstance(value, int) and value >= least, f"a whole number of at least {least}"
     else:
         right, expected = isinstance(value, int | float) and value >= 0, "a number of at least 0"
     if not right:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.data import DatasetConfig
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
@@ -42,9 +43,7 @@ class TextConfig(Group):
         help="column by whose values the report splits its figures, such as language",
         non_empty=True,
     )
-    max_malformed_share: float = option(
-        0.01, ge=0, le=1, help="share of malformed rows above which the data are refused"
-    )
+    max_malformed_share: float = shared.max_malformed_share()
 
     def check(self) -> None:
         for key in ("datasets", "eval_datasets"):

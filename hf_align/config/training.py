@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, with_home
-from hf_align.config.schedules import check_schedule_arguments
+from hf_align.config.schedules import Schedule, check_schedule_arguments
 
 _BY_STEPS = ("steps",)
 
@@ -33,16 +33,7 @@ class TrainingConfig(Group):
         4096, ge=1, help="tokens computed at once; changes speed and memory, never results"
     )
     learning_rate: float = option(2e-5, gt=0, help="peak learning rate")
-    lr_scheduler_type: Literal[
-        "linear",
-        "cosine",
-        "cosine_with_min_lr",
-        "constant",
-        "constant_with_warmup",
-        "polynomial",
-        "inverse_sqrt",
-        "warmup_stable_decay",
-    ] = option("cosine", help="course of the learning rate")
+    lr_scheduler_type: Schedule = option("cosine", help="course of the learning rate")
     lr_scheduler_kwargs: dict[str, int | float | str] = option(
         factory=dict, help="arguments of the schedule, for example {min_lr_rate: 0.1}"
     )
@@ -98,7 +89,8 @@ class TrainingConfig(Group):
     force_resume: bool = option(False, help="resume although the data or the recipe have changed")
 
     def check(self) -> None:
-        object.__setattr__(self, "output_dir", with_home(self.output_dir))
+        for name in ("output_dir", "resume_from_checkpoint"):
+            object.__setattr__(self, name, with_home(getattr(self, name)))
         if self.max_steps == 0:
             raise KeyProblem(("max_steps",), "found 0, expected at least 1, or -1 for no limit.")
         if self.warmup_steps > 1 and not self.warmup_steps.is_integer():
@@ -106,7 +98,9 @@ class TrainingConfig(Group):
                 ("warmup_steps",),
                 f"found {self.warmup_steps:g}, expected a whole number of steps or a share below 1.",
             )
-        check_schedule_arguments(self.lr_scheduler_type, self.lr_scheduler_kwargs, self.warmup_steps)
+        check_schedule_arguments(
+            self.lr_scheduler_type, self.lr_scheduler_kwargs, self.warmup_steps, self.learning_rate
+        )
         if self.use_cpu and self.precision == "fp16":
             raise KeyProblem(
                 ("precision", "use_cpu"), "fp16 training needs a GPU; on a CPU use auto, fp32 or bf16."

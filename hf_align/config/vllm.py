@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
-from urllib.parse import urlsplit
 
 from hf_align.config.adapter import LORA, AdapterConfig
+from hf_align.config.addresses import check_address
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem
 
@@ -49,19 +49,7 @@ class VllmConfig(Group):
     vllm_importance_sampling_clip_max: float = option(3.0, gt=0, help="limit of the ratio", needs=_CORRECTED)
 
     def check(self) -> None:
-        if not _is_address(self.vllm_server_base_url):
-            raise KeyProblem(
-                ("vllm_server_base_url",),
-                f"found '{self.vllm_server_base_url}', expected an address such as http://localhost:8000",
-            )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
-        return False
+        check_address("vllm_server_base_url", self.vllm_server_base_url, example="http://localhost:8000")
 
 
 def check_vllm(

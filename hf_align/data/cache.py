@@ -32,7 +32,7 @@ _BLOCK = 1 << 22
 def default_folder() -> Path:
     """``hf_align/datasets`` in ``HF_HOME`` where that is set, else in the user's cache folder."""
     home = os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "hf_align" / "datasets"
+    return Path(os.path.expanduser(home)) / "hf_align" / "datasets"
 
 
 def writable_folder(named: str | None, *, what: str = "prepared rows") -> Path | None:
@@ -42,7 +42,7 @@ def writable_folder(named: str | None, *, what: str = "prepared rows") -> Path |
 
     Errors: ``UserError`` where that is so of a folder that the recipe names.
     """
-    folder = Path(named).expanduser() if named else default_folder()
+    folder = Path(os.path.expanduser(named)) if named else default_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         usable = os.access(folder, os.W_OK | os.X_OK)
@@ -160,7 +160,14 @@ def _lock(path: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with path.open("a") as file:
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise UserError(
+            f"dataset_cache_dir: the lock {path} cannot be opened: {error.strerror or error}. Remove it, or "
+            "name another folder."
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,6 +5,7 @@ Where the answers stand in the rendered text is the business of ``spans``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -54,7 +55,7 @@ def resolve_chat_template(name_or_path: str) -> str:
     """
     if name_or_path in SHIPPED_TEMPLATES:
         return (resources.files("hf_align.data") / "templates" / f"{name_or_path}.jinja").read_text("utf-8")
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
     if not path.is_file():
         raise UserError(
             f"chat_template_path: '{name_or_path}' is neither a file nor the name of a shipped template "

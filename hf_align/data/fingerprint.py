@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def files_of(dataset: DatasetConfig) -> Files:
         return Files(tuple(stored), tuple(path.name for path in stored), dataset.path)
     if is_python_docs(dataset):
         return Files(tuple(paths), tuple(path.name for path in paths), dataset.path)
-    root = Path(dataset.path).expanduser()
+    root = Path(os.path.expanduser(dataset.path))
     if not root.is_dir():
         return Files((root,), (root.suffix.lower(),), str(root))
     names = [path.relative_to(root) for path in paths]
@@ -149,7 +150,7 @@ def _code() -> dict[str, str]:
     """Versions of what takes part, and a hash of this package's own part in it."""
     digest = hashlib.blake2b(digest_size=16)
     package = Path(hf_align.__file__).parent
-    for path in [package / "types.py", *sorted((package / "data").rglob("*.py"))]:
+    for path in [*sorted((package / "types").glob("*.py")), *sorted((package / "data").rglob("*.py"))]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package).as_posix()} {len(content)} ".encode())
         digest.update(content)

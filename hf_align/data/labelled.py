@@ -230,6 +230,7 @@ def _read(dataset: DatasetConfig, encoder: _Encoder, role: str) -> _Source:
             if fitted is not None:
                 texts.append(text)
                 rows.append(fitted)
+    report.duplicates = len(rows) - len({_digest(row) for row in rows})
     check_shares(report, encoder.data)
     if not rows and not (report.overlong and encoder.data.overlong == "error"):
         raise UserError(
@@ -247,7 +248,8 @@ def _found_labels(sources: Sequence[_Source]) -> tuple[str, ...]:
         one = f"the label {printable(next(iter(found)))!r} alone" if found else "no label"
         raise UserError(f"datasets: the training rows have {one}; expected two or more to tell apart.")
     if all(name.removeprefix("-").isdecimal() for name in found):
-        return tuple(sorted(found, key=int))
+        # 1 and 01 are different names of the same number.
+        return tuple(sorted(found, key=lambda name: (int(name), name)))
     return tuple(sorted(found))
 
 

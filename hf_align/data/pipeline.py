@@ -176,22 +176,32 @@ def _fitted(row: Row, data: DataConfig, report: SourceReport) -> Row | None:
     return row
 
 
-def check_shares(report: SourceReport, data: DataConfig) -> None:
-    """Raise ``UserError`` where too many rows of a source are malformed or have no target."""
+def check_shares(report: SourceReport, data: DataConfig, *, settable: bool = True) -> None:
+    """Raise ``UserError`` where too many rows of a source are malformed or have no target.
+
+    ``settable``: whether the limits are keys of the recipe, which the message then names.
+    """
     if report.malformed > data.max_malformed_share * report.read:
         kinds = f" ({counted_kinds(report)})" if report.malformed_kinds else ""
+        limit = data.max_malformed_share
+        allowed = f"max_malformed_share = {limit:g} allows" if settable else f"{limit:.0%}"
         raise UserError(
             f"{report.name}: {report.malformed} of {report.read} rows are malformed{kinds}, more than "
-            f"max_malformed_share = {data.max_malformed_share:g} allows. The first:\n"
+            f"{allowed}. The first:\n"
             + "\n".join(f"  {problem}" for problem in report.problems)
-            + "\nMend or remove them, or raise `max_malformed_share`."
+            + "\nMend or remove them"
+            + (", or raise `max_malformed_share`." if settable else ".")
         )
     if report.no_target > data.max_untrained_share * report.read:
         raise UserError(
             f"{report.name}: {report.no_target} of {report.read} rows have no token to train on, more than "
             f"max_untrained_share = {data.max_untrained_share:g} allows. The first:\n"
             + "\n".join(f"  {place}" for place in report.unanswered)
-            + "\nRaise `max_length` where rows were truncated, or raise `max_untrained_share`."
+            + (
+                "\nRaise `max_length` where rows were truncated, or raise `max_untrained_share`."
+                if settable
+                else ""
+            )
         )
 
 

@@ -180,8 +180,8 @@ def hold_out(
     count = int(size) if size >= 1 else max(1, round(size * total)) if size > 0 else 0
     if count >= total:
         raise UserError(
-            f"eval_split_size: {size:g} would hold out {count} of {total} usable rows and leave none to "
-            "train on; expected less."
+            f"eval_split_size: {size:g} would hold out {count if count == total else 'more than all'} of "
+            f"{total} usable rows and leave none to train on; expected less."
         )
     chosen = np.zeros(total, dtype=bool)
     chosen[rng.permutation(total)[:count]] = True

@@ -14,7 +14,7 @@ from hf_align.data.original_rows import original_rows
 from hf_align.data.pipeline import Source, check_overlong, check_shares, kept_rows
 from hf_align.data.report import DataReport, SourceReport
 from hf_align.errors import UserError
-from hf_align.types import Example, Message
+from hf_align.types import Example, Message, TokenizedRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,8 +34,12 @@ class Prompt:
     row: dict[str, Any]
 
 
-def read_prompts(data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Prompt], DataReport]:
+def read_prompts(
+    data: DataConfig, tokenizer: PreTrainedTokenizerBase, *, settable: bool = True
+) -> tuple[list[Prompt], DataReport]:
     """The prompts of ``data.datasets`` in their order, and the report on the rows.
+
+    ``settable``: whether the limits in ``data`` are keys of the recipe, see ``pipeline.check_shares``.
 
     Errors: ``UserError`` where a source cannot be read or has too many rows that cannot be used, where rows
     are too long and ``overlong`` is ``error``, and for plain texts, which have no prompt.
@@ -49,9 +53,11 @@ def read_prompts(data: DataConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[
     report = DataReport([SourceReport(dataset.path) for dataset in data.datasets])
     examples: list[Example] = []
     for dataset, counts in zip(data.datasets, report.sources, strict=True):
-        found = [example for _, example in kept_rows(Source(dataset, data, encoder, counts))]
-        check_shares(counts, data)
-        examples += [example for example in found if isinstance(example, Example)]
+        found = list(kept_rows(Source(dataset, data, encoder, counts)))
+        check_shares(counts, data, settable=settable)
+        different = {row.input_ids.tobytes() for row, _ in found if isinstance(row, TokenizedRow)}
+        counts.duplicates = len(found) - len(different)
+        examples += [example for _, example in found if isinstance(example, Example)]
     check_overlong(report.sources, data)
     report.train_rows = len(examples)
     if not examples:

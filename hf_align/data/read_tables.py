@@ -1,7 +1,8 @@
 """Reads CSV, Parquet and plain text files row by row, with the place of each row.
 
 CSV is comma-separated with a header line; a quoted field may span lines, and a row is named by the line on
-which it starts. In plain text each line that is not blank is one document.
+which it starts. A quote that is never closed takes the rest of the file with it, so that is an error of the
+file. In plain text each line that is not blank is one document.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def read_txt(path: Path) -> Iterator[RawRow]:
 def read_csv(path: Path) -> Iterator[RawRow]:
     """Rows of a CSV file; a row whose number of fields differs from the header's is malformed.
 
-    Errors: ``UserError`` where the header is broken, has an empty name, or names a column twice.
+    Errors: ``UserError`` where the header is broken, has an empty name, or names a column twice, and where a
+    quote swallows all rows behind it.
     """
     with path.open("rb") as file:
         refuse_wide_encodings(path, file.read(4))
@@ -47,11 +49,12 @@ def read_csv(path: Path) -> Iterator[RawRow]:
             return
         _check_header(path, header)
         while True:
-            place = f"{path}:{reader.line_num + 1}"
+            start = reader.line_num + 1
+            place = f"{path}:{start}"
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                yield RawRow(place, None, f"not valid CSV: {error}")
+                yield RawRow(place, None, _csv_problem(path, start, reader.line_num, error))
                 continue
             if fields is None:
                 return
@@ -63,6 +66,19 @@ def read_csv(path: Path) -> Iterator[RawRow]:
                 )
                 continue
             yield RawRow(place, dict(zip(header, fields, strict=True)))
+
+
+def _csv_problem(path: Path, start: int, last: int, error: csv.Error) -> str:
+    """What is wrong with the lines from ``start`` to ``last``, which make one row to the reader."""
+    if last == start:
+        return f"not valid CSV: {error}"
+    if str(error) == "unexpected end of data":
+        raise UserError(
+            f"{path}:{start}: the row that begins here has a quote that is never closed, so that the "
+            f"{last - start} lines behind it cannot be read. Close the quote; one that belongs to the text "
+            "is written twice."
+        )
+    return f"not valid CSV: {error} (in line {last}; a quote may be missing since line {start})"
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from hf_align.columns import aligned
+
 SHOWN_PROBLEMS = 5
 PERCENTILES = (50, 90, 99)
 _COUNTS = (
@@ -23,7 +25,6 @@ _COUNTS = (
     "dropped",
     "truncated",
     "no_target",
-    "duplicates",
     "tokens",
     "target_tokens",
 )
@@ -35,7 +36,9 @@ class SourceReport:
 
     ``overlong``: rows longer than ``max_length``, of which ``dropped`` were left out and ``truncated`` were
     cut (a row that was cut and has no target left counts under ``no_target`` only). ``tokens`` and
-    ``target_tokens`` are those of kept rows. ``lengths``: tokens of every well-formed row, before any cut.
+    ``target_tokens`` are those of kept rows. ``duplicates``: kept rows with the tokens of an earlier one;
+    None where nobody looked for them, as in a stream. ``lengths``: tokens of every well-formed row, before
+    any cut.
     ``problems`` and ``unanswered`` keep the first malformed rows and the first rows without a target.
     ``malformed_kinds``: malformed rows by the kind of trouble that comparisons can have, such as identical
     answers; malformed rows of no such kind are not in it.
@@ -56,7 +59,7 @@ class SourceReport:
     no_target: int = 0
     tokens: int = 0
     target_tokens: int = 0
-    duplicates: int = 0
+    duplicates: int | None = None
     longest: int = 0
     longest_place: str = ""
     problems: list[str] = field(default_factory=list)
@@ -144,7 +147,7 @@ class DataReport:
             table.append((source.name, source.role, source.format, *_cells(_counts([source]))))
         if len(self.sources) > 1:
             table.append(("total", "", "", *_cells(_counts(self.sources))))
-        lines = [*_aligned(table, text_columns=3), "", self._rows_line()]
+        lines = [*aligned(table, text_columns=3), "", self._rows_line()]
         for source in self.sources:
             if source.malformed:
                 kinds = f" ({counted_kinds(source)})" if source.malformed_kinds else ""
@@ -184,6 +187,8 @@ def _added(sources: Sequence[SourceReport]) -> dict[str, int]:
 
 def _counts(sources: Sequence[SourceReport]) -> dict[str, Any]:
     counts: dict[str, Any] = {name: sum(getattr(source, name) for source in sources) for name in _COUNTS}
+    repeated = [source.duplicates for source in sources]
+    counts["duplicates"] = None if None in repeated else sum(number or 0 for number in repeated)
     counts["malformed_kinds"] = _added(sources)
     known = [np.asarray(source.lengths).astype(np.int64) for source in sources]
     lengths = np.concatenate([np.zeros(0, np.int64), *known])
@@ -196,19 +201,7 @@ def _counts(sources: Sequence[SourceReport]) -> dict[str, Any]:
 
 def _cells(counts: dict[str, Any]) -> Iterable[str]:
     for name in ("read", "kept", "malformed", "dropped", "truncated", "no_target", "duplicates", "tokens"):
-        yield f"{counts[name]:,}"
+        yield "-" if counts[name] is None else f"{counts[name]:,}"
     yield f"{counts['target_tokens']:,}"
     for name in ("p50", "p90", "p99", "max"):
         yield f"{counts['lengths'][name]:,}" if counts["lengths"] else "-"
-
-
-def _aligned(table: Sequence[Sequence[str]], *, text_columns: int) -> list[str]:
-    """Lines with columns of equal width, the first ``text_columns`` to the left and the rest to the right."""
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < text_columns else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]

@@ -1,18 +1,20 @@
 """Opens the source that a recipe names and yields its rows, each with its place.
 
 A source is a file (json, jsonl, csv, parquet, txt), a folder of such files (taken in the order of their
-names, with those in sub-folders), the documentation of Python by the name ``python_docs``, passages of it
-with their area by the name ``python_areas``, or a data set on a hub; what is here comes before what has the
-same name elsewhere. Reading is lazy: no reader but the one for .json, which needs the file's text, holds more
-than a small batch of rows. What the columns mean is the business of ``formats``.
+names, with those in sub-folders that are not hidden), the documentation of Python by the name
+``python_docs``, passages of it with their area by the name ``python_areas``, or a data set on a hub; what is
+here comes before what has the same name elsewhere. Reading is lazy: no reader but the one for .json, which
+needs the file's text, holds more than a small batch of rows. What the columns mean is the business of
+``formats``.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data import python_docs, python_passages
@@ -77,7 +79,7 @@ def local_files(dataset: DatasetConfig) -> list[Path] | None:
     Errors: ``UserError`` where the path leads nowhere, has an unknown extension, or is a folder without files
     of a known type.
     """
-    path = Path(dataset.path).expanduser()
+    path = Path(os.path.expanduser(dataset.path))
     if path.is_dir():
         return _folder_files(path)
     if path.exists():
@@ -135,11 +137,16 @@ def _folder_files(folder: Path) -> list[Path]:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in READERS and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in READERS and path.is_file() and not is_hidden(path.relative_to(folder))
     )
     if not files:
         raise UserError(f"{folder}: the folder has no file of a known type ({', '.join(READERS)}).")
     return files
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a path below a folder is hidden, or lies in a hidden folder, as copies that editors keep do."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _rows_of_files(files: list[Path]) -> Iterator[RawRow]:

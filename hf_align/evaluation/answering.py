@@ -24,7 +24,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation.best_of_n_curve import mean_and_interval
 from hf_align.evaluation.calibration import wilson_interval
 from hf_align.evaluation.instruction_checks import check_pattern, passed, read_checks
-from hf_align.evaluation.metrics.answer_match import exact_match, rouge_l, token_f1
+from hf_align.evaluation.metrics.answer_match import exact_match, optional_package, rouge_l, token_f1
 from hf_align.evaluation.prompting import Ask, majority
 from hf_align.evaluation.results import main_figure
 from hf_align.modeling.generation import Sampling, context_length
@@ -33,6 +33,8 @@ from hf_align.modeling.stopping import stop_token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_PACKAGES = (("rouge_l", "rouge_score.rouge_scorer", "rouge_score"), ("bleu", "sacrebleu", "sacrebleu"))
 
 
 @dataclass(frozen=True)
@@ -70,19 +72,36 @@ def read_task(
 
     ``system_prompt``: for conversations that have none. Raises UserError where rows or checks cannot be read.
     """
-    for place in (f"{task.path}: answer_pattern",) if task.answer_pattern else ():
-        check_pattern(place, str(task.answer_pattern))
+    check_task(task)
     shots: list[Prompt] = []
     if task.dev_path is not None:
         shots = _prompts(task, tokenizer, system_prompt, task.dev_path, task.num_fewshot)
     ask = ask_of(task, shots)
     own = read_checks(task.path, task.checks)
-    asked = []
+    asked: list[Asked] = []
     for prompt in _prompts(task, tokenizer, system_prompt):
         ids = tuple(prompt_ids(tokenizer, ask.prompt(prompt.example)))
         checks = {**own, **read_checks(prompt.example.source, prompt.row.get("checks"))}
         asked.append(Asked(prompt, ids, _references(prompt), checks))
+    shown = {shot.example.source for shot in shots}
+    shown &= {each.prompt.example.source for each in asked}
+    if shown:
+        raise UserError(
+            f"{task.path}: {len(shown)} of its rows are solved examples too, so that their answers stand in "
+            f"prompts that ask for them; set skip_rows: {task.num_fewshot}, or name other rows as dev_path"
+        )
     return asked
+
+
+def check_task(task: GenerationTask) -> None:
+    """Raise UserError for a pattern, a check or a missing package that would only show when answers are
+    there."""
+    if task.answer_pattern is not None:
+        check_pattern(f"{task.path}: answer_pattern", task.answer_pattern)
+    read_checks(task.path, task.checks)
+    for metric, module, package in _PACKAGES:
+        if metric in task.metrics:
+            optional_package(module, package)
 
 
 def ask_of(task: GenerationTask, shots: Sequence[Prompt] = ()) -> Ask:
@@ -104,7 +123,7 @@ def _prompts(
         require_end_of_turn=False,
         add_eos=False,
     )
-    return read_prompts(data, tokenizer)[0]
+    return read_prompts(data, tokenizer, settable=False)[0]
 
 
 def _references(prompt: Prompt) -> tuple[str, ...]:
@@ -145,7 +164,7 @@ def answer_task(
         [each.ids for each in asked],
         sampling,
         stop_ids=stop_ids,
-        pad_token_id=int(tokenizer.pad_token_id),  # type: ignore[arg-type]
+        pad_token_id=int(tokenizer.pad_token_id),
         samples=task.num_samples,
         max_rows=max_rows,
         draws=draws,

@@ -55,9 +55,11 @@ class Answered:
 
 
 def prompt_key(prompt: Prompt) -> str:
-    """Changes when the tokens of the prompt, its row or the row's place does."""
+    """Changes when the tokens of the prompt, its row or the row's number in its file does, and with nothing
+    else: the same file may be named in many ways."""
     row = json.dumps(prompt.row, sort_keys=True, default=str)
-    return digest([prompt.example.source, list(prompt.ids), row])
+    number = prompt.example.source.rpartition(":")[2]
+    return digest([number, list(prompt.ids), row])
 
 
 def as_written(prompt: Prompt) -> str | list[dict[str, str]]:

@@ -19,9 +19,8 @@ Floats = npt.NDArray[np.float64]
 
 BINS = 10
 QUANTILES = 5
-CONFIDENCE = 0.95
 Z = 1.959963984540054
-"""The standard normal quantile of (1 + CONFIDENCE) / 2."""
+"""The standard normal quantile of 0.975, for intervals of 95 %."""
 
 
 def reward_evaluation(
@@ -205,11 +204,26 @@ def distribution(
     if not known.any():
         return {"edges": [], "better": [], "worse": []}
     better, worse, weights = better[known], worse[known], weights[known]
-    edges = np.histogram_bin_edges(np.concatenate([better, worse]), bins=bins)
+    edges = bin_edges(np.concatenate([better, worse]), bins)
     shares = (np.histogram(scores, edges, weights=weights)[0] / weights.sum() for scores in (better, worse))
     return dict(
         zip(("edges", "better", "worse"), (edges.tolist(), *(s.tolist() for s in shares)), strict=True)
     )
+
+
+def bin_edges(values: npt.ArrayLike, bins: int) -> Floats:
+    """(bins + 1,) edges of equally wide bins over finite ``values``.
+
+    A range too narrow to be divided (``numpy.histogram`` refuses it), such as that of 0.3 and 0.1 + 0.2, is
+    widened on both sides by half, or by as much as numbers of that size need.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    low, high = found.min(), found.max()
+    finest = float(np.spacing(max(abs(low), abs(high))))
+    if high - low < 4 * bins * finest:
+        widening = max(0.5, 4 * bins * finest)
+        low, high = low - widening, high + widening
+    return np.linspace(low, high, bins + 1)
 
 
 def _group(margins: Floats, weights: Floats, inside: npt.NDArray[np.bool_]) -> dict[str, float]:

@@ -14,16 +14,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hf_align.config.data import DatasetConfig
 from hf_align.config.evaluate_entries import ChoiceTask
-from hf_align.data.raw import kind_of
-from hf_align.data.sources import read_rows
+from hf_align.data.raw import MalformedRow, kind_of
+from hf_align.data.sources import is_hidden, read_rows
+from hf_align.data.turns import read_text
 from hf_align.errors import UserError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SUFFIXES = {"mmlu": (".csv",), "ceval": (".csv",), "bigbench": (".json",)}
+# Python's csv refuses fields over 128 KiB.
+_LONGEST_FIELD = 2**31 - 1
+_LARGEST_SCORE = 1e9
 _SPLIT = re.compile(r"_(test|dev|val|train)$")
 
 
@@ -103,7 +107,7 @@ def _files(path: Path, form: str) -> list[Path]:
         raise UserError(f"choice_tasks: {path}: there is no such file or folder")
     suffixes = _SUFFIXES.get(form, (".csv", ".json"))
     files = sorted(each for each in path.rglob("*") if each.is_file() and each.suffix in suffixes)
-    files = [each for each in files if not each.name.startswith(".")]
+    files = [each for each in files if not is_hidden(each.relative_to(path))]
     # A BIG-bench folder keeps results and other JSON beside its tasks.
     tasks = [each for each in files if each.name == "task.json"]
     if tasks:
@@ -118,7 +122,8 @@ def _format(path: Path, form: str) -> str:
         return form
     if path.suffix == ".json":
         return "bigbench"
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    csv.field_size_limit(_LONGEST_FIELD)
+    with _opened(path, errors="replace") as file:
         first = next(csv.reader(file), [])
     return "ceval" if {"question", "answer"} <= set(first) or first[:2] == ["id", "question"] else "mmlu"
 
@@ -132,6 +137,11 @@ def _subject_name(path: Path, form: str) -> str:
 def _dev_file(path: Path, dev: Path, form: str) -> Path:
     """The file of ``dev`` for the subject in ``path``: itself, or the one of the same subject in a folder."""
     if dev.is_file():
+        if dev.resolve() == path.resolve():
+            raise UserError(
+                f"choice_tasks: dev_path: {dev} is the file of the questions themselves, whose answers would "
+                "stand in their own prompts; name another, or leave dev_path out of a BIG-bench task"
+            )
         return dev
     if not dev.is_dir():
         raise UserError(f"choice_tasks: dev_path: {dev}: there is no such file or folder")
@@ -153,7 +163,8 @@ def _read(path: Path, form: str) -> tuple[tuple[Question, ...], Frame]:
 
 
 def _read_mmlu(path: Path) -> Iterator[Question]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    csv.field_size_limit(_LONGEST_FIELD)
+    with _opened(path) as file:
         reader = csv.reader(file, strict=True)
         while True:
             place = f"{path}:{reader.line_num + 1}"
@@ -174,6 +185,13 @@ def _read_mmlu(path: Path) -> Iterator[Question]:
             yield _lettered(place, fields[0], fields[1:-1], fields[-1])
 
 
+def _opened(path: Path, errors: str = "strict") -> TextIO:
+    try:
+        return path.open(encoding="utf-8-sig", errors=errors, newline="")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
 def _read_ceval(path: Path) -> Iterator[Question]:
     for row in read_rows(DatasetConfig(str(path))):
         if row.values is None:
@@ -189,7 +207,18 @@ def _read_ceval(path: Path) -> Iterator[Question]:
             raise UserError(
                 f"{row.place}: there is no answer; C-Eval publishes none for its test split: use val, or dev"
             )
-        yield _lettered(row.place, values["question"], [values[x] for x in letters], values["answer"])
+        named = {name: _words(row.place, name, values[name]) for name in ("question", *letters, "answer")}
+        yield _lettered(row.place, named["question"], [named[x] for x in letters], named["answer"])
+
+
+def _words(place: str, name: str, value: Any) -> str:
+    """A text, or a number written out, as tables of other forms than CSV hold it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    try:
+        return read_text(value, name)
+    except MalformedRow as problem:
+        raise UserError(f"{place}: {problem}") from None
 
 
 def _lettered(place: str, text: str, choices: Sequence[str], answer: str) -> Question:
@@ -206,7 +235,9 @@ def _lettered(place: str, text: str, choices: Sequence[str], answer: str) -> Que
 def _read_bigbench(path: Path) -> tuple[tuple[Question, ...], Frame]:
     try:
         task = json.loads(path.read_bytes())
-    except ValueError as error:
+    except RecursionError:
+        raise UserError(f"{path}: this file cannot be read as JSON: nested too deeply") from None
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: this file cannot be read as JSON: {error}") from error
     examples = task.get("examples") if isinstance(task, dict) else None
     if not isinstance(examples, list) or not examples:
@@ -228,9 +259,15 @@ def _example(place: str, example: Any) -> Question:
             f"{place}: expected 'target_scores' with two choices at least; examples that are answered in "
             "free words are for generation_tasks"
         )
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in scores.values())
-    if not numbers or not isinstance(example.get("input"), str):
+    if not all(map(_is_score, scores.values())) or not isinstance(example.get("input"), str):
         raise UserError(
-            f"{place}: expected an 'input' in words and a number for each choice in 'target_scores'"
+            f"{place}: expected an 'input' in words and a finite number for each choice in 'target_scores'"
         )
-    return Question(place, example["input"], tuple(scores), tuple(map(float, scores.values())))
+    choices = tuple(_words(place, "target_scores", choice) for choice in scores)
+    text = _words(place, "input", example["input"])
+    return Question(place, text, choices, tuple(map(float, scores.values())))
+
+
+def _is_score(value: Any) -> bool:
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return known and abs(value) <= _LARGEST_SCORE

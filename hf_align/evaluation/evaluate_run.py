@@ -6,36 +6,41 @@ differences between models get an interval of their own, which is narrower than 
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_align.config.evaluate import EvaluateConfig
 from hf_align.config.evaluate_entries import EvaluatedModel
+from hf_align.config.group import with_home
 from hf_align.config.model import ModelConfig
+from hf_align.config.rewards import split_function
+from hf_align.data.sources import local_files
 from hf_align.errors import UserError
 from hf_align.evaluation.answer_comparison import compare_answers
 from hf_align.evaluation.answer_rewards import score_answers
+from hf_align.evaluation.answering import check_task
 from hf_align.evaluation.choice_files import Subject, read_task
 from hf_align.evaluation.lm_eval_figures import open_tasks
-from hf_align.evaluation.measured import Evaluation, Measured, task_names
+from hf_align.evaluation.measured import Evaluation, Measured, named_datasets, task_names
 from hf_align.evaluation.results import with_differences
 from hf_align.evaluation.scoring import make_scorer
 from hf_align.modeling.generation import context_length
+from hf_align.modeling.loading import check_local
 from hf_align.modeling.precision import runs_on_cpu
 from hf_align.modeling.reward_scoring import load_reward_model
 from hf_align.modeling.run_models import ModelSource, find_model, load_run_model
+from hf_align.training.memory import free_memory
+from hf_align.training.reward_functions import load_function
 
 
 def evaluate(config: EvaluateConfig, *, finished: Callable[[Evaluation], None] | None = None) -> Evaluation:
     """Measure every model of ``config``; ``finished`` is called after each of them.
 
-    Raises UserError where a model or a data set cannot be read; files are read before any model is loaded.
+    Raises UserError where a model or a data set cannot be read. Questions, and tasks of lm-eval, are read
+    before any model is loaded; see :func:`check_inputs` for the rest.
     """
     use_cpu = runs_on_cpu(config.evaluation.use_cpu)
     tasks = read_choice_tasks(config)
@@ -62,16 +67,55 @@ def evaluate(config: EvaluateConfig, *, finished: Callable[[Evaluation], None] |
     return evaluation
 
 
+def check_inputs(config: EvaluateConfig) -> None:
+    """Raise UserError for what would otherwise show after hours: a path that leads nowhere, two entries of
+    one name, a pattern or a check that cannot be read, a package that is missing, a reward that cannot be
+    loaded.
+
+    Functions of the user are loaded, which runs their files.
+    """
+    options = config.preferences
+    for entry in config.models.entries:
+        check_local("models", entry.path)
+    read_choice_tasks(config)
+    for key, datasets in (
+        ("perplexity_datasets", config.perplexity.perplexity_datasets),
+        ("preference_datasets", options.preference_datasets),
+    ):
+        for _, dataset in named_datasets(key, datasets):
+            local_files(dataset)
+    tasks = config.generations.generation_tasks
+    task_names("generation_tasks", [(task.name, task.path) for task in tasks])
+    for task in tasks:
+        check_task(task)
+        for path in filter(None, (task.path, task.dev_path)):
+            local_files(task.dataset(path))
+    for key, path in (
+        *(("reward_model", path) for path in options.reward_model),
+        *([("judge_reward_model", options.judge_reward_model)] if options.judge_reward_model else []),
+    ):
+        check_local(key, with_home(path))
+    for name in options.reward_functions:
+        load_function(*split_function(name))
+
+
 def is_reward_source(source: ModelSource) -> bool:
     """Whether what is to be loaded is a reward model."""
     if source.adapter is not None:
-        settings = json.loads((source.adapter / "adapter_config.json").read_bytes())
-        return settings.get("task_type") == "SEQ_CLS"
-    file = Path(source.config.model_name_or_path) / "config.json"
-    if not file.is_file():  # a name on the hub; whoever loads it as a language model says what it is
-        return False
-    listed = json.loads(file.read_bytes()).get("architectures") or []
-    return any(str(name).endswith("ForSequenceClassification") for name in listed)
+        return _read_settings(source.adapter / "adapter_config.json").get("task_type") == "SEQ_CLS"
+    listed = _read_settings(Path(source.config.model_name_or_path) / "config.json").get("architectures")
+    names = listed if isinstance(listed, list) else []
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    """What a file of settings holds; nothing for one that is not there, as of a name on the hub, or that is
+    broken: whoever loads the model says so."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_sources(config: EvaluateConfig, sources: Sequence[tuple[str, ModelSource]]) -> None:
@@ -166,11 +210,3 @@ def _facts(name: str, source: ModelSource, model: Any, tokenizer: Any, layout: s
         "layout": layout,
         "context": context_length(model, tokenizer),
     }
-
-
-def free_memory() -> None:
-    """Give back what a model that nothing refers to any more has held."""
-    # The forward of a model that was made ready refers to the model itself: counting alone frees nothing.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

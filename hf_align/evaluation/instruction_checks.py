@@ -17,10 +17,15 @@ from hf_align.errors import UserError, did_you_mean
 Check = Callable[[str, bool, Any], bool]
 
 
+def _no_json(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
 def _parsed(answer: str) -> Any:
+    """The value that the answer writes in JSON, or None. NaN and Infinity, which Python reads, are none."""
     try:
-        return json.loads(answer)
-    except ValueError:
+        return json.loads(answer, parse_constant=_no_json)
+    except (ValueError, RecursionError):  # a model that repeats itself may open brackets without end
         return None
 
 

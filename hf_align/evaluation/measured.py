@@ -169,7 +169,7 @@ def task_names(key: str, entries: list[tuple[str | None, str]]) -> list[str]:
     paths = [
         PurePath(path).parent if PurePath(path).name == "task.json" else PurePath(path) for _, path in entries
     ]
-    names = [own or path.stem for (own, _), path in zip(entries, paths, strict=True)]
+    names = [own or path.stem or str(path) for (own, _), path in zip(entries, paths, strict=True)]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{key}: two entries are called '{name}'; give each a name of its own.")

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_align.config.data import DataConfig
 from hf_align.data.chat import Encoder, make_encoder
 from hf_align.data.formats import resolve_format
 from hf_align.data.plain import opening
 from hf_align.data.raw import MalformedRow
+from hf_align.data.report import SHOWN_PROBLEMS
 from hf_align.data.sources import read_rows
 from hf_align.data.tokenizing import tokenize
 from hf_align.errors import UserError
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from hf_align.config import DatasetConfig
 
 _SEEN_FOR_DETECTION = 50
+_ROWS_BEFORE_SHARES_COUNT = 100
 _TOGETHER = 256
 """Documents that are tokenised and scored before the next ones are read."""
 
@@ -221,6 +224,17 @@ def perplexity_figures(sums: Sequence[Sums], *, seed: int = 42) -> dict[str, Any
     }
 
 
+def _check_malformed(dataset: DatasetConfig, problems: Sequence[str], good: int) -> None:
+    """Raise UserError where the share of malformed rows is above what training allows by default."""
+    rows, allowed = len(problems) + good, DataConfig([dataset]).max_malformed_share
+    if len(problems) > allowed * rows:
+        shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
+        raise UserError(
+            f"{dataset.path}: {len(problems)} of {rows} rows are malformed, more than {allowed:.0%}. The "
+            f"first:\n{shown}\nMend or remove them."
+        )
+
+
 def measure_perplexity(
     scorer: Scorer,
     dataset: DatasetConfig,
@@ -234,7 +248,7 @@ def measure_perplexity(
 
     The figures have two more entries: ``window``, and ``malformed``, the number of rows left out. ``stride``:
     None for half of ``length``. ``progress`` is called with numbers of documents. Raises UserError where no
-    row can be scored.
+    row can be scored, and where more rows are malformed than training allows by default.
     """
     stride = stride or max(1, length // 2)
     sums: list[Sums] = []
@@ -242,9 +256,13 @@ def measure_perplexity(
     for chunk in _chunks(read_documents(dataset, scorer.tokenizer), _TOGETHER):
         documents = [item for item in chunk if isinstance(item, Document)]
         problems += [str(item) for item in chunk if isinstance(item, MalformedRow)]
+        if len(sums) + len(chunk) >= _ROWS_BEFORE_SHARES_COUNT:
+            _check_malformed(dataset, problems, len(sums) + len(documents))
         sums += score_documents(scorer, documents, length=length, stride=stride)
         if progress is not None:
             progress(len(chunk))
+    if sums:
+        _check_malformed(dataset, problems, len(sums))
     if not any(each.tokens for each in sums):
         shown = f" The first: {problems[0]}" if problems else ""
         raise UserError(

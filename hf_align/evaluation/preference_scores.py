@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from hf_align.config.data import DataConfig, DatasetConfig
 from hf_align.data.chat import make_encoder
+from hf_align.data.comparison_batches import numbered_pairs
 from hf_align.data.comparison_encoding import ComparisonEncoder
-from hf_align.data.pipeline import Source, check_overlong, check_shares, kept_rows
+from hf_align.data.pipeline import Source, check_shares, kept_rows
 from hf_align.data.report import SourceReport
 from hf_align.errors import UserError
 from hf_align.evaluation.calibration import accuracy, reward_evaluation, wilson_interval
@@ -45,8 +46,13 @@ def read_comparisons(
     encoder = make_encoder(tokenizer, train_on="last", add_eos=data.add_eos, require_end_of_turn=False)
     report = SourceReport(dataset.path)
     rows = [row for row, _ in kept_rows(Source(dataset, data, ComparisonEncoder(encoder), report))]
-    check_shares(report, data)
-    check_overlong([report], data)
+    check_shares(report, data, settable=False)
+    if report.overlong:
+        raise UserError(
+            f"{dataset.path}: {report.overlong} of {report.read} rows are longer than the model's context of "
+            f"{limit} tokens; the longest has {report.longest}, at {report.longest_place}. Leave them out of "
+            "the file, or measure a model with a longer context"
+        )
     found = [row for row in rows if isinstance(row, ComparisonRow) and row.pairs()]
     if not found:
         raise UserError(f"{dataset.path}: there is no row in which one answer is better than another")
@@ -97,16 +103,7 @@ def _pairs(
     rows: Sequence[ComparisonRow], scores: npt.NDArray[np.float64], lengths: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(margins, differences of length, weights) of all pairs, each (Q,); a row's weights add up to 1."""
-    better: list[int] = []
-    worse: list[int] = []
-    weights: list[float] = []
-    first = 0
-    for row in rows:
-        pairs = row.pairs()
-        better += [first + i for i, _ in pairs]
-        worse += [first + j for _, j in pairs]
-        weights += [1 / len(pairs)] * len(pairs)
-        first += len(row.branches)
+    better, worse, weights, _ = numbered_pairs(rows)
     return scores[better] - scores[worse], (lengths[better] - lengths[worse]).astype(float), np.array(weights)
 
 

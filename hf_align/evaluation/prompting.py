@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from hf_align.data.prompts import prompt_turns
-from hf_align.evaluation.metrics.answer_match import normalised
+from hf_align.evaluation.metrics.answer_match import comparable
 from hf_align.types import Example, Message
 
 Prompting = Literal["direct", "chain_of_thought"]
@@ -77,7 +77,7 @@ def majority(answers: Sequence[str]) -> int:
     """
     if not answers:
         raise ValueError("majority needs at least one answer")
-    keys = [normalised(answer) or answer.strip() for answer in answers]
+    keys = [comparable(answer) for answer in answers]
     counts = Counter(key for key in keys if key) or Counter(keys)
     best = max(counts.values())
     return next(i for i, key in enumerate(keys) if counts.get(key) == best)

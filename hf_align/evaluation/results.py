@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_align.columns import aligned
 from hf_align.evaluation.bootstrap import bootstrap_interval
 
 Results = dict[str, dict[str, dict[str, dict[str, Any]]]]
@@ -201,9 +202,8 @@ def table_lines(results: Results, models: Sequence[str]) -> list[str]:
             if any(changes):
                 main = figure_names(kind, by_model)[main_figure(kind, by_model)]
                 rows.append(["", f"{main}, difference", *changes])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return [line.rstrip() for line in [lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]]]
+    head, *lines = aligned(rows)
+    return [head, "-" * max(map(len, (head, *lines))), *lines]
 
 
 def shown_figures(kind: str, by_model: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

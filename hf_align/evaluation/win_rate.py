@@ -32,20 +32,22 @@ def by_verdicts(
 ) -> tuple[Outcomes, dict[str, float | None]]:
     """(outcomes, how reliable the judge was). ``forward``: our answer came first; ``backward``: second.
 
-    Reliability: ``consistent``, the share of the prompts where both orders gave the same; ``first_place``,
-    the share of decided comparisons that went to the place shown first (one half is unbiased, None where none
-    was decided); ``unreadable``, the share of replies without a verdict, which count as ties.
+    Reliability: ``consistent``, the share of the prompts with a verdict in both orders where both gave the
+    same (None without such prompts); ``first_place``, the share of decided comparisons that went to the place
+    shown first (one half is unbiased, None where none was decided); ``unreadable``, the share of replies
+    without a verdict, which count as ties.
     """
     values = {"first": 1.0, "second": 0.0, "tie": 0.5, "unreadable": 0.5}
     one = np.array([values[verdict] for verdict in forward])
     other = 1 - np.array([values[verdict] for verdict in backward])
     agreed = one == other
     outcomes = np.where(agreed, one, 0.5)
+    read = np.array(["unreadable" not in both for both in zip(forward, backward, strict=True)], dtype=bool)
     replies = [*forward, *backward]
     decided = [verdict for verdict in replies if verdict in ("first", "second")]
     first = sum(verdict == "first" for verdict in decided)
     return outcomes, {
-        "consistent": float(agreed.mean()),
+        "consistent": float(agreed[read].mean()) if read.any() else None,
         "first_place": first / len(decided) if decided else None,
         "unreadable": sum(verdict == "unreadable" for verdict in replies) / len(replies),
     }

@@ -63,6 +63,24 @@ def held_out_texts(config: TextConfig) -> Iterator[Text]:
             yield from texts_of(dataset, config, held_out=True if config.eval_split_size else None)
 
 
+def check_held_out(config: TextConfig) -> None:
+    """Raise ``UserError`` where nothing is there to measure on, or a data set cannot be read.
+
+    Every data set is read up to its first text that is measured.
+    """
+    held_out = True if config.eval_split_size else None
+    datasets = config.eval_datasets or config.datasets
+    if not any([next(texts_of(dataset, config, held_out=held_out), None) for dataset in datasets]):
+        if config.eval_split_size:
+            raise UserError(
+                f"eval_split_size: {config.eval_split_size:g} of the rows of each data set holds out no text "
+                "to measure on; expected a larger share, or eval_datasets."
+            )
+        raise UserError(
+            f"{'eval_datasets' if config.eval_datasets else 'datasets'}: there is no text in them."
+        )
+
+
 def texts_of(dataset: DatasetConfig, config: TextConfig, *, held_out: bool | None) -> Iterator[Text]:
     """The texts of a data set, empty ones left out.
 
@@ -79,15 +97,16 @@ def texts_of(dataset: DatasetConfig, config: TextConfig, *, held_out: bool | Non
     share = config.eval_split_size
     for number, row in enumerate(chain(first, rows)):
         report.read += 1
-        out = int((number + 1) * share) > int(number * share)
-        if held_out is not None and out != held_out:
-            continue
-        group = _group(row, config.report_by)
         try:
-            for text in _encodable(texts_in(convert(row))):
-                yield Text(text, dataset.path, group)
+            texts = _encodable(texts_in(convert(row)))
         except MalformedRow as problem:
             report.add_malformed(row.place, str(problem), problem.kind)
+            continue
+        # Only here, so that both halves come to the same verdict: that on all rows.
+        out = int((number + 1) * share) > int(number * share)
+        if held_out is None or out == held_out:
+            group = _group(row, config.report_by)
+            yield from (Text(text, dataset.path, group) for text in texts)
     if report.malformed > config.max_malformed_share * report.read:
         raise UserError(
             f"{dataset.path}: {report.malformed} of {report.read} rows are malformed, more than "

@@ -8,6 +8,7 @@ import pytest
 
 from hf_align.config.ppo import PpoOptionsConfig, parse_ppo
 from hf_align.errors import UserError
+from hf_align.losses import AdaptiveKLController
 
 REQUIRED = {"model_name_or_path": "m", "datasets": "x.jsonl", "reward_functions": "a.py:f"}
 
@@ -85,3 +86,24 @@ def test_streams_are_refused_by_name() -> None:
 def test_a_reward_is_required() -> None:
     with pytest.raises(UserError, match="there is no reward"):
         parse_ppo(["--model_name_or_path", "m", "--datasets", "x.jsonl"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kl_coef": 0}, "adaptive_kl: a weight of 0 stays 0"),
+        # 64 prompts with 2 answers: an error of -0.2 for 128 answers takes away all of the weight at 25.6.
+        ({"kl_horizon": 25, "samples_per_prompt": 2}, "kl_horizon: found 25; with 128 answers"),
+    ],
+)
+def test_a_weight_that_could_not_be_steered_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as problem:
+        parse(adaptive_kl="true", **given)
+    assert message in str(problem.value), problem.value
+
+
+def test_the_shortest_horizon_keeps_the_weight_above_zero() -> None:
+    options = parse(adaptive_kl="true", kl_horizon=13).ppo
+    controller = AdaptiveKLController(options.kl_coef, target=options.target_kl, horizon=options.kl_horizon)
+    controller.update(0.0, options.episodes_per_rollout)
+    assert controller.coefficient == pytest.approx(0.05 * (1 - 0.2 * 64 / 13)) and controller.coefficient > 0

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_align.data.batching import StepSampler, split_by_tokens
+from hf_align.objectives.ppo import EpisodeRow, answer_tree, collate_episodes
+from hf_align.training.ppo_prompts import PromptOrder
 from hf_align.types import TokenizedRow
 
 
@@ -51,6 +53,14 @@ def test_order_changes_with_the_epoch_and_the_seed_and_comes_back() -> None:
     assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1, 2)}) == 6
 
 
+def test_every_bit_of_a_seed_counts() -> None:
+    """PyTorch's generator drops all but 32; a seed was shifted by 24, so that 42 and 298 gave one order."""
+    seeds = [42, 42 + 2**8, 42 + 2**16, 42 + 2**31]
+    assert len({tuple(next(iter(StepSampler(50, 50, seed=seed)))) for seed in seeds}) == len(seeds)
+    orders = {tuple(PromptOrder(50, seed).numbers(0, 50)) for seed in seeds}
+    assert len(orders) == len(seeds)
+
+
 def test_sampler_refuses_no_rows() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         StepSampler(0, 4, seed=0)
@@ -64,6 +74,21 @@ def test_split_keeps_every_row_and_the_budget(lengths: list[int], budget: int, p
     for batch in batches:
         cost = len(batch) * max(map(len, batch)) if padded else sum(map(len, batch))
         assert cost <= budget or len(batch) == 1
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_answers_of_a_rollout_cost_their_prompt_where_it_is_not_shared(packed: bool) -> None:
+    nothing = np.zeros(20, dtype=np.float32)
+    tree = answer_tree(list(range(10)), [np.full(5, 7, dtype=np.int32)] * 4)
+    rows = [EpisodeRow(tree, nothing, nothing, nothing, nothing) for _ in range(4)]
+    # Four sequences of 15 tokens each: two rows to a batch.
+    batches = split_by_tokens(rows, 120, padded=not packed, shared=False)
+    assert [len(batch) for batch in batches] == [2, 2]
+    for batch in batches:
+        inputs = collate_episodes(batch, packed=packed, share_prefix=False).inputs
+        assert inputs.input_ids.numel() == 120
+    # Shared, a row costs 9 tokens of the prompt and four times 6.
+    assert [len(batch) for batch in split_by_tokens(rows, 120)] == [3, 1]
 
 
 def test_split_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Token rows of conversations and plain rows: ids, target masks, and what is refused."""
+"""Token rows of conversations: ids, target masks, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.chat_tokenizers import (
-    FAMILIES,
-    TAGGED,
-    Written,
-    byte_level_tokenizer,
-    conversation,
-    sentencepiece_tokenizer,
-)
+from helpers.chat_texts import TOKENIZERS, texts, token_bytes
+from helpers.chat_tokenizers import FAMILIES, TAGGED, Written, byte_level_tokenizer, conversation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
@@ -23,40 +17,6 @@ from hf_align.data.raw import MalformedRow
 from hf_align.errors import UserError
 from hf_align.types import Example, Message, TokenizedRow
 
-TOKENIZERS: dict[str, PreTrainedTokenizerFast] = {
-    "byte_level": byte_level_tokenizer(),
-    "byte_level_whole_offsets": byte_level_tokenizer(trim_offsets=False),
-    "byte_level_sequence": byte_level_tokenizer(bos=True),
-    "sentencepiece": sentencepiece_tokenizer(),
-    "sentencepiece_prefixed": sentencepiece_tokenizer(prefix_every_segment=True),
-}
-PIECES = (
-    "Hello",
-    "你好,",
-    "😀",
-    "👨‍👩‍👧",
-    " ",
-    "  ",
-    "\n",
-    "user",
-    "assistant",
-    "<|im_end|>",
-    "<|im_start|>user\n",
-    "[INST]",
-    "</s>",
-    "<s>",
-    "<start_of_turn>model\n",
-    "### Response:\n",
-    "é",
-    "天气",
-    "x = 2\n",
-    "\t",
-)
-texts = (
-    st.lists(st.sampled_from(PIECES) | st.text(max_size=3), min_size=1, max_size=6)
-    .map("".join)
-    .filter(lambda text: text.strip() != "" and "think>" not in text)
-)
 turns = st.lists(texts, min_size=2, max_size=6).map(lambda found: found[: len(found) // 2 * 2])
 
 
@@ -76,33 +36,6 @@ def _dictionaries(messages: list[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _token_bytes(
-    kind: str, tokenizer: PreTrainedTokenizerFast, ids: list[int], text: str
-) -> list[tuple[int, int]]:
-    """Where each token stands in the UTF-8 text, from the tokens' own spelling (not from offsets)."""
-    special = set(tokenizer.all_special_tokens)
-    ranges, position, content = [], 0, text.encode()
-    prefixed = kind == "sentencepiece_prefixed" or (kind == "sentencepiece" and not text.startswith("<"))
-    for token in tokenizer.convert_ids_to_tokens(ids):
-        start = position
-        if token in special:
-            position += len(token.encode())
-            prefix_next = kind == "sentencepiece_prefixed"
-        elif kind.startswith("byte_level"):
-            position += len(token)  # one character a byte
-            prefix_next = False
-        else:
-            if token.startswith("<0x"):
-                position += 1
-            else:
-                position += len(token.replace("▁", " ").encode()) - (token.startswith("▁") and prefixed)
-            prefix_next = False
-        prefixed = prefix_next
-        ranges.append((start, position))
-    assert position == len(content)
-    return ranges
-
-
 def _expected_targets(
     kind: str, tokenizer: PreTrainedTokenizerFast, ids: list[int], written: Written
 ) -> list[bool]:
@@ -119,7 +52,7 @@ def _expected_targets(
             or (start == end and first <= start < last)
             for first, last, length in in_bytes
         )
-        for token, (start, end) in zip(ids, _token_bytes(kind, tokenizer, ids, text), strict=True)
+        for token, (start, end) in zip(ids, token_bytes(kind, tokenizer, ids, text), strict=True)
     ]
 
 
@@ -279,89 +212,6 @@ def test_what_the_tokenizer_or_its_template_lacks_is_explained() -> None:
         make_encoder(Slow())  # type: ignore[arg-type]
 
 
-def _plain(tokenizer: PreTrainedTokenizerFast, **fields: str | None) -> tuple[list[str], list[str]]:
-    return _plain_with(tokenizer, {}, **fields)
-
-
-def _plain_with(
-    tokenizer: PreTrainedTokenizerFast, options: dict[str, Any], **fields: str | None
-) -> tuple[list[str], list[str]]:
-    """(all tokens, target tokens) of a plain row."""
-    row = make_encoder(tokenizer, **options).encode([Example("place", **fields)])[0]
-    assert isinstance(row, TokenizedRow)
-    tokens = tokenizer.convert_ids_to_tokens(row.input_ids)
-    return tokens, [token for token, target in zip(tokens, row.target_mask, strict=True) if target]
-
-
-def test_plain_rows_have_the_bos_that_the_tokenizer_adds_and_one_eos() -> None:
-    without_bos, with_bos = TOKENIZERS["byte_level"], TOKENIZERS["sentencepiece"]
-    body = without_bos.convert_ids_to_tokens(without_bos("Hello there")["input_ids"])
-    tokens, targets = _plain(without_bos, text="Hello there")
-    assert (tokens, targets) == ([*body, "</s>"], [*body[1:], "</s>"])
-    tokens, targets = _plain(with_bos, text="Hello there")
-    body = with_bos.convert_ids_to_tokens(with_bos("Hello there")["input_ids"])
-    assert body[0] == "<s>"
-    assert (tokens, targets) == ([*body, "</s>"], [*body[1:], "</s>"])
-    # Neither token comes twice where the text has it already.
-    tokens, _ = _plain(with_bos, text="<s>Hello there</s>")
-    assert (tokens.count("<s>"), tokens.count("</s>")) == (1, 1)
-    tokens, targets = _plain_with(with_bos, {"add_eos": False}, text="Hello there")
-    assert (tokens, targets) == (body, body[1:])
-
-
-def test_an_eos_that_the_tokenizer_adds_by_itself_is_left_to_add_eos() -> None:
-    from tokenizers import processors
-
-    tokenizer = byte_level_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
-    )
-    assert tokenizer("Hi")["input_ids"][-1] == tokenizer.eos_token_id
-    assert _plain_with(tokenizer, {"add_eos": False}, text="Hi")[0] == ["<s>", "H", "i"]
-    assert _plain(tokenizer, text="Hi")[0] == ["<s>", "H", "i", "</s>"]
-    assert (
-        prompt_ids(tokenizer, Example("x", prompt="Hi", completion="a")) == tokenizer("Hi")["input_ids"][:-1]
-    )
-    assert prompt_ids(tokenizer, Example("x", prompt="", completion="a")) == [0]
-
-
-def test_of_a_prompt_and_its_completion_the_completion_is_the_target() -> None:
-    tokenizer = TOKENIZERS["byte_level"]
-    for prompt, completion in (("Hello", " there"), ("there", " there"), ("天", "好😀"), ("a", "\n\n")):
-        _, targets = _plain(tokenizer, prompt=prompt, completion=completion)
-        assert tokenizer.convert_tokens_to_string(targets) == completion + "</s>"
-    tokens, targets = _plain_with(tokenizer, {"train_on": "all"}, prompt="Hello ", completion="there")
-    assert targets == tokens[1:]
-    # A token that spans the boundary holds a part of the completion.
-    assert tokenizer.tokenize("Hello") == ["Hello"]
-    assert _plain(tokenizer, prompt="Hel", completion="lo") == (["Hello", "</s>"], ["</s>"])
-    assert _plain(tokenizer, prompt="a Hel", completion="lo")[1] == ["Hello", "</s>"]
-
-
-@settings(max_examples=100, deadline=None)
-@given(prompt=texts | st.just(""), completion=texts)
-def test_masks_of_random_completions(prompt: str, completion: str) -> None:
-    tokenizer = TOKENIZERS["byte_level"]
-    row = make_encoder(tokenizer, add_eos=False).encode([Example("p", prompt=prompt, completion=completion)])[
-        0
-    ]
-    assert isinstance(row, TokenizedRow)
-    ids = tokenizer(prompt + completion)["input_ids"]
-    assert row.input_ids.tolist() == ids
-    boundary = len(prompt.encode())
-    ranges = _token_bytes("byte_level", tokenizer, ids, prompt + completion)
-    expected = [end > boundary for _, end in ranges]
-    expected[0] = False
-    assert row.target_mask.tolist() == expected
-
-
-def test_add_eos_without_an_eos_token_is_explained() -> None:
-    tokenizer = byte_level_tokenizer()
-    tokenizer.eos_token = None
-    with pytest.raises(UserError, match="add_eos"):
-        make_encoder(tokenizer).encode([Example("x", text="a")])
-
-
 def test_rows_of_all_kinds_keep_their_order() -> None:
     tokenizer = _tokenizer("byte_level", "mistral")
     examples = [
@@ -386,11 +236,3 @@ def test_a_prompt_with_its_answer_gives_the_training_row(family: str) -> None:
     assert reference.strip().endswith("It is 42.")
     ends = FAMILIES[family][1](list(example.messages or ()))[2]
     assert tokenizer.decode(row.input_ids[row.target_mask]) == reference + ends[-1]
-
-
-def test_prompts_of_plain_rows() -> None:
-    tokenizer = TOKENIZERS["sentencepiece"]
-    completion = Example("x", prompt="Hello there", completion=" you")
-    assert render_prompt(tokenizer, completion) == ("Hello there", " you")
-    assert prompt_ids(tokenizer, completion) == tokenizer("Hello there")["input_ids"]
-    assert render_prompt(tokenizer, Example("x", text="Hello")) == ("", "Hello")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 from helpers.pretraining_tokenizers import wordpiece_tokenizer
 from helpers.tiny_checkpoint import tiny_tokenizer
 
 from hf_align.config import DataConfig, DatasetConfig
 from hf_align.data.labelled import prepare_labelled, read_label, separates_pairs
-from hf_align.data.labelled_batches import collate_labelled, without_label
 from hf_align.data.raw import MalformedRow
 from hf_align.errors import UserError
 
@@ -129,19 +127,13 @@ def test_the_fingerprint_sees_labels(tmp_path):
     assert len(set(prints)) == 3
 
 
-def test_batches_say_where_rows_end(tmp_path):
-    rows = [{"sentence1": "the order " * n, "sentence2": "the city", "label": n % 2} for n in (1, 3, 2)]
-    tokenizer = wordpiece_tokenizer()
-    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
-    made = prepare([write(tmp_path / "p.jsonl", rows)], tokenizer).train
-    for packed in (True, False):
-        batch = collate_labelled(made, packed=packed, pad_token_id=0, segment_ids=True)
-        ids, kinds = batch.inputs.input_ids.flatten(), batch.segment_ids.flatten()
-        assert (ids[batch.last_tokens] == tokenizer.sep_token_id).all()
-        for row, end in zip(made, batch.last_tokens.tolist(), strict=True):
-            span = slice(end + 1 - len(row), end + 1)
-            np.testing.assert_array_equal(ids[span], row.input_ids)
-            np.testing.assert_array_equal(kinds[span], row.segment_ids)
-        assert batch.labels.tolist() == [1, 1, 0] and batch.numbers.tolist() == [0, 1, 2]
-        assert int((kinds == 1).sum()) == sum(int(row.segment_ids.sum()) for row in made)
-    assert without_label().label == -100
+def test_labels_of_one_number_have_one_order(tmp_path):
+    for order in (("1", "01", "0"), ("01", "0", "1")):
+        path = write(tmp_path / "n.jsonl", [{"text": f"t {n}", "label": n} for n in order])
+        assert prepare([path]).labels == ("0", "01", "1")
+
+
+def test_duplicates_are_counted(tmp_path):
+    path = write(tmp_path / "d.jsonl", [*ROWS, ROWS[0], {**ROWS[0], "label": 2}])
+    # Rows with the tokens of an earlier one, whatever their label.
+    assert prepare([path]).report.sources[0].duplicates == 2

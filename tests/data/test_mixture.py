@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_align.data.mixture import mixture_counts, mixture_indices
+from hf_align.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,13 @@ def test_values_that_are_not_positive_are_refused() -> None:
     for sizes, weights in (([0], [1.0]), ([1], [0.0])):
         with pytest.raises(ValueError, match="positive"):
             mixture_counts(sizes, weights, 1.0)
+
+
+@pytest.mark.parametrize("weight", [1e12, 1e300])
+def test_weights_that_differ_too_much_are_refused(weight: float) -> None:
+    # Such counts would not fit into memory, and the second not even into 64 bits.
+    with pytest.raises(UserError, match=r"an epoch would have 1e\S+ rows, by repeating those of 1,010"):
+        mixture_counts([10, 1000], [weight, 1e-3], 1.0)
 
 
 @given(size=st.integers(1, 50), count=st.integers(0, 200), seed=st.integers(0, 3))

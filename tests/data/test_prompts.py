@@ -103,3 +103,13 @@ def test_original_rows_of_a_part(tmp_path):
     dataset = DatasetConfig(path, max_rows=3)
     found = original_rows([dataset], {f"{path}:2", f"{path}:5", "elsewhere:1"})
     assert found == {f"{path}:2": {"i": 1}}
+
+
+def test_duplicates_are_counted(tmp_path):
+    rows = [
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "a", "completion": "b"},
+        {"prompt": "c", "completion": "b"},
+    ]
+    _, report = read_prompts(DataConfig([_write(tmp_path / "a.jsonl", rows)]), tiny_tokenizer())
+    assert report.sources[0].duplicates == 1

@@ -116,6 +116,17 @@ def test_csv(tmp_path: Path) -> None:
     assert rows[4].problem.startswith("not valid CSV")
 
 
+def test_a_csv_quote_that_swallows_rows_is_named(tmp_path: Path) -> None:
+    row, after = _read(_write(tmp_path / "x.csv", 'a,b\n1,"x\n2,y\n3,"z" w\n4,v\n'))
+    assert row.place.endswith(":2") and "a quote may be missing since line 2" in row.problem
+    assert "in line 4" in row.problem and after.values == {"a": "4", "b": "v"}
+    never = _write(tmp_path / "y.csv", "a,b\n0,u\n" + '1,"x\n' + "2,y\n" * 50)
+    with pytest.raises(UserError, match=r"y\.csv:3: .* never closed, so that the 50 lines behind it cannot"):
+        _read(never)
+    # Nothing is lost where there is nothing behind it.
+    assert [row.values is None for row in _read(_write(tmp_path / "z.csv", 'a\n1\n"x'))] == [False, True]
+
+
 def test_csv_fields_may_be_long(tmp_path: Path) -> None:
     path = _write(tmp_path / "x.csv", "text\n" + "x" * 300_000 + "\n")
     assert [len((row.values or {})["text"]) for row in _read(path)] == [300_000]
@@ -182,6 +193,21 @@ def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
     _write(tmp_path / "c.jsonl", "")
     with pytest.raises(UserError, match=r"c\.jsonl: the file has no rows"):
         _read(tmp_path)
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    copies = tmp_path / "set" / ".ipynb_checkpoints"
+    copies.mkdir(parents=True)
+    for path in (tmp_path / "set" / "a.jsonl", tmp_path / "set" / ".a.jsonl", copies / "a-checkpoint.jsonl"):
+        _write(path, '{"text": "a"}\n')
+    assert len(_read(tmp_path / "set")) == 1
+    # A hidden folder that is named itself is read.
+    assert len(_read(copies)) == 1
+
+
+def test_the_home_of_nobody(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        _read("~nobody_of_this_name/x.jsonl")
 
 
 def test_folders_that_hold_no_data(tmp_path: Path) -> None:

@@ -153,3 +153,10 @@ def test_evaluation_sets_are_read_whole(tmp_path: Path) -> None:
     prepared = _prepare(DatasetConfig(path=train), eval_datasets=[DatasetConfig(path=evaluation)])
     assert _sources(prepared.eval) == [f"{evaluation}:{line}" for line in range(1, 5)]
     assert "a stream of training rows, 4 evaluation rows" in prepared.report.summary()
+
+
+def test_duplicates_are_not_looked_for(tmp_path: Path) -> None:
+    prepared = _prepare(DatasetConfig(path=_write(tmp_path / "a.jsonl", _texts(3) * 2)))
+    assert len(list(prepared.train)) == 6
+    assert prepared.report.sources[0].duplicates is None
+    assert prepared.report.to_dict()["sources"][0]["duplicates"] is None

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from helpers.tiny_best_of_n import lines
+from helpers.tiny_best_of_n import TURNS, answered_by, lines
 from helpers.tiny_checkpoint import tiny_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_align.config import BestOfNOptions, DataConfig
 from hf_align.data.prepare import prepare_datasets
-from hf_align.evaluation.best_of_n_answers import Answered, read_answers, write_answers
+from hf_align.evaluation.best_of_n_answers import write_answers
 from hf_align.evaluation.best_of_n_files import figures, kept, pair, ranking, shown, write_results
 
-TURNS = [{"role": "user", "content": "Send lamps."}]
 OPTIONS = BestOfNOptions(num_generations=4)
 
 
-def _answered(answers: list[str], scores: list[float], **others: Any) -> Answered:
-    values: dict[str, Any] = {
-        "prompt": TURNS,
-        "rewards": {"a": scores},
-        "stopped": [True] * len(answers),
-        "tokens": [3] * len(answers),
-        "reference": "12",
-        "source": "d.jsonl:1",
-        "key": "k1",
-    }
-    return Answered(answers=answers, scores=scores, **{**values, **others})
-
-
 def test_what_is_kept():
-    answered = _answered(["a", "b", " b ", "", "c"], [1.0, 3.0, 2.0, 9.0, 5.0], stopped=[True] * 4 + [False])
+    answered = answered_by(
+        ["a", "b", " b ", "", "c"], [1.0, 3.0, 2.0, 9.0, 5.0], stopped=[True] * 4 + [False]
+    )
     assert kept(answered, OPTIONS) == [1]
     assert kept(answered, replace(OPTIONS, keep_best=3)) == [1, 0]  # "b" once, nothing empty
     assert kept(answered, replace(OPTIONS, keep_unfinished=True, keep_best=2)) == [4, 1]
@@ -43,18 +30,18 @@ def test_what_is_kept():
 
 
 def test_what_is_kept_above_the_mean():
-    answered = _answered(["a", "b", "c", "d"], [1.0, 2.0, 4.0, 5.0])  # 3 on average
+    answered = answered_by(["a", "b", "c", "d"], [1.0, 2.0, 4.0, 5.0])  # 3 on average
     every = replace(OPTIONS, keep_best=4)
     assert kept(answered, every) == [3, 2, 1, 0]
     assert kept(answered, replace(every, keep_above_mean=True)) == [3, 2]
     assert kept(answered, replace(every, train=True)) == [3, 2]
     assert kept(answered, replace(every, train=True, keep_above_mean=False)) == [3, 2, 1, 0]
-    tied = _answered(["a", "b", "c"], [0.1, 0.1, 0.1])
+    tied = answered_by(["a", "b", "c"], [0.1, 0.1, 0.1])
     assert kept(tied, replace(every, train=True)) == []
 
 
 def test_a_ranking_has_every_answer_once_the_best_first():
-    found = ranking(_answered(["a", "b", "a ", " ", "c"], [1.0, 3.0, 2.0, 9.0, 3.0]))
+    found = ranking(answered_by(["a", "b", "a ", " ", "c"], [1.0, 3.0, 2.0, 9.0, 3.0]))
     assert found is not None
     assert (found.answers, found.scores) == (("b", "c", "a "), (3.0, 3.0, 2.0))
 
@@ -65,23 +52,23 @@ def test_a_ranking_has_every_answer_once_the_best_first():
     ids=["tied", "one is empty", "one answer"],
 )
 def test_nothing_to_compare(answers, scores):
-    answered = _answered(answers, scores)
+    answered = answered_by(answers, scores)
     assert ranking(answered) is None
     assert pair(answered, OPTIONS) is None
 
 
 def test_a_pair_is_the_best_that_may_be_learned_from_and_the_worst():
-    answered = _answered(["a", "b", "c"], [1.0, 3.0, 2.0], stopped=[True, False, True])
+    answered = answered_by(["a", "b", "c"], [1.0, 3.0, 2.0], stopped=[True, False, True])
     found = pair(answered, OPTIONS)
     assert found is not None
     assert found.answers == ("c", "a")
-    only = _answered(["a", "b"], [1.0, 3.0], stopped=[True, False])
+    only = answered_by(["a", "b"], [1.0, 3.0], stopped=[True, False])
     assert pair(only, OPTIONS) is None  # what stopped is the worst
 
 
 def test_figures_by_hand():
-    one = _answered(["a", "b"], [1.0, 3.0], stopped=[True, False], tokens=[2, 4], rewards={"x": [5.0, 7.0]})
-    two = _answered(["a", "a"], [2.0, 2.0], stopped=[True, True], tokens=[1, 1], rewards={"x": [1.0, 9.0]})
+    one = answered_by(["a", "b"], [1.0, 3.0], stopped=[True, False], tokens=[2, 4], rewards={"x": [5.0, 7.0]})
+    two = answered_by(["a", "a"], [2.0, 2.0], stopped=[True, True], tokens=[1, 1], rewards={"x": [1.0, 9.0]})
     found = figures([one, two], seed=0)
     assert (found["prompts"], found["samples_per_prompt"]) == (2, 2)
     assert [entry["reward"] for entry in found["curve"]] == pytest.approx([2.0, 2.5])
@@ -91,7 +78,7 @@ def test_figures_by_hand():
 
 
 def test_shown_prompts_are_spread_over_all():
-    answered = [_answered(["a", "b"], [0.0, 1.0], source=f"d.jsonl:{i}") for i in range(40)]
+    answered = [answered_by(["a", "b"], [0.0, 1.0], source=f"d.jsonl:{i}") for i in range(40)]
     entries = shown(answered, [f"prompt {i}" for i in range(40)])
     assert len(entries) == 12
     assert (entries[0]["prompt"], entries[-1]["prompt"]) == ("prompt 0", "prompt 39")
@@ -114,7 +101,7 @@ ANSWER = st.sampled_from(["12 lamps", "no", "  no", "", " ", "你好", "a\nb", '
 def test_every_row_that_is_written_is_read_back_by_the_stages(tmp_path_factory, drawn, plain):
     folder = tmp_path_factory.mktemp("files")
     answered = [
-        _answered(
+        answered_by(
             [text for text, _, _ in each],
             [score for _, score, _ in each],
             stopped=[stopped for _, _, stopped in each],
@@ -134,15 +121,8 @@ def test_every_row_that_is_written_is_read_back_by_the_stages(tmp_path_factory, 
 
 
 def test_the_file_of_all_samples_is_a_ranking_too(tmp_path):
-    write_answers(tmp_path / "samples.jsonl", [_answered(["a", "b", "a"], [1.0, 3.0, 1.0])])
+    write_answers(tmp_path / "samples.jsonl", [answered_by(["a", "b", "a"], [1.0, 3.0, 1.0])])
     data = DataConfig([str(tmp_path / "samples.jsonl")], dataset_cache=False)
     prepared = prepare_datasets(data, tiny_tokenizer(), seed=0, comparisons=True)
     assert prepared.report.sources[0].format == "ranking"
     assert prepared.train[0].scores.tolist() == [1.0, 3.0, 1.0]
-
-
-def test_answers_survive_the_file(tmp_path):
-    answered = _answered(["你好\u2028", "b\n"], [1.0, 1 / 3])
-    write_answers(tmp_path / "samples.jsonl", [answered])
-    assert read_answers(tmp_path / "samples.jsonl") == {"k1": answered}
-    assert read_answers(tmp_path / "none.jsonl") == {}

@@ -101,7 +101,21 @@ def test_wrong_tables_are_named(tmp_path, content, words):
             '{"examples": [{"input": "x", "target": "y"}]}',
             "example 1: expected 'target_scores' .* generation",
         ),
-        ('{"examples": [{"input": "x", "target_scores": {"a": 1, "b": "z"}}]}', "a number for each choice"),
+        (
+            '{"examples": [{"input": "x", "target_scores": {"a": 1, "b": "z"}}]}',
+            "a finite number for each choice",
+        ),
+        ('{"examples": [{"input": "x", "target_scores": {"a": NaN, "b": 0}}]}', "a finite number for each"),
+        ('{"examples": [{"input": "x", "target_scores": {"a": 1e999, "b": 0}}]}', "a finite number for each"),
+        (
+            f'{{"examples": [{{"input": "x", "target_scores": {{"a": {10**400}, "b": 0}}}}]}}',
+            "a finite number",
+        ),
+        (
+            '{"examples": [{"input": "\\ud800", "target_scores": {"a": 1, "b": 0}}]}',
+            "example 1: input: lone surrogate",
+        ),
+        ("[" * 100_000, "nested too deeply"),
         (
             '{"examples": [{"input": "x", "target_scores": {"a": 1, "b": 0}}], "choice_prefix": 3}',
             "choice_prefix: found a number, expected a string",
@@ -126,6 +140,45 @@ def test_missing_files_and_examples_are_named(mmlu, tmp_path):
     (mmlu / "dev" / "heat_dev.csv").unlink()
     with pytest.raises(UserError, match="has no file for the subject 'heat'"):
         read(mmlu / "test", dev_path=str(mmlu / "dev"))
+
+
+def test_the_questions_are_no_examples_of_themselves(mmlu):
+    path = mmlu / "test" / "heat_test.csv"
+    with pytest.raises(UserError, match="whose answers would stand in their own prompts"):
+        read(path, dev_path=str(mmlu / "dev" / ".." / "test" / "heat_test.csv"), needs_shots=True)
+
+
+def test_hidden_folders_are_left_out(mmlu):
+    copies = mmlu / "test" / ".ipynb_checkpoints"
+    copies.mkdir()
+    (copies / "heat_test-checkpoint.csv").write_text(MMLU)
+    assert [task.name for task in read(mmlu / "test")] == [task.name for task in read(mmlu / "test")]
+    assert not any("checkpoint" in task.name for task in read(mmlu / "test"))
+
+
+def test_long_questions(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('"' + "x" * 200_000 + '",a,b,A\n')
+    (task,) = read(path)
+    assert len(task.questions[0].text) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ('{"id": 1, "question": "q", "A": 1, "B": 2.5, "answer": "B"}', ("1", "2.5")),
+        ('{"id": 1, "question": "q", "A": "x", "B": ["y"], "answer": "B"}', r"jsonl:1: B: expected a string"),
+        ('{"id": 1, "question": "q", "A": "x", "B": "y", "answer": 2}', "found the answer '2', expected"),
+    ],
+)
+def test_ceval_in_other_files_than_csv(tmp_path, row, found):
+    path = tmp_path / "t.jsonl"
+    path.write_text(row)
+    if isinstance(found, tuple):
+        assert read(path, format="ceval")[0].questions[0].choices == found
+    else:
+        with pytest.raises(UserError, match=found):
+            read(path, format="ceval")
 
 
 def test_the_project_s_own_tasks():

@@ -70,3 +70,9 @@ def test_a_recipe_knows_their_names():
     assert GenerationTask("x", checks=dict.fromkeys(CHECKS, 1)).checks
     with pytest.raises(KeyProblem, match="Did you mean 'max_words'"):
         GenerationTask("x", checks={"max_wrds": 1})
+
+
+@pytest.mark.parametrize("reply", ["[" * 100_000, "NaN", '{"item": Infinity}', "[-Infinity]"])
+def test_what_python_reads_and_json_is_not(reply):
+    checks = read_checks("here", {"valid_json": True, "json_keys": ["item"]})
+    assert passed(checks, reply, stopped=True) == {"valid_json": False, "json_keys": False}

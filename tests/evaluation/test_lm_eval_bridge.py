@@ -13,13 +13,12 @@ import pytest
 import torch
 from helpers.lm_eval_tasks import PAIRS, asked, engine, theirs, with_bos, write_choice_task
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
+from helpers.tiny_models import redraw
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from hf_align.config.evaluate import LmEvalConfig
-from hf_align.errors import UserError
 from hf_align.evaluation.choice_files import Question, Subject
 from hf_align.evaluation.choice_prompts import comparison, shots_of
-from hf_align.evaluation.lm_eval_generation import read_generation
 from hf_align.evaluation.multiple_choice import answer_subject, choice_figures
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'hf_align[lm-eval]'")
@@ -60,10 +59,7 @@ def other_family(kind: str) -> Any:
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **ids, **sizes[kind])
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.3)
+    redraw(model, 0.3)
     return model
 
 
@@ -181,17 +177,6 @@ def test_a_prompt_that_comes_twice_is_drawn_for_twice_and_the_batch_changes_noth
     lm.max_rows = 1
     assert lm.generate_until(requests) == [first, other, second]
     assert lm.generate_until(requests[:2]) == [first, other]
-
-
-def test_generation_settings():
-    found = read_generation({"until": "\n", "max_gen_toks": 7, "do_sample": True, "top_p": 0.9, "top_k": 3})
-    assert found.until == ("\n",)
-    assert found.sampling == type(found.sampling)(7, 1.0, 0.9, 3)
-    assert read_generation({"do_sample": True, "temperature": 0}).sampling.temperature == 0
-    greedy = read_generation({"do_sample": False, "temperature": 0.7})
-    assert greedy.sampling.temperature == 0 and greedy.sampling.max_new_tokens == 256
-    with pytest.raises(UserError, match="generation with num_beams, repetition_penalty, which is not done"):
-        read_generation({"num_beams": 4, "repetition_penalty": 1.1})
 
 
 def test_a_tokenizer_that_puts_a_token_first(folder):

@@ -9,14 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.comparisons import random_comparison
+from helpers.choice_subjects import BIGBENCH, CEVAL, MMLU
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from hf_align.errors import UserError
-from hf_align.evaluation.choice_files import Frame, Question, Subject
+from hf_align.evaluation.choice_files import Question, Subject
 from hf_align.evaluation.choice_prompts import comparison, shots_of
 from hf_align.evaluation.multiple_choice import (
     RULES,
@@ -26,20 +24,6 @@ from hf_align.evaluation.multiple_choice import (
     task_figures,
 )
 from hf_align.evaluation.scoring import Scorer, make_scorer
-from hf_align.evaluation.tree_merging import merge_trees
-
-
-def question(number: int, choices: tuple[str, ...] = ("Oslo", "Rome", "Lima", "Cairo")) -> Question:
-    scores = tuple(float(i == number % len(choices)) for i in range(len(choices)))
-    return Question(f"q:{number}", f"Where do {number} lamps go?", choices, scores)
-
-
-QUESTIONS = tuple(question(i) for i in range(5))
-SHOTS = tuple(question(i) for i in range(7, 10))
-MMLU = Subject("world_cities", "mmlu", QUESTIONS, SHOTS)
-CEVAL = Subject("城市", "ceval", QUESTIONS, SHOTS)
-WORDS = (("a lamp", "twelve lamps"), ("Oslo", "你好", "the order as JSON"), ("user", "JSON", "city"))
-BIGBENCH = Subject("cities", "bigbench", tuple(map(question, range(3), WORDS)), None, Frame("Say where."))
 
 
 @pytest.fixture(scope="module")
@@ -116,30 +100,6 @@ def test_solved_examples_are_computed_once_where_that_saves_tokens(folder, monke
     assert without < 0.35 * sum(computed)
 
 
-@settings(deadline=None, max_examples=40)
-@given(
-    sizes=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 4)), min_size=1, max_size=6),
-    shared=st.integers(0, 40),
-    max_tokens=st.integers(1, 400),
-)
-def test_merged_trees_hold_the_same_sequences_and_never_more_tokens(sizes, shared, max_tokens):
-    beginning = np.arange(shared, dtype=np.int32) + 3
-    trees = []
-    for seed, (rest, answers) in enumerate(sizes):
-        tree = random_comparison(rest, (3,) * answers, seed=seed)
-        trees.append(type(tree)(np.concatenate([beginning, tree.prefix]), tree.branches, tree.scores))
-    merged = merge_trees(trees, max_tokens)
-    assert [number for _, numbers in merged for number in numbers] == list(range(len(trees)))
-    assert sum(len(tree) for tree, _ in merged) <= sum(map(len, trees))
-    found = [tree.sequence(k) for tree, _ in merged for k in range(len(tree.branches))]
-    expected = [tree.sequence(k) for tree in trees for k in range(len(tree.branches))]
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.input_ids.tolist() == theirs.input_ids.tolist()
-        assert ours.target_mask.tolist() == theirs.target_mask.tolist()
-    for tree, numbers in merged:
-        assert len(numbers) == 1 or len(tree) <= max_tokens
-
-
 def test_examples_that_do_not_fit_are_left_out_one_by_one(folder):
     scorer = loaded(folder)
     scorer.model.config.max_position_embeddings = 200
@@ -148,27 +108,6 @@ def test_examples_that_do_not_fit_are_left_out_one_by_one(folder):
     scorer.model.config.max_position_embeddings = 20
     with pytest.raises(UserError, match=r"q:0: the question has \d+ tokens .* made for 20"):
         answer_subject(scorer, MMLU)
-
-
-def test_prompts_in_the_words_of_the_benchmarks():
-    put = comparison(MMLU, QUESTIONS[1], SHOTS[:1])
-    assert put.prompt == (
-        "The following are multiple choice questions (with answers) about world cities.\n\n"
-        "Where do 7 lamps go?\nA. Oslo\nB. Rome\nC. Lima\nD. Cairo\nAnswer: D\n\n"
-        "Where do 1 lamps go?\nA. Oslo\nB. Rome\nC. Lima\nD. Cairo\nAnswer:"
-    )
-    assert put.answers == (" A", " B", " C", " D")
-    put = comparison(CEVAL, QUESTIONS[1], ())
-    assert put.prompt.startswith("以下是中国关于城市考试的单项选择题，请选出其中的正确答案。\n\nWhere")
-    assert put.prompt.endswith("D. Cairo\n答案：") and put.answers == ("A", "B", "C", "D")
-    put = comparison(BIGBENCH, BIGBENCH.questions[0], BIGBENCH.questions[1:2])
-    assert put.prompt == (
-        "Say where.\nQ: Where do 1 lamps go?\n  choice: Oslo\n  choice: 你好\n  choice: the order as "
-        "JSON\nA: 你好\n"
-        "\nQ: Where do 0 lamps go?\n  choice: a lamp\n  choice: twelve lamps\nA: "
-    )
-    assert put.answers == ("a lamp", "twelve lamps")
-    assert [each.source for each in shots_of(BIGBENCH, 1, 5)] == ["q:0", "q:2"]
 
 
 def answered(logps, tokens, characters, scores=(0.0, 1.0)) -> Answered:

@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM
 from hf_align.config import DatasetConfig
 from hf_align.data.raw import MalformedRow
 from hf_align.errors import UserError
-from hf_align.evaluation.bootstrap import bootstrap_interval
 from hf_align.evaluation.perplexity import (
     Document,
     Sums,
@@ -203,10 +202,17 @@ def test_nothing_to_score(model_folder, tmp_path):
         measure_perplexity(loaded(model_folder), write(tmp_path / "a.jsonl", [{"text": "A"}]), length=9)
 
 
-def test_bootstrap_interval_of_a_mean():
-    rows = np.array([0.0] * 50 + [1.0] * 50)
-    low, high = bootstrap_interval(rows, lambda sums: sums[:, 0] / 100, seed=1)
-    # The normal interval of a share of one half among 100.
-    assert [low, high] == pytest.approx([0.402, 0.598], abs=0.015)
-    assert bootstrap_interval(rows, lambda sums: sums[:, 0] / 100, seed=1) == [low, high]
-    assert bootstrap_interval(rows[:1], lambda sums: sums[:, 0], seed=1) is None
+@pytest.mark.parametrize(("bad", "good"), [(1, 9), (2, 120)])
+def test_many_malformed_rows_are_refused(model_folder, tmp_path, bad, good):
+    dataset = write(tmp_path / "some.jsonl", [{"text": "A lamp."}] * good + [{"text": ""}] * bad)
+    words = (
+        rf"some\.jsonl: {bad} of {bad + good} rows are malformed, .* 1%\. The\s+first:\n.*:{good + 1}: empty"
+    )
+    with pytest.raises(UserError, match=words):
+        measure_perplexity(loaded(model_folder), dataset, length=32)
+
+
+def test_a_malformed_row_is_counted(model_folder, tmp_path):
+    dataset = write(tmp_path / "some.jsonl", [{"text": "A lamp."}] * 120 + [{"text": ""}])
+    figures, items = measure_perplexity(loaded(model_folder), dataset, length=32)
+    assert (figures["documents"], figures["malformed"], len(items)) == (120, 1, 120)

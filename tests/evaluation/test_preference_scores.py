@@ -85,6 +85,23 @@ def test_likelihoods_are_those_of_transformers(folder):
     assert (figures["pairs"], figures["prompts"], items.shape) == (6, 6, (6, 2))
 
 
+def test_long_rows_and_bad_rows_are_named_without_keys_that_the_recipe_lacks(folder, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": "a " * 900, "chosen": "b", "rejected": "c"}] + [
+        {"prompt": "a ", "chosen": "b", "rejected": "c"}
+    ] * 3
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    with pytest.raises(UserError, match=r"1 of 4 rows are longer than the model's context of \d+") as error:
+        read_comparisons(DatasetConfig(str(path)), tiny_tokenizer(), model)
+    assert "overlong" not in str(error.value) and "max_length" not in str(error.value)
+    rows[0]["chosen"] = ""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="1 of 4 rows are malformed") as error:
+        read_comparisons(DatasetConfig(str(path)), tiny_tokenizer(), model)
+    assert str(error.value).endswith("Mend or remove them.")
+
+
 def test_nothing_compared(folder, tmp_path):
     path = tmp_path / "ties.jsonl"
     path.write_text(json.dumps({"prompt": "x", "answers": ["a", "b"], "scores": [1, 1]}) + "\n")

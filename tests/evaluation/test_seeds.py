@@ -31,6 +31,44 @@ def test_mean_and_interval_of_three_seeds() -> None:
     assert found["interval"] == pytest.approx([2 - 4.303 / math.sqrt(3), 2 + 4.303 / math.sqrt(3)])
 
 
+def test_an_interval_of_shares_ends_where_shares_do() -> None:
+    # Mean 0.9, deviation 0.1: 0.9 +- 4.303 * 0.1 / sqrt(3), of which the upper end is beyond 1.
+    half = 4.303 * 0.1 / math.sqrt(3)
+    assert over_seeds([0.8, 0.9, 1.0], within=(0, 1))["interval"] == pytest.approx([0.9 - half, 1.0])
+    assert over_seeds([0.0, 0.0, 0.3], within=(0, 1))["interval"] == [0.0, pytest.approx(0.1 + 0.4303)]
+    assert over_seeds([-0.9, -1.0], within=(-1, 1))["interval"] == [
+        -1.0,
+        pytest.approx(-0.95 + 12.706 * 0.05),
+    ]
+    # Points beyond one are no shares.
+    assert over_seeds([0.0, 2.0], within=(0, 1))["interval"] == pytest.approx([-11.706, 13.706])
+
+
+def test_only_shares_have_bounds() -> None:
+    def one(correct: float, bits: float, metric: float) -> dict:
+        def entry(gain: float) -> dict:
+            return {"questions": 8, "accuracy": correct - gain, "accuracy_by_tokens": 0.5}
+
+        tasks = {"mmlu": {"sft": entry(0.0), "dpo": entry(0.1)}}
+        own = {"documents": 4, "acc": correct, "word_perplexity": metric, "metrics": {"acc": True}}
+        return {
+            "models": [{"name": "sft"}],
+            "results": {
+                "multiple_choice": tasks,
+                "perplexity": {"t": {"sft": {"documents": 1, "bits_per_byte": bits}}},
+                "lm_eval": {"arc": {"sft": own}},
+            },
+        }
+
+    found = combined([one(1.0, 0.01, 9.0), one(0.6, 0.9, 1.0)])
+    low, high = found["multiple_choice"]["mmlu"]["sft"]["figures"]["accuracy"]["interval"]
+    assert (low, high) == (0.0, 1.0)
+    assert found["perplexity"]["t"]["sft"]["figures"]["bits_per_byte"]["interval"][0] < 0
+    task = found["lm_eval"]["arc"]["sft"]
+    assert task["figures"]["acc"]["interval"] == [0.0, 1.0] and task["metrics"] == {"acc": True}
+    assert task["figures"]["word_perplexity"]["interval"][0] < 0
+
+
 def test_nothing_to_say_about_seeds() -> None:
     assert over_seeds([0.5])["interval"] is None
     assert over_seeds([0.5, 0.5, 0.5])["interval"] is None

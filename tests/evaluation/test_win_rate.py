@@ -16,7 +16,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation import chat_service
 from hf_align.evaluation.answer_comparison import judged
 from hf_align.evaluation.answering import Asked, Reply
-from hf_align.evaluation.judge import Judge, read_verdict
+from hf_align.evaluation.judge import Judge
 from hf_align.evaluation.win_rate import by_scores, by_verdicts, win_figures
 from hf_align.types import Example, Message
 
@@ -35,7 +35,8 @@ def test_both_orders_have_to_agree():
     outcomes, found = by_verdicts(forward, backward)  # type: ignore[arg-type]
     # Won in both orders; only when first; lost in both; tied in both; once unreadable; unreadable and a tie.
     assert outcomes.tolist() == [1.0, 0.5, 0.0, 0.5, 0.5, 0.5]
-    assert found["consistent"] == pytest.approx(4 / 6)
+    # Of the four prompts with a verdict in both orders, the second is another one's in each.
+    assert found["consistent"] == pytest.approx(3 / 4)
     assert found["first_place"] == pytest.approx(4 / 7)
     assert found["unreadable"] == pytest.approx(2 / 12)
     assert by_verdicts(["tie"], ["tie"])[1]["first_place"] is None
@@ -51,21 +52,6 @@ def test_figures_by_hand():
     assert win_figures(half, seed=1)["win_rate_interval"] == pytest.approx([0.451, 0.549], abs=0.01)
     with pytest.raises(ValueError, match="at least one"):
         win_figures(np.zeros(0), seed=1)
-
-
-@pytest.mark.parametrize(
-    ("reply", "verdict"),
-    [
-        ("Because.\nVerdict: 1", "first"),
-        ("verdict: 2\n**Verdict:** 1", "first"),
-        ("Verdict: Tie.", "tie"),
-        ("Verdict: 12", "unreadable"),
-        ("The first one.", "unreadable"),
-        ("", "unreadable"),
-    ],
-)
-def test_the_last_verdict_counts(reply, verdict):
-    assert read_verdict(reply) == verdict
 
 
 class Service:
@@ -129,6 +115,13 @@ def prefers_oslo(_: int, body: Any) -> tuple[int, Any]:
 
 
 PAIRS = [("Where {to}?", "Oslo", "Rome"), ("Where?", "Lima", "Oslo"), ("Where?", "Lima", "Rome")]
+
+
+def test_replies_without_a_verdict_are_not_consistent():
+    outcomes, found = by_verdicts(["unreadable", "first", "first"], ["unreadable", "unreadable", "second"])
+    assert outcomes.tolist() == [0.5, 0.5, 1.0]
+    assert (found["consistent"], found["unreadable"]) == (1.0, 0.5)
+    assert by_verdicts(["unreadable"], ["unreadable"])[1]["consistent"] is None
 
 
 def test_a_judge_is_asked_about_every_pair_in_order(serve):

@@ -9,7 +9,7 @@ import pytest
 from hf_align.config import KeyProblem
 from hf_align.config.tokenizer import TextConfig
 from hf_align.errors import UserError
-from hf_align.tokenization.corpus import held_out_texts, training_texts
+from hf_align.tokenization.corpus import check_held_out, held_out_texts, training_texts
 
 
 def _write(path, rows):
@@ -50,6 +50,36 @@ def test_a_share_is_held_out_evenly_and_the_same_on_every_pass(tmp_path):
     trained = list(training_texts(config))
     assert len(trained) == 15 and not {text for text, _ in held_out} & set(trained)
     assert list(training_texts(config)) == trained
+
+
+def test_both_halves_count_bad_rows_alike(tmp_path):
+    """Row 4 is held out and bad: a quarter of its half would be, and it is one of 16 in all."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(f'{{"text": {"1" if n == 4 else chr(34) + "t" + chr(34)}}}\n' for n in range(1, 17))
+    )
+    for allowed in (0.06, 0.07):
+        config = TextConfig(datasets=[str(path)], eval_split_size=0.25, max_malformed_share=allowed)
+        for texts, count in ((training_texts(config), 12), (held_out_texts(config), 3)):
+            if allowed < 1 / 16:
+                with pytest.raises(UserError, match=r"1 of 16 rows are malformed"):
+                    list(texts)
+            else:
+                assert len(list(texts)) == count
+
+
+def test_what_is_measured_on_is_looked_for_first(tmp_path):
+    path = _write(tmp_path / "a.jsonl", [{"text": "t"}] * 9)
+    check_held_out(TextConfig(datasets=[path], eval_split_size=0.2))
+    with pytest.raises(
+        UserError, match=r"eval_split_size: 0\.1 of the rows of each data set holds out no text"
+    ):
+        check_held_out(TextConfig(datasets=[path], eval_split_size=0.1))
+    blank = _write(tmp_path / "b.jsonl", [{"text": " "}])
+    with pytest.raises(UserError, match="eval_datasets: there is no text in them"):
+        check_held_out(TextConfig(datasets=[path], eval_datasets=[blank], max_malformed_share=1))
+    with pytest.raises(UserError, match="missing"):
+        check_held_out(TextConfig(datasets=[path], eval_datasets=[path, str(tmp_path / "missing.jsonl")]))
 
 
 def test_evaluation_sets_are_measured_whole(tmp_path):

@@ -42,11 +42,6 @@ class Rows:
         """(N,) the sequence that each token belongs to."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
-    @cached_property
-    def position_of(self) -> Integers:
-        """(N,) the place of each token in its sequence."""
-        return np.arange(len(self.ids)) - np.repeat(self.starts, self.lengths)
-
 
 def starts_of(lengths: Integers) -> Integers:
     """(B,) where each of B pieces begins when they are put one after the other."""

@@ -20,19 +20,27 @@ def normalised(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
+def comparable(text: str) -> str:
+    """The normalised text. One of which nothing is left then, such as the letter A, keeps its articles, and
+    one of punctuation alone is itself, so that an empty answer equals an empty reference only."""
+    lower = text.lower()
+    plain = " ".join(lower.translate(_PUNCTUATION).split())
+    return normalised(text) or plain or " ".join(lower.split())
+
+
 def exact_match(answer: str, references: Sequence[str]) -> float:
-    """1 where the normalised answer is one of the normalised references, else 0."""
-    return float(normalised(answer) in {normalised(reference) for reference in references})
+    """1 where the answer equals one of the references, both :func:`comparable`, else 0."""
+    return float(comparable(answer) in {comparable(reference) for reference in references})
 
 
 def token_f1(answer: str, references: Sequence[str]) -> float:
-    """F1 of the words of the answer and of the nearest reference, both normalised.
+    """F1 of the words of the answer and of the nearest reference, both :func:`comparable`.
 
     Where either has no words, 1 if neither has any, else 0. White space separates words, so that a Chinese
     sentence is one word.
     """
     return max(
-        (_f1(normalised(answer).split(), normalised(each).split()) for each in references), default=0.0
+        (_f1(comparable(answer).split(), comparable(each).split()) for each in references), default=0.0
     )
 
 

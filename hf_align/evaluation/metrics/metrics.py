@@ -8,7 +8,7 @@ takes seconds, since ``evaluate`` does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import datasets
 import evaluate
@@ -77,18 +77,6 @@ class MatthewsCorrelation(_ClassMetric):
 
     def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
         return {"matthews_correlation": matthews(_matrix(references, predictions))}
-
-
-METRICS: dict[str, type[_ClassMetric]] = {
-    "accuracy": Accuracy,
-    "f1": F1,
-    "matthews_correlation": MatthewsCorrelation,
-}
-
-
-def load_metric(name: str, **options: Any) -> evaluate.Metric:
-    """The metric of this name; ``options`` go to its constructor. Raises KeyError for another name."""
-    return METRICS[name](**options)
 
 
 def _matrix(references: Sequence[int], predictions: Sequence[int]) -> Matrix:

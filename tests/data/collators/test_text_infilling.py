@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise, permutations
-from math import ceil, exp, factorial
+from itertools import pairwise
+from math import ceil
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_align.data.collators.draws import Draws, example_keys
-from hf_align.data.collators.infilling import infill, infilling_lengths, infilling_places, poisson_quantiles
+from hf_align.data.collators.infilling import infill, poisson_quantiles
 from hf_align.data.collators.text_infilling import TextInfillingCollator
 from hf_align.data.collators.vocabulary import Vocabulary
 from hf_align.errors import UserError
@@ -48,42 +48,6 @@ def _fits(inputs: list[int], text: list[int]) -> bool:
     """Whether filling each mask of ``inputs`` with some tokens, or none, gives ``text``."""
     pattern = "".join("(?:.*)" if id == MASK else re.escape(chr(1000 + id)) for id in inputs)
     return re.fullmatch(pattern, "".join(chr(1000 + id) for id in text), re.DOTALL) is not None
-
-
-def test_quantiles_are_those_of_the_poisson_distribution():
-    cumulative = poisson_quantiles(3.0)
-    terms = [exp(-3) * 3**k / factorial(k) for k in range(len(cumulative))]
-    assert cumulative == pytest.approx(np.cumsum(terms))
-    assert cumulative[-1] == pytest.approx(1, abs=1e-15)
-
-
-def test_span_lengths_are_poisson_and_add_up():
-    budget = np.full(20001, 40)
-    lengths, counts = infilling_lengths(budget, _draws(20001), poisson_quantiles(3.0))
-    assert (lengths.sum(axis=1) == 40).all()
-    assert (lengths[np.arange(lengths.shape[1]) >= counts[:, None]] == 0).all()
-    # The first five spans never reach the budget's end (P(sum of 5 > 40) < 1e-6), so they are whole draws.
-    drawn = lengths[:, :5].ravel()
-    number = len(drawn)
-    for k in range(10):
-        probability = exp(-3) * 3**k / factorial(k)
-        assert abs((drawn == k).mean() - probability) < _deviation(probability, number)
-    assert abs(drawn.mean() - 3) < 5 * np.sqrt(3 / number)
-
-
-def test_all_placements_are_equally_likely():
-    # 5 words, of which spans of 2, 1 and 0 words hide 3: two words stay.
-    rows = 30000
-    lengths = np.tile([2, 1, 0], (rows, 1))
-    counts, words, budget = np.full(rows, 3), np.full(rows, 5), np.full(rows, 3)
-    first, size = infilling_places(words, budget, lengths, counts, _draws(rows))
-    assert (first + size <= 5).all()
-    assert (first[:, 1:] >= (first + size)[:, :-1]).all()
-    found, number = np.unique(np.concatenate([first, size], axis=1), axis=0, return_counts=True)
-    orders = set(permutations(["2", "1", "0", "k", "k"]))
-    # Every order of two kept words and three spans stands for one placement.
-    assert len(found) == len(orders) == 60
-    assert np.abs(number / rows - 1 / 60).max() < _deviation(1 / 60, rows)
 
 
 def test_shares_over_more_than_1e5_words():

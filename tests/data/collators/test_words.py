@@ -75,54 +75,11 @@ def test_a_vocabulary_without_marks_is_refused():
         Vocabulary(unmarked_tokenizer()).word_starts(np.array([1]))
 
 
-def test_special_tokens_are_known_and_the_unknown_token_is_text():
-    tokenizer = wordpiece_tokenizer()
-    special = Vocabulary(tokenizer).special
-    assert np.flatnonzero(special).tolist() == [0, 2, 3, 4]
-    tokenizer = unigram_tokenizer()
-    sentinels = Vocabulary(tokenizer).sentinels
-    assert tokenizer.convert_ids_to_tokens(sentinels.tolist()) == [f"<extra_id_{i}>" for i in range(40)]
-    assert Vocabulary(tokenizer).special[sentinels].all()
-
-
-@pytest.mark.parametrize(
-    ("name", "tokenizer", "words"),
-    [
-        ("mask_id", unigram_tokenizer, ["no mask token", "add_special_tokens({'mask_token'"]),
-        ("pad_id", end_marked_bpe_tokenizer, ["no pad token", "'pad_token'"]),
-        ("eos_id", wordpiece_tokenizer, ["no eos token", "'eos_token'"]),
-        ("cls_id", unigram_tokenizer, ["no cls token"]),
-        ("sep_id", unigram_tokenizer, ["no sep token"]),
-        ("sentinels", wordpiece_tokenizer, ["<extra_id_0>", "add_tokens"]),
-    ],
-)
-def test_a_missing_token_is_named_with_what_to_do(name, tokenizer, words):
-    with pytest.raises(UserError) as error:
-        getattr(Vocabulary(tokenizer()), name)
-    assert all(word in str(error.value) for word in words)
-
-
-def test_ids_of_another_tokenizer_are_refused():
-    with pytest.raises(UserError, match="token id 5000, but the tokenizer has"):
-        Vocabulary(wordpiece_tokenizer()).check_ids(np.array([3, 5000]))
-    with pytest.raises(UserError, match="token id -100"):
-        Vocabulary(wordpiece_tokenizer()).check_ids(np.array([3, -100]))
-
-
 def test_sentence_ends():
     for text in ("word.", "Really?!", "yes! ", "he said.”", "好。", "line\n"):
         assert ends_sentence(text), text
     for text in ("word", ",", "3.14", "好", ""):
         assert not ends_sentence(text), text
-
-
-@pytest.mark.parametrize("kind", ["##", "Ġ", "▁"])
-def test_tokens_that_end_a_sentence(kind):
-    tokenizer = KINDS[kind]()
-    ends = Vocabulary(tokenizer).ends_sentence
-    ids = np.array(tokenizer("My dog is hairy. Is he not? Yes", add_special_tokens=False)["input_ids"])
-    texts = [tokenizer.decode([id]).strip() for id in ids[ends[ids]]]
-    assert [text[-1] for text in texts] == [".", "?"]
 
 
 def test_split_sentences():
