@@ -8,6 +8,7 @@ the files without importing them, so that ``--help`` loads no heavy library.
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import os
 import select
@@ -26,6 +27,11 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_OUTPUT = 141
 """The last two are what a shell reports after SIGINT (Ctrl-C) and SIGPIPE: 128 + the signal."""
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
+)
+"""What the system says of a file that it does not let this user have, write or name so."""
 
 
 def find_commands(folder: Path = COMMANDS) -> dict[str, str]:
@@ -66,7 +72,10 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Run one command and return the exit status: 0, 2 after a user's mistake, 130 after Ctrl-C.
+
+    A file that the system does not let the user read, write or name so counts as a mistake.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         status = _run(arguments)
@@ -82,6 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _output_is_closed():
             raise
         return EXIT_CLOSED_OUTPUT
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        place = f"{str(error.filename)[:200]}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}", file=sys.stderr)
+        return EXIT_USER_ERROR
 
 
 def _run(arguments: list[str]) -> int:

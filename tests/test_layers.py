@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "hf_align"
 LAYERS = {
     "types": 0,
     "errors": 0,
+    "columns": 0,
     "losses": 1,
     "config": 1,
     "tokenization": 2,
@@ -28,6 +29,14 @@ LAYERS = {
     "commands": 6,
     "__main__": 7,
 }
+ALL_HELP = """
+import hf_align.__main__ as m
+for command in m.find_commands():
+    try:
+        m.main([command, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+"""
 HEAVY = ["torch", "numpy", "transformers", "datasets", "accelerate", "peft", "trl", "matplotlib"]
 
 
@@ -101,6 +110,8 @@ def _loaded_after(code: str) -> list[str]:
         "import hf_align.config",
         "import hf_align.__main__ as m; m.main(['--help'])",
         "import hf_align.__main__ as m; assert m.main(['sfft']) == 2",
+        "import hf_align.__main__ as m; assert m.main(['sft', '--learning_rat', '1']) == 2",
+        ALL_HELP,
     ],
 )
 def test_light_imports(code):

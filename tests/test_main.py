@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -29,6 +30,8 @@ def main(argv=None):
         raise UserError("r.yaml:3: beta: found the text 'x', expected a number.")
     if "interrupt" in argv:
         raise KeyboardInterrupt
+    if "refused" in argv:
+        raise OSError(int(argv[-1]), "no", "x" * 300)
     if "bug" in argv:
         raise ZeroDivisionError("a bug")
     return 7 if "seven" in argv else None
@@ -84,6 +87,12 @@ def test_unknown_command(commands, capsys):
 def test_a_user_error_is_one_line_and_status_2(commands, capsys):
     assert cli.main(["say-it", "mistake"]) == 2
     assert capsys.readouterr().err == "error: r.yaml:3: beta: found the text 'x', expected a number.\n"
+
+
+@pytest.mark.parametrize("code", ["EACCES", "EROFS", "ENAMETOOLONG", "ENOTDIR"])
+def test_what_the_system_refuses_is_one_line_and_status_2(commands, capsys, code):
+    assert cli.main(["say-it", "refused", str(getattr(errno, code))]) == 2
+    assert capsys.readouterr().err == f"error: {'x' * 200}: no\n"
 
 
 def test_an_interrupt_is_status_130(commands):

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers.documentation import ROOT
+from helpers.scripts import load_script
 
-ROOT = Path(__file__).parent.parent
 GOOD = "It costs 19 euros. The parcel holds jackets. Anything else about order 4408? Just ask."
 
 
 @pytest.fixture(scope="module")
 def notes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("notes", ROOT / "recipes" / "pipeline" / "notes.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "recipes" / "pipeline" / "notes.py")
 
 
 @pytest.mark.parametrize(

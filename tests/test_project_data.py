@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.scripts import DATA, load_script
 
-DATA = Path(__file__).resolve().parent.parent / "data"
 GENERATED = ("orders_en.jsonl", "orders_zh.jsonl", "orders_heldout.jsonl")
 
 
 @pytest.fixture(scope="module")
 def make_data() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_data", DATA / "make_data.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["make_data"] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DATA / "make_data.py")
 
 
 def read_jsonl(name: str) -> list[dict[str, Any]]:
@@ -143,11 +136,7 @@ def test_files_are_small_and_listed() -> None:
 
 
 def test_evaluation_tasks_are_reproduced(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("make_evaluation", DATA / "make_evaluation.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.main(["--output", str(tmp_path)]) == 0
+    assert load_script(DATA / "make_evaluation.py").main(["--output", str(tmp_path)]) == 0
     made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
     kept = sorted(path.relative_to(DATA / "evaluation") for path in (DATA / "evaluation").rglob("*.*"))
     assert made == kept and len(made) == 7

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import sys
@@ -13,33 +12,20 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.scripts import DATA, load_script
 
 from hf_align.data.formats import COMPARISON_FORMATS, resolve_format
 from hf_align.data.raw import RawRow
 from hf_align.types import Comparison
 
-DATA = Path(__file__).resolve().parent.parent / "data"
 PAIRS = ("pairs_en.jsonl", "pairs_heldout.jsonl")
 RANKINGS = ("rankings_en.jsonl", "rankings_heldout.jsonl")
 NAMES = (*PAIRS, *RANKINGS)
-MODULES = ("make_data", "preference_words", "make_preferences")
 
 
 @pytest.fixture(scope="module")
-def maker() -> Iterator[ModuleType]:
-    """The generator, imported as Python finds it when it runs as a script."""
-    sys.path.insert(0, str(DATA))
-    known = {name: sys.modules.pop(name, None) for name in MODULES}
-    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        yield importlib.import_module("make_preferences")
-    finally:
-        sys.dont_write_bytecode = written
-        sys.path.remove(str(DATA))
-        for name, module in known.items():
-            sys.modules.pop(name, None)
-            if module is not None:
-                sys.modules[name] = module
+def maker() -> ModuleType:
+    return load_script(DATA / "make_preferences.py")
 
 
 def read(name: str) -> list[dict[str, Any]]:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.scripts import DATA, load_script
 from helpers.tiny_checkpoint import tiny_tokenizer
 
 from hf_align.config import DataConfig, DatasetConfig
 from hf_align.data.labelled import prepare_labelled
 from hf_align.data.prompts import read_prompts
 
-DATA = Path(__file__).resolve().parent.parent / "data"
 FILES = ("reviews_en.jsonl", "reviews_heldout.jsonl")
 
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_reviews", DATA / "make_reviews.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["make_reviews"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DATA / "make_reviews.py")
 
 
 def read(name: str) -> list[dict[str, Any]]:

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+from helpers.scripts import SCRIPTS, load_script
 
 
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    return load("build_default_model")
+    return load_script(SCRIPTS / "build_default_model.py")
 
 
 @pytest.fixture(scope="module")
 def checker() -> ModuleType:
-    return load("check_environment")
+    return load_script(SCRIPTS / "check_environment.py")
 
 
 def test_a_wheel_with_another_hash_is_refused(builder: ModuleType, tmp_path: Path) -> None:
@@ -45,7 +33,7 @@ def test_a_wheel_with_another_hash_is_refused(builder: ModuleType, tmp_path: Pat
 
 
 def test_the_small_encoder_refuses_another_wheel_too(builder: ModuleType, tmp_path: Path) -> None:
-    encoder = load("build_minilm_model")
+    encoder = load_script(SCRIPTS / "build_minilm_model.py")
     wheel = tmp_path / "forged.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(encoder.MEMBERS + "config.json", b"{}")

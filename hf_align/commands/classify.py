@@ -11,10 +11,8 @@ from hf_align.config import ClassifyConfig, load_config
 
 if TYPE_CHECKING:
     from hf_align.training.stage import Run
-    from hf_align.training.trainer import AlignTrainer, Task
-
-CHECKED_ROWS = 4
-"""Rows that are classified before and after an adapter is merged."""
+    from hf_align.training.tasks import Task
+    from hf_align.training.trainer import AlignTrainer
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -69,40 +67,27 @@ def _labels(config: ClassifyConfig) -> Sequence[str] | None:
 
 def _build(run: Run) -> tuple[Any, Task]:
     """The model with what is trained on it, and the task."""
-    import transformers
-
-    from hf_align.adapters.factory import apply_adapter, can_pack
     from hf_align.modeling.classifier import load_classifier_base, reads_segments, train_head_only
-    from hf_align.modeling.pad_token import choose_pad_token
-    from hf_align.modeling.reward_model import head_modules
-    from hf_align.modeling.sequence_head import install_sequence_head, reads_last_token
-    from hf_align.training import launch, stage, tasks
+    from hf_align.modeling.sequence_head import install_sequence_head
+    from hf_align.training import tasks, trained_head, trained_model
 
     config: ClassifyConfig = run.config
     options = config.classify
-    # Heads, new adapter weights and random networks are drawn from the global generator.
-    transformers.set_seed(config.training.seed)
-    base = load_classifier_base(
-        config.model,
+    base = trained_model.load_base(
+        run,
+        load_classifier_base,
         labels=run.data.labels,
         trainable_base=config.adapter.trains_base and not options.freeze_base,
-        precision=run.machine.precision,
-        use_cpu=run.machine.use_cpu,
         init_from=options.init_from,
     )
-    pad_token_id = choose_pad_token(run.tokenizer, base)
-    # Saved with the tokenizer: on the right, positions count from the first token for every model family.
-    run.tokenizer.padding_side = "right"
-    stage.check_rows_fit(run, base)
+    pad_token_id = trained_head.ready_for_rows(run, base)
     if base.config.is_encoder_decoder:
         _check_ends(run, base)
     if options.freeze_base:
         train_head_only(base)
-    packable = config.data.packing and reads_last_token(base) and can_pack(config.adapter)
-    packed = packable and launch.enable_segment_attention(base)
+    packed = trained_head.packs(run, base)
     install_sequence_head(base)
-    with_head = partial(apply_adapter, task_type="SEQ_CLS", head=head_modules(base))
-    model = stage.adapted(run, base, config.adapter, with_head)
+    model = trained_head.adapted_with_head(run, base)
     details = {"pad_token": run.tokenizer.pad_token, "init_from": options.init_from}
     run.record.update(model=run.record.content["model"] | details)
     return model, tasks.classification_task(
@@ -146,6 +131,7 @@ def _save(run: Run, trainer: AlignTrainer) -> None:
     """The trained model in the run folder: as it is, or the adapter merged into its base and beside it."""
     from hf_align.modeling.classifier_saving import save_merged
     from hf_align.training.merged_saving import save_with_adapter
+    from hf_align.training.trained_head import checked_rows
 
     def merge(folder: Path, adapter: Path) -> float:
         return save_merged(
@@ -153,7 +139,7 @@ def _save(run: Run, trainer: AlignTrainer) -> None:
             adapter,
             run.config.model,
             run.tokenizer,
-            (run.data.eval or run.data.train)[:CHECKED_ROWS],
+            checked_rows(run),
             labels=run.data.labels,
             precision=run.machine.precision,
         )

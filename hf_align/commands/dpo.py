@@ -11,7 +11,7 @@ from hf_align.config import DpoConfig, load_config
 if TYPE_CHECKING:
     from hf_align.training.first_step import StartCheck
     from hf_align.training.stage import Run
-    from hf_align.training.trainer import Task
+    from hf_align.training.tasks import Task
 
 logger = logging.getLogger("hf_align.dpo")
 
@@ -76,27 +76,18 @@ def _warn_of_the_recipe(config: DpoConfig) -> None:
 
 def _build(run: Run) -> tuple[Run, Any, Task, StartCheck]:
     """The run with rows that have their reference, what is trained, the task, and the check of its start."""
-    import transformers
-
     from hf_align.adapters.factory import apply_adapter
     from hf_align.modeling.dropout import disable_dropout
     from hf_align.modeling.loading import load_model
     from hf_align.objectives.preference import PreferenceObjective, loss_terms
-    from hf_align.training import reference_models, stage, tasks
+    from hf_align.training import reference_models, tasks, trained_model
 
     config: DpoConfig = run.config
     preference = config.preference
     if config.reference == "precomputed" and preference.ref_model_name_or_path is not None:
         run = reference_models.referenced_by_another(run)
-    # New adapter weights are drawn from the global generator.
-    transformers.set_seed(config.training.seed)
-    base = load_model(
-        config.model,
-        trainable_base=config.adapter.adapter == "none",
-        precision=run.machine.precision,
-        use_cpu=run.machine.use_cpu,
-    )
-    stage.check_rows_fit(run, base)
+    base = trained_model.load_base(run, load_model)
+    trained_model.check_rows_fit(run, base)
     if config.comparison.disable_dropout and (off := disable_dropout(base)):
         listed = ", ".join(f"{name} {value:g}" for name, value in off.items())
         logger.info("dropout is switched off: %s (disable_dropout)", listed)
@@ -106,7 +97,7 @@ def _build(run: Run) -> tuple[Run, Any, Task, StartCheck]:
         run = reference_models.referenced(run, base, layout, name=config.model.model_name_or_path)
     elif config.reference != "precomputed":
         run.record.update(reference=_without_a_pass(config))
-    model = stage.adapted(run, base, config.adapter, apply_adapter)
+    model = trained_model.adapted(run, base, config.adapter, apply_adapter)
     objective = PreferenceObjective(
         loss_terms(preference.loss, preference.loss_weights, config.to_flat()),
         beta=preference.beta,

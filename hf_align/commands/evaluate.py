@@ -58,13 +58,15 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
 
     Raises UserError for whatever the user can mend.
     """
-    from hf_align.evaluation.evaluate_run import evaluate
+    from hf_align.evaluation.evaluate_run import check_inputs, evaluate
     from hf_align.modeling.precision import runs_on_cpu
     from hf_align.training import launch, run_folder
 
     folder = config.evaluation.output_dir
     launch.start(use_cpu=runs_on_cpu(config.evaluation.use_cpu))
     run_folder.check_output_dir(folder, resuming=False)
+    # Before earlier results are moved aside.
+    check_inputs(config)
     run_folder.prepare_output_dir(folder, resuming=False)
     record = run_folder.RunRecord("evaluate", config, folder, resuming=False, main=True)
     try:

@@ -70,9 +70,11 @@ def run(config: MergeConfig) -> dict[str, Any]:
         config.model, base=options.base_model, chosen=config.overrides, use_cpu=options.use_cpu
     )
     if source.adapter is None:
+        name = config.model.model_name_or_path
+        found = "is a whole model" if Path(name).is_dir() else "is no folder here"
         raise UserError(
-            f"model_name_or_path: '{config.model.model_name_or_path}' is a whole model; expected an adapter "
-            "or the run folder of one. There is nothing to merge."
+            f"model_name_or_path: '{name}' {found}; expected an adapter or the run folder of one. There is "
+            "nothing to merge."
         )
     adapter = source.adapter
     if source.quantization is None:

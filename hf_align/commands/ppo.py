@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
     from hf_align.training.ppo_replay import differing
     from hf_align.training.ppo_replay import replay as compute
 
-    folder = Path(run_dir).expanduser()
+    folder = Path(os.path.expanduser(run_dir))
     replayed = compute(folder, step, answer=episode)
     found = accounts(replayed)
     standing = outstanding(found)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hf_align.data.pretraining import StageCut
     from hf_align.training.stage import Machine, Run
     from hf_align.training.stage_schedule import StageRate
-    from hf_align.training.trainer import Task
+    from hf_align.training.tasks import Task
 
 logger = logging.getLogger("hf_align.pretrain")
 
@@ -86,7 +86,8 @@ def _model(config: PretrainConfig, tokenizer: Any, machine: Machine) -> tuple[An
     import transformers
 
     from hf_align.modeling import new_model
-    from hf_align.modeling.loading import check_context, check_vocabulary
+    from hf_align.modeling.loading import check_vocabulary
+    from hf_align.modeling.positions import check_context
 
     options, name = config.model, config.objective_name
     transformers.set_seed(config.training.seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,13 +11,11 @@ from hf_align.config import RewardConfig, load_config
 
 if TYPE_CHECKING:
     from hf_align.training.stage import Run
-    from hf_align.training.trainer import AlignTrainer, Task
+    from hf_align.training.tasks import Task
+    from hf_align.training.trainer import AlignTrainer
 
 REFERENCE_ROWS = 2048
 """Training rows whose answers are scored for the mean and the deviation, where no rows are held out."""
-
-CHECKED_ROWS = 4
-"""Rows that are scored before and after an adapter is merged."""
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -52,39 +49,22 @@ def run(config: RewardConfig) -> dict[str, Any]:
 
 def _build(run: Run) -> tuple[Any, Task]:
     """The model with what is trained on it, and the task."""
-    import transformers
-
-    from hf_align.adapters.factory import apply_adapter, can_pack
     from hf_align.evaluation.calibration import headline
     from hf_align.modeling.dropout import disable_dropout
-    from hf_align.modeling.pad_token import choose_pad_token
-    from hf_align.modeling.reward_head import install_reward_head, reads_last_token
-    from hf_align.modeling.reward_model import head_modules, load_reward_base
+    from hf_align.modeling.reward_head import install_reward_head
+    from hf_align.modeling.reward_model import load_reward_base
     from hf_align.objectives.reward import reward
-    from hf_align.training import launch, stage, tasks
+    from hf_align.training import launch, tasks, trained_head, trained_model
 
     config: RewardConfig = run.config
-    # The head and new adapter weights are drawn from the global generator.
-    transformers.set_seed(config.training.seed)
-    base = load_reward_base(
-        config.model,
-        trainable_base=config.adapter.adapter == "none",
-        precision=run.machine.precision,
-        use_cpu=run.machine.use_cpu,
-        head_init=config.reward.head_init,
-    )
-    pad_token_id = choose_pad_token(run.tokenizer, base)
-    # Saved with the tokenizer: on the right, positions count from the first token for every model family.
-    run.tokenizer.padding_side = "right"
-    stage.check_rows_fit(run, base)
+    base = trained_model.load_base(run, load_reward_base, head_init=config.reward.head_init)
+    pad_token_id = trained_head.ready_for_rows(run, base)
     if config.comparison.disable_dropout:
         disable_dropout(base)
-    packable = config.data.packing and reads_last_token(base) and can_pack(config.adapter)
-    packed = packable and launch.enable_segment_attention(base)
+    packed = trained_head.packs(run, base)
     shared = packed and config.comparison.share_prefix and launch.shares_prefixes(base)
     install_reward_head(base)
-    with_head = partial(apply_adapter, task_type="SEQ_CLS", head=head_modules(base))
-    model = stage.adapted(run, base, config.adapter, with_head)
+    model = trained_head.adapted_with_head(run, base)
     details = {"shared_prefixes": shared, "pad_token": run.tokenizer.pad_token}
     run.record.update(model=run.record.content["model"] | details)
     return model, tasks.comparison_task(
@@ -118,9 +98,10 @@ def _save(run: Run, trainer: AlignTrainer) -> None:
     """The trained model in the run folder: as it is, or the adapter merged into its base and beside it."""
     from hf_align.modeling.reward_saving import save_merged
     from hf_align.training.merged_saving import save_with_adapter
+    from hf_align.training.trained_head import checked_rows
 
     def merge(folder: Path, adapter: Path) -> float:
-        rows = list(itertools.islice(run.data.eval or run.data.train, CHECKED_ROWS))
+        rows = checked_rows(run)
         return save_merged(
             folder, adapter, run.config.model, run.tokenizer, rows, precision=run.machine.precision
         )

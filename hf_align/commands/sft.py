@@ -10,7 +10,7 @@ from hf_align.config import SftConfig, load_config
 
 if TYPE_CHECKING:
     from hf_align.training.stage import Run
-    from hf_align.training.trainer import Task
+    from hf_align.training.tasks import Task
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -46,38 +46,27 @@ def run(config: SftConfig) -> dict[str, Any]:
 
 def _build(run: Run) -> tuple[Any, Task]:
     """The model with what is trained on it, and the task."""
-    import transformers
-
     from hf_align.adapters.factory import apply_adapter, can_pack
     from hf_align.modeling.loading import load_model
     from hf_align.modeling.target_head import install_target_head
-    from hf_align.training import launch, stage, tasks
+    from hf_align.training import launch, tasks, trained_model
 
     config: SftConfig = run.config
-    # New adapter weights are drawn from the global generator.
-    transformers.set_seed(config.training.seed)
-    base = load_model(
-        config.model,
-        trainable_base=config.adapter.adapter == "none",
-        precision=run.machine.precision,
-        use_cpu=run.machine.use_cpu,
-    )
-    stage.check_rows_fit(run, base)
+    base = trained_model.load_base(run, load_model)
+    trained_model.check_rows_fit(run, base)
     packed = config.data.packing and can_pack(config.adapter) and launch.enable_segment_attention(base)
     install_target_head(base)
-    model = stage.adapted(run, base, config.adapter, apply_adapter)
+    model = trained_model.adapted(run, base, config.adapter, apply_adapter)
     return model, tasks.language_model_task(packed=packed, pad_token_id=run.tokenizer.pad_token_id)
 
 
 def _build_seq2seq(run: Run) -> tuple[Any, Task]:
     """The same for an encoder-decoder model: text in, text out."""
-    import transformers
-
     from hf_align.adapters.factory import apply_adapter
     from hf_align.errors import UserError
     from hf_align.modeling.selecting_head import install_selecting_head
     from hf_align.modeling.seq2seq import load_seq2seq
-    from hf_align.training import stage, tasks
+    from hf_align.training import tasks, trained_model
 
     config: SftConfig = run.config
     if config.adapter.virtual_tokens:
@@ -86,16 +75,10 @@ def _build_seq2seq(run: Run) -> tuple[Any, Task]:
             f"'{config.model.model_name_or_path}' is an encoder-decoder model; expected a method without "
             "virtual tokens, such as lora, bottleneck or ladder, or none"
         )
-    transformers.set_seed(config.training.seed)
-    base = load_seq2seq(
-        config.model,
-        trainable_base=config.adapter.adapter == "none",
-        precision=run.machine.precision,
-        use_cpu=run.machine.use_cpu,
-    )
-    stage.check_rows_fit(run, base)
+    base = trained_model.load_base(run, load_seq2seq)
+    trained_model.check_rows_fit(run, base)
     install_selecting_head(base)
-    model = stage.adapted(run, base, config.adapter, partial(apply_adapter, task_type="SEQ_2_SEQ_LM"))
+    model = trained_model.adapted(run, base, config.adapter, partial(apply_adapter, task_type="SEQ_2_SEQ_LM"))
     run.record.update(model=run.record.content["model"] | {"seq2seq": True})
     return model, tasks.seq2seq_task(pad_token_id=run.tokenizer.pad_token_id)
 

@@ -33,7 +33,7 @@ def run(config: TokenizerConfig) -> dict[str, Any]:
     Raises UserError for whatever the user can mend.
     """
     from hf_align.modeling.loading import read_tokenizer
-    from hf_align.tokenization.corpus import training_texts
+    from hf_align.tokenization.corpus import check_held_out, training_texts
     from hf_align.tokenization.train import train_tokenizer
     from hf_align.training import run_folder
 
@@ -43,6 +43,7 @@ def run(config: TokenizerConfig) -> dict[str, Any]:
     base = read_tokenizer("extend", extension.extend) if extension.extend else None
     # Before anything is learned, since only then does a wrong path cost nothing.
     model = _model(config, base) if base is not None else None
+    check_held_out(config.data)
     run_folder.prepare_output_dir(options.output_dir, resuming=False)
     record = run_folder.RunRecord("tokenizer", config, options.output_dir, resuming=False, main=True)
     with _marked_if_cut_short(record):

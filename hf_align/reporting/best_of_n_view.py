@@ -13,7 +13,7 @@ from hf_align.reporting import formatting
 from hf_align.reporting.best_of_n_plots import best_of_n_plots
 from hf_align.reporting.data_view import first_number
 from hf_align.reporting.generation_view import best_and_worst
-from hf_align.reporting.raft_view import is_trained, raft_facts, raft_view
+from hf_align.reporting.raft_view import cost_facts, is_trained, penalty_setting, raft_facts, raft_view
 from hf_align.reporting.run_view import Fact, listing, mapping
 
 Row = Mapping[str, Any]
@@ -69,14 +69,7 @@ def best_of_n_facts(record: Row) -> list[Fact]:
     ):
         if first_number(found, key) is not None:
             facts.append(Fact(label, form(found[key]), detail))
-    for key, label, form in (
-        ("wall_time_seconds", "Wall time", formatting.duration),
-        ("tokens_per_second", "Sampling and scoring", lambda value: f"{formatting.rate(value)} tokens/s"),
-        ("peak_memory_bytes", "Peak memory", formatting.size),
-    ):
-        if first_number(record, key) is not None:
-            facts.append(Fact(label, form(record[key])))
-    return facts
+    return facts + cost_facts(record)
 
 
 def settings(record: Row) -> list[tuple[str, str]]:
@@ -86,11 +79,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
     for name, part in mapping(found.get("rewards")).items():
         mean, best = (formatting.loss(mapping(part).get(key)) for key in ("mean", "best"))
         words.append((f"Reward {name}", f"{mean} on average, {best} for the best answers"))
-    penalty = formatting.finite(recipe.get("missing_eos_penalty"))
-    if penalty:
-        words.append(
-            ("Cut off", f"{formatting.plain(penalty)} off the reward of an answer that did not stop")
-        )
+    words += penalty_setting(recipe)
     for name, count in mapping(found.get("files")).items():
         rows = "1 row" if count == 1 else f"{formatting.count(count)} rows"
         words.append((str(name), f"{rows}: {_FILES[name]}" if name in _FILES else rows))

@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_align.reporting.classification_view import CLASS_COLUMNS, COLUMNS, held_out, per_class, settings
 from hf_align.reporting.markdown import inline, table
-from hf_align.reporting.reward_card import is_adapter
+from hf_align.reporting.reward_card import is_adapter, plain_loading
 from hf_align.reporting.run_view import mapping
 
 
@@ -37,12 +37,7 @@ def classification_loading(record: Mapping[str, Any]) -> str:
         ]
         note = "This folder holds an adapter with its head; this call loads its base as well."
     else:
-        trust = ", trust_remote_code=True" if recipe.get("trust_remote_code") else ""
-        lines = [
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
-            f"model = AutoModelForSequenceClassification.from_pretrained({folder}{trust})",
-            f"tokenizer = AutoTokenizer.from_pretrained({folder}{trust})",
-        ]
+        lines = plain_loading(recipe)
         note = "Batches may be padded on the right."
     lines += [
         "inputs = tokenizer('…', return_tensors='pt')",

@@ -5,11 +5,12 @@ Reads the run record like the rest of the page, and copes with whatever is missi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hf_align.reporting import formatting
 from hf_align.reporting.classification_plots import MOST_CLASSES, confusion_plot
+from hf_align.reporting.held_out import held_out_row, merged_setting
 from hf_align.reporting.run_view import listing, mapping
 
 Row = Mapping[str, Any]
@@ -63,16 +64,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
     model = mapping(record.get("model"))
     if model.get("init_from") in _STARTS:
         words.append(("Begins with", _STARTS[model["init_from"]]))
-    difference = formatting.finite(mapping(record.get("merge")).get("largest_logit_difference"))
-    if difference is not None:
-        words.append(
-            (
-                "Saved",
-                "the adapter merged into its base; logits differ by up to "
-                f"{difference:.1g} standard deviations from those of the adapter",
-            )
-        )
-    return words
+    return words + merged_setting(record, "largest_logit_difference", "logits")
 
 
 def held_out(record: Row) -> list[dict[str, Any]]:
@@ -82,13 +74,13 @@ def held_out(record: Row) -> list[dict[str, Any]]:
     if not before and not after:
         return []
     shown = [
-        _row("Accuracy", before, after, "accuracy", formatting.share),
-        _row("F1, mean over the classes", before, after, "f1_macro", formatting.loss),
-        _row("Matthews' correlation", before, after, "matthews", _signed),
+        held_out_row("Accuracy", before, after, "accuracy", formatting.share),
+        held_out_row("F1, mean over the classes", before, after, "f1_macro", formatting.loss),
+        held_out_row("Matthews' correlation", before, after, "matthews", formatting.signed_loss),
     ]
     names = listing(record.get("labels"))
     if len(names) == 2:
-        shown.insert(2, _row(f"F1 of {names[1]}", before, after, "f1", formatting.loss))
+        shown.insert(2, held_out_row(f"F1 of {names[1]}", before, after, "f1", formatting.loss))
     return shown
 
 
@@ -133,13 +125,3 @@ def _mistake(item: Row) -> dict[str, str]:
         "predicted": str(item.get("predicted")),
         "probability": formatting.share(item.get("probability")),
     }
-
-
-def _row(name: str, before: Row, after: Row, key: str, form: Callable[[Any], str]) -> dict[str, Any]:
-    limits = [formatting.finite(limit) for limit in listing(after.get(f"{key}_interval"))]
-    between = f"{form(limits[0])} to {form(limits[1])}" if len(limits) == 2 and None not in limits else ""
-    return {"name": name, "cells": [form(before.get(key)), form(after.get(key)), between]}
-
-
-def _signed(value: Any) -> str:
-    return formatting.loss(value).replace("-", "−")

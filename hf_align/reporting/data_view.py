@@ -112,7 +112,7 @@ def _cells(row: Mapping[str, Any], troubles: Sequence[tuple[str, str]], epoch: l
 
 def _notes(report: Mapping[str, Any], seen: set[str], counted: Mapping[str, Any]) -> list[str]:
     notes = []
-    absent = [name for key, name in _TROUBLES if key not in seen and key in counted]
+    absent = [name for key, name in _TROUBLES if key not in seen and first_number(counted, key) is not None]
     if absent:
         words = absent[0] if len(absent) == 1 else f"{', '.join(absent[:-1])} or {absent[-1]}"
         words = words.replace("no target", "without a target").replace("duplicates", "a duplicate")

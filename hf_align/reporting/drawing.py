@@ -87,13 +87,15 @@ def svg(
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator
 
     settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,  # the same run gives the same file
         "font.size": 9,
         "font.family": "sans-serif",
+        # A dollar sign in a name, of a class or a model, is no formula.
+        "text.parse_math": False,
         "text.color": INK,
         "axes.labelcolor": INK,
         "xtick.color": INK,
@@ -119,6 +121,13 @@ def svg(
         if axes.get_yscale() == "linear" and not isinstance(axes.yaxis.get_major_locator(), FixedLocator):
             axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
             axes.yaxis.set_major_formatter(FuncFormatter(tick_text))
+        elif axes.get_yscale() == "log":
+            # Matplotlib writes the names of these ticks as formulas.
+            axes.yaxis.set_major_formatter(FuncFormatter(tick_text))
+            low, high = axes.get_ylim()
+            narrow = high < 30 * low
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axes.yaxis.set_minor_formatter(FuncFormatter(tick_text if narrow else lambda _value, _place: ""))
         if x.whole:
             _widen_few_steps(axes)
         output = io.StringIO()

@@ -90,7 +90,12 @@ def subject_plot(kind: str, task: str, figures: Mapping[str, Any], name: str) ->
     unit = ", %" if KINDS[kind].is_share(key) else ""
     axis = XAxis(label, f"{label}{unit}", lambda value: f"{value:g}")
     first, found = next(iter(by_model.items()))
-    order = sorted((s for s in subjects if key in mapping(found.get(s))), key=lambda s: found[s][key])
+    order = sorted(
+        (s for s in subjects if formatting.finite(mapping(found.get(s)).get(key)) is not None),
+        key=lambda s: found[s][key],
+    )
+    if not order:
+        return None
     worst, best = (f"{s} ({written(kind, {key: found[s][key]}, key)})" for s in (order[0], order[-1]))
     summary = sentence(f"{first} is lowest in {worst} and highest in {best}")
     drawing = svg(draw, name, "small", f"{task}: {label} by subject", summary, axis)

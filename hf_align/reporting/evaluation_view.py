@@ -21,6 +21,7 @@ from hf_align.evaluation.results import (
 )
 from hf_align.reporting import formatting
 from hf_align.reporting.evaluation_plots import subject_plot, task_plot
+from hf_align.reporting.generation_view import side_by_side
 from hf_align.reporting.run_view import Fact, listing, mapping
 
 Row = Mapping[str, Any]
@@ -97,21 +98,7 @@ def evaluation_title(record: Row) -> str:
 
 def _answers(item: Row) -> dict[str, Any]:
     """One prompt with the reference and what each model wrote, as ``parts.generation`` shows it."""
-    written = {"reference": item.get("reference"), **mapping(item.get("answers"))}
-    return {
-        "source": f"{item.get('task')}, {item.get('source')}",
-        "prompt": str(item.get("prompt") or ""),
-        "answers": [
-            {
-                "name": str(name),
-                "note": "",
-                "kind": "",
-                "text": str(text or ""),
-                "missing": "" if str(text or "").strip() else "empty",
-            }
-            for name, text in written.items()
-        ],
-    }
+    return side_by_side(item, {"reference": item.get("reference"), **mapping(item.get("answers"))})
 
 
 def _model(model: Row) -> dict[str, Any]:

@@ -7,6 +7,7 @@ and returns a short string; a missing or unusable value is an en dash. Nothing h
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 MISSING = "–"
@@ -92,6 +93,18 @@ def loss(value: Any) -> str:
     if math.isinf(result):
         return "∞" if result > 0 else "−∞"
     return f"{result:.4g}"
+
+
+def signed_loss(value: Any) -> str:
+    """The same with a true minus sign, for quantities that are below zero as often as not."""
+    return loss(value).replace("-", "−")
+
+
+def between(limits: Any, form: Callable[[Any], str]) -> str:
+    """Both ends of an interval as ``form`` writes them, ``0.12 to 0.34``; empty where there are not two."""
+    if not isinstance(limits, list | tuple) or len(limits) != 2 or None in map(finite, limits):
+        return ""
+    return " to ".join(map(form, limits))
 
 
 def rate(value: Any) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hf_align.reporting import formatting
 from hf_align.reporting.run_view import mapping
+
+Row = Mapping[str, Any]
 
 
 def generation_view(item: Any) -> dict[str, Any]:
@@ -64,3 +67,21 @@ def reference_view(reference: Any) -> dict[str, str]:
     """The same for the answer that the data hold."""
     missing = "" if reference else "none" if reference is None else "an empty reference"
     return {"name": "Reference", "text": str(reference or ""), "missing": missing, "kind": "", "note": ""}
+
+
+def side_by_side(item: Row, written: Mapping[str, Any]) -> dict[str, Any]:
+    """One prompt of an evaluation with what each name has ``written``, as the templates show it."""
+    return {
+        "source": f"{item.get('task')}, {item.get('source')}",
+        "prompt": str(item.get("prompt") or ""),
+        "answers": [
+            {
+                "name": str(name),
+                "note": "",
+                "kind": "",
+                "text": str(text or ""),
+                "missing": "" if str(text or "").strip() else "empty",
+            }
+            for name, text in written.items()
+        ],
+    }

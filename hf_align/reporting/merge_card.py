@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_align.reporting.markdown import code, table
-from hf_align.reporting.model_card import CARD_FILE, is_local
+from hf_align.reporting.front_matter import front_matter
+from hf_align.reporting.markdown import code, inline, table
+from hf_align.reporting.model_card import CARD_FILE
 from hf_align.reporting.run_record import write_atomic
 
 
@@ -31,7 +32,7 @@ def merge_card(record: Mapping[str, Any]) -> str:
     base, adapter = str(record["base_model"]), str(record["adapter"])
     parts = [
         _front_matter(base),
-        f"# {Path(base).name} with {Path(adapter).name} merged in",
+        f"# {inline(f'{Path(base).name} with {Path(adapter).name} merged in')}",
         f"The adapter {code(adapter)} ({record['adapter_kind']}) merged into its base {code(base)}. The "
         f"weights were added in float32 and are stored in {record['save_dtype']}.",
     ]
@@ -47,16 +48,13 @@ def merge_card(record: Mapping[str, Any]) -> str:
 
 
 def _front_matter(base: str) -> str:
-    import yaml
-
     values = {
         "base_model": base,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["hf_align", "merge"],
     }
-    note = "# A local folder: put its hub id here before you publish this card.\n" if is_local(base) else ""
-    return f"---\n{note}{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---"
+    return front_matter(values)
 
 
 def _check(record: Mapping[str, Any]) -> str:

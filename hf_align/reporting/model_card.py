@@ -7,7 +7,6 @@ matter), no claim about quality beyond the measured numbers. The same record giv
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from hf_align.reporting import formatting
 from hf_align.reporting.best_of_n_card import rounds_section, write_best_of_n_card
 from hf_align.reporting.classification_card import classification_loading, classification_section
 from hf_align.reporting.data_view import data_view, totals
+from hf_align.reporting.front_matter import front_matter
+from hf_align.reporting.language_card import adapter_of, is_seq2seq, language_loading
 from hf_align.reporting.markdown import code, inline, listed, table
 from hf_align.reporting.metrics import METRICS_FILE, read_metrics
 from hf_align.reporting.pipeline_card import write_pipeline_card
@@ -34,7 +35,6 @@ from hf_align.reporting.run_view import facts, listing, loss_change, mapping, me
 from hf_align.reporting.tokenizer_card import write_tokenizer_card
 
 CARD_FILE = "README.md"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 
 
 def write_model_card(run_dir: str | os.PathLike[str]) -> Path:
@@ -69,7 +69,7 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         reward_section(record),
         classification_section(record),
         _held_out_text(record),
-        _use(record, recipe),
+        _use(record),
         _data(record),
         _limits(record, rows),
         "## Reproduce\n\n" + _reproduce(record, recipe),
@@ -77,15 +77,13 @@ def model_card(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _use(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+def _use(record: Mapping[str, Any]) -> str:
     own = {
         "reward": reward_loading,
         "classify": classification_loading,
         "pretrain": pretraining_loading,
     }.get(str(record.get("command")))
-    if own is not None:
-        return own(record)
-    return _loading(recipe, "Seq2SeqLM" if _is_seq2seq(record) else "CausalLM")
+    return (own or language_loading)(record)
 
 
 def _results(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -98,10 +96,8 @@ def _title(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
 
 
 def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
-    import yaml
-
     base = str(recipe.get("model_name_or_path") or "")
-    adapter = _adapter(recipe)
+    adapter = adapter_of(recipe)
     tags = ["hf_align", str(record.get("command") or "sft")] + ([adapter] if adapter else [])
     values: dict[str, Any] = {"base_model": base} if base else {}
     scores = record.get("command") in ("reward", "classify")
@@ -112,21 +108,12 @@ def _front_matter(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     }
     if record.get("command") == "pretrain":
         values["pipeline_tag"] = pipeline_tag(record)
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    if base and is_local(base):
-        note = "# A local folder: put its hub id here before you publish this card.\n"
-        text = note + text
-    return f"---\n{text}---"
-
-
-def _is_seq2seq(record: Mapping[str, Any]) -> bool:
-    """Whether the model has an encoder for the prompt and a decoder for the answer."""
-    return bool(mapping(record.get("model")).get("seq2seq"))
+    return front_matter(values)
 
 
 def _written(record: Mapping[str, Any]) -> str:
     """The hub's word for what the model does with text."""
-    return "text2text-generation" if _is_seq2seq(record) else "text-generation"
+    return "text2text-generation" if is_seq2seq(record) else "text-generation"
 
 
 def _introduction(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
@@ -209,40 +196,6 @@ def _held_out_text(record: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _loading(recipe: Mapping[str, Any], kind: str = "CausalLM") -> str:
-    folder = repr(str(recipe.get("output_dir") or "."))
-    loader, package = (
-        (f"AutoPeftModelFor{kind}", "peft") if _adapter(recipe) else (f"AutoModelFor{kind}", "transformers")
-    )
-    trust = ", trust_remote_code=True" if recipe.get("trust_remote_code") else ""
-    if _adapter(recipe) in OWN:
-        package = "hf_align"
-        lines = [
-            "from hf_align.config import ModelConfig",
-            "from hf_align.modeling.run_models import find_model, load_run_model",
-            f"model, tokenizer = load_run_model(find_model(ModelConfig({folder}{trust})))",
-        ]
-    elif package == "transformers":
-        imports = f"from transformers import {loader}, AutoTokenizer"
-        lines = [
-            imports,
-            f"model = {loader}.from_pretrained({folder}{trust})",
-            f"tokenizer = AutoTokenizer.from_pretrained({folder}{trust})",
-        ]
-    else:
-        lines = [
-            f"import {package}, transformers",
-            f"model = {package}.{loader}.from_pretrained({folder}{trust})",
-            f"tokenizer = transformers.AutoTokenizer.from_pretrained({folder}{trust})",
-        ]
-    example = "\n".join(lines)
-    note = ""
-    if package != "transformers" and is_local(str(recipe.get("model_name_or_path") or "")):
-        base = code(str(recipe["model_name_or_path"]))
-        note = f"\n\nThis folder holds an adapter; its base model is read from {base} and has to exist."
-    return f"## Use\n\n```python\n{example}\n```{note}"
-
-
 def _data(record: Mapping[str, Any]) -> str:
     view = data_view(record.get("data_report"))
     if view is None:
@@ -287,18 +240,8 @@ def _reproduce(record: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     )
 
 
-def _adapter(recipe: Mapping[str, Any]) -> str:
-    adapter = str(recipe.get("adapter") or "none")
-    return "" if adapter == "none" else adapter
-
-
 def _library(adapter: str) -> str:
     """What loads the result: of an adapter that PEFT lacks, this package."""
     if not adapter:
         return "transformers"
     return "hf_align" if adapter in OWN else "peft"
-
-
-def is_local(name: str) -> bool:
-    """Whether a name is a folder here rather than a name on the hub."""
-    return not _HUB_ID.fullmatch(name) or Path(name).is_dir()

@@ -130,10 +130,11 @@ def _rewards(path: Path, stages: Mapping[str, str]) -> Rewards:
     """By the name of a reward figure and by model: the reward of each answer, in the order of the rows."""
     found: Rewards = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: an answer may hold other line ends, such as U+2028.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError:
         return found
-    for line in lines:
+    for line in filter(None, lines):
         row = json.loads(line)
         for name, value in mapping(row.get("rewards")).items():
             key = (_task(f"{row['task']}, by {name}", stages), str(row["model"]))

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from hf_align.evaluation.results import KINDS
+from hf_align.columns import aligned
+from hf_align.evaluation.results import KINDS, figure_names, higher_is_better, main_figure
 from hf_align.reporting import formatting
+from hf_align.reporting.generation_view import side_by_side
 from hf_align.reporting.pipeline_plots import measure_plot
 from hf_align.reporting.run_view import Fact, listing, mapping
 
@@ -121,11 +123,7 @@ def summary_lines(record: Row) -> list[str]:
         table = [["", *models]]
         for kind, task, key, label in measures:
             table.append([label, *(measured(evaluation, kind, task, model, key) for model in models)])
-        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        lines += [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in table
-        ]
+        lines += aligned(table)
         for row in changes(evaluation, models):
             label, change, seeds, prompts, word = row["cells"]
             if any(kind == "reward" and label == name for kind, *_, name in measures):
@@ -152,13 +150,23 @@ def measures_of(evaluation: Row) -> list[tuple[str, str, str, str]]:
     results = mapping(evaluation.get("results"))
     for kind in sorted((kind for kind in results if kind in KINDS), key=lambda kind: kind != "reward"):
         for task, by_model in mapping(results[kind]).items():
-            figures = [mapping(mapping(entry).get("figures")) for entry in mapping(by_model).values()]
-            present = [key for key in KINDS[kind].figures if any(key in each for each in figures)]
-            shown = present[:1]
+            figures = _with_metrics(by_model)
+            names = figure_names(kind, figures)
+            wanted = [main_figure(kind, figures)]
             if kind == "generation":
-                shown += [key for key in ("checks_passed", "stopped") if key in present and key not in shown]
-            found += [(kind, str(task), key, f"{task}: {KINDS[kind].figures[key]}") for key in shown]
+                wanted += ["checks_passed", "stopped"]
+            shown = [key for key in dict.fromkeys(wanted) if any(key in each for each in figures.values())]
+            found += [(kind, str(task), key, f"{task}: {names[key]}") for key in shown]
     return found
+
+
+def _with_metrics(by_model: Any) -> dict[str, dict[str, Any]]:
+    """The figures of each model, with what the task calls them where it says so, as evaluations have them."""
+    return {
+        str(model): mapping(mapping(entry).get("figures"))
+        | {"metrics": mapping(mapping(entry).get("metrics"))}
+        for model, entry in mapping(by_model).items()
+    }
 
 
 def _figure(evaluation: Row, kind: str, task: str, model: str, key: str) -> dict[str, Any]:
@@ -186,6 +194,8 @@ def changes(evaluation: Row, models: Sequence[str]) -> list[dict[str, Any]]:
     """What every other model changed from the first: a row for each measure with a difference."""
     rows = []
     for kind, task, key, label in measures_of(evaluation):
+        by_model = mapping(mapping(evaluation.get("results")).get(kind)).get(task)
+        higher = higher_is_better(kind, _with_metrics(by_model), key)
         scale, unit = (100, " points") if KINDS[kind].is_share(key) else (1, "")
         for model in models:
             difference = mapping(mapping(_entry(evaluation, kind, task, model).get("differences")).get(key))
@@ -196,7 +206,7 @@ def changes(evaluation: Row, models: Sequence[str]) -> list[dict[str, Any]]:
                 f"{scale * difference['mean']:+.3g}{unit}",
                 _limits(difference.get("interval"), scale),
                 _limits(difference.get("over_prompts"), scale),
-                verdict(difference, higher=KINDS[kind].higher),
+                verdict(difference, higher=higher),
             ]
             rows.append({"name": model, "cells": cells})
     return rows
@@ -231,8 +241,9 @@ def _seeds_note(seeds: int) -> str:
         )
     return (
         f"Means over {seeds} seeds, with 95 % intervals from Student's t distribution: what other training "
-        "runs would change. A model without an interval is the same for every seed. Intervals over prompts, "
-        "from drawing the prompts again, say what other prompts would change."
+        "runs would change. Those of shares end at 0 and 100 %, beyond which no share can lie. A model "
+        "without an interval is the same for every seed. Intervals over prompts, from drawing the prompts "
+        "again, say what other prompts would change."
     )
 
 
@@ -256,21 +267,5 @@ def _stage(step: Row, record: Row) -> dict[str, Any]:
 def _answers(item: Row, models: Sequence[str]) -> dict[str, Any]:
     """One prompt with the reference and what the model of each stage wrote."""
     given = mapping(item.get("answers"))
-    written = {
-        "reference": item.get("reference"),
-        **{model: given[model] for model in models if model in given},
-    }
-    return {
-        "source": f"{item.get('task')}, {item.get('source')}",
-        "prompt": str(item.get("prompt") or ""),
-        "answers": [
-            {
-                "name": str(name),
-                "note": "",
-                "kind": "",
-                "text": str(text or ""),
-                "missing": "" if str(text or "").strip() else "empty",
-            }
-            for name, text in written.items()
-        ],
-    }
+    written = {model: given[model] for model in models if model in given}
+    return side_by_side(item, {"reference": item.get("reference"), **written})

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_align.reporting import formatting
+from hf_align.reporting.held_out import held_out_row
 from hf_align.reporting.metrics import evaluation_rows, series, training_rows
 from hf_align.reporting.preference_plots import preference_plots
 from hf_align.reporting.run_view import listing, mapping
@@ -19,21 +20,20 @@ Row = Mapping[str, Any]
 
 CHANGE = "logps/chosen_change"
 
-# (key of a held-out figure, what it is, form of its values, key of its interval).
+# (key of a held-out figure, what it is, form of its values). Where it has an interval, that is KEY_interval.
 _FIGURES = (
-    ("accuracy", "Pairs with the higher reward on the better answer", formatting.share, "accuracy_interval"),
+    ("accuracy", "Pairs with the higher reward on the better answer", formatting.share),
     (
         "likelihood_accuracy",
         "Pairs whose better answer is likelier per token",
         formatting.share,
-        "likelihood_accuracy_interval",
     ),
-    ("margin", "Reward margin of the better answer", formatting.loss, "margin_interval"),
-    ("logps/chosen", "Log-probability of the better answers, nats", formatting.loss, ""),
-    ("logps/rejected", "Log-probability of the worse answers, nats", formatting.loss, ""),
-    (CHANGE, "Change of the better answers, nats per token", formatting.loss, ""),
-    ("kl", "Distance from the reference, nats per token", formatting.loss, ""),
-    ("pairwise_loss", "Pairwise loss", formatting.loss, ""),
+    ("margin", "Reward margin of the better answer", formatting.loss),
+    ("logps/chosen", "Log-probability of the better answers, nats", formatting.loss),
+    ("logps/rejected", "Log-probability of the worse answers, nats", formatting.loss),
+    (CHANGE, "Change of the better answers, nats per token", formatting.loss),
+    ("kl", "Distance from the reference, nats per token", formatting.loss),
+    ("pairwise_loss", "Pairwise loss", formatting.loss),
 )
 
 
@@ -103,14 +103,11 @@ def held_out(record: Row) -> list[dict[str, Any]]:
     """Rows of ``name`` and ``cells`` (before, after, interval) with what is known."""
     summary = mapping(record.get("preference_summary"))
     before, after = mapping(summary.get("before")), mapping(summary.get("after"))
-    shown = []
-    for key, name, form, interval in _FIGURES:
-        if key not in before and key not in after:
-            continue
-        limits = [formatting.finite(limit) for limit in listing(after.get(interval))]
-        between = f"{form(limits[0])} to {form(limits[1])}" if len(limits) == 2 and None not in limits else ""
-        shown.append({"name": name, "cells": [form(before.get(key)), form(after.get(key)), between]})
-    return shown
+    return [
+        held_out_row(name, before, after, key, form)
+        for key, name, form in _FIGURES
+        if key in before or key in after
+    ]
 
 
 def _notes(record: Row) -> list[str]:

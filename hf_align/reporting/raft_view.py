@@ -62,7 +62,11 @@ def raft_facts(record: Row) -> list[Fact]:
     found = []
     before, after = (formatting.finite(final.get(f"eval_reward/total{end}")) for end in ("_before", ""))
     if before is not None and after is not None:
-        change = _between(mapping(rounds[-1].get("held_out")).get("change_interval")) if rounds else ""
+        change = (
+            formatting.between(mapping(rounds[-1].get("held_out")).get("change_interval"), _signed)
+            if rounds
+            else ""
+        )
         detail = f"change, 95 %: {change}" if change else "one answer to each held-out prompt"
         value = f"{formatting.loss(before)} → {formatting.loss(after)}"
         found.append(Fact("Held-out reward", value, detail))
@@ -75,14 +79,28 @@ def raft_facts(record: Row) -> list[Fact]:
     model = mapping(record.get("model"))
     if model.get("precision"):
         found.append(Fact("Precision", str(model["precision"])))
-    for key, label, form in (
-        ("wall_time_seconds", "Wall time", formatting.duration),
-        ("tokens_per_second", "Sampling and scoring", lambda value: f"{formatting.rate(value)} tokens/s"),
-        ("peak_memory_bytes", "Peak memory", formatting.size),
-    ):
-        if first_number(record, key) is not None:
-            found.append(Fact(label, form(record[key])))
-    return found
+    return found + cost_facts(record)
+
+
+def cost_facts(record: Row) -> list[Fact]:
+    """Time, speed and memory of a run that samples and scores; what is unknown is left out."""
+    return [
+        Fact(label, form(record[key]))
+        for key, label, form in (
+            ("wall_time_seconds", "Wall time", formatting.duration),
+            ("tokens_per_second", "Sampling and scoring", lambda value: f"{formatting.rate(value)} tokens/s"),
+            ("peak_memory_bytes", "Peak memory", formatting.size),
+        )
+        if first_number(record, key) is not None
+    ]
+
+
+def penalty_setting(recipe: Row) -> list[tuple[str, str]]:
+    """What an answer loses that the token limit cut off, as (what, in words); empty where that is nothing."""
+    penalty = formatting.finite(recipe.get("missing_eos_penalty"))
+    if not penalty:
+        return []
+    return [("Cut off", f"{formatting.plain(penalty)} off the reward of an answer that did not stop")]
 
 
 def settings(record: Row) -> list[tuple[str, str]]:
@@ -100,12 +118,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
         if not recipe.get("keep_unfinished"):
             rules.append("not cut off by the token limit")
         words.append(("Kept", ", ".join(rules)))
-    penalty = formatting.finite(recipe.get("missing_eos_penalty"))
-    if penalty:
-        words.append(
-            ("Cut off", f"{formatting.plain(penalty)} off the reward of an answer that did not stop")
-        )
-    return words
+    return words + penalty_setting(recipe)
 
 
 def notes(record: Row) -> list[str]:
@@ -148,7 +161,7 @@ def _row(entry: Row) -> dict[str, Any]:
         kept = f"{formatting.count(entry['kept'])} ({formatting.count(entry.get('kept_prompts'))} prompts)"
     change = formatting.MISSING
     if number and formatting.finite(held_out.get("change")) is not None:
-        between = _between(held_out.get("change_interval"))
+        between = formatting.between(held_out.get("change_interval"), _signed)
         change = _signed(held_out["change"]) + (f" ({between})" if between else "")
     interval = [formatting.loss(limit) for limit in listing(held_out.get("interval"))]
     reward = formatting.loss(held_out.get("reward")) + (f" ({' to '.join(interval)})" if interval else "")
@@ -163,11 +176,6 @@ def _row(entry: Row) -> dict[str, Any]:
             formatting.MISSING if formatting.finite(stopped) is None else formatting.share(stopped),
         ],
     }
-
-
-def _between(interval: Any) -> str:
-    limits = [formatting.finite(limit) for limit in listing(interval)]
-    return " to ".join(map(_signed, limits)) if len(limits) == 2 and None not in limits else ""
 
 
 def _signed(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hf_align.columns import aligned
 from hf_align.reporting.replay_view import (
     answer_cells,
     answer_columns,
@@ -36,8 +37,8 @@ def summary_text(replayed: Replayed, found: Sequence[Account], standing: Mapping
     columns = ["figure", "recorded"] if again is None else ["figure", "recorded", "again", "difference"]
     table = figures_table(recording.figures, again)
     cells = [[figure.name, figure.recorded, figure.again, figure.difference] for figure in table]
-    lines += _aligned([columns, *(row[: len(columns)] for row in cells)])
-    lines += ["", *_aligned([["", *answer_columns(found)], *_rows(standing)])]
+    lines += aligned([columns, *(row[: len(columns)] for row in cells)], text_columns=1)
+    lines += ["", *aligned([["", *answer_columns(found)], *_rows(standing)], text_columns=1)]
     return "\n".join(lines)
 
 
@@ -56,7 +57,7 @@ def answer_text(replayed: Replayed, account: Account) -> str:
             "",
             *(f"  {line}" for line in score_steps(account, replayed)),
             "",
-            *_aligned([headings, *rows], left=2),
+            *aligned([headings, *rows], text_columns=2),
         ]
     )
 
@@ -67,15 +68,3 @@ def _rows(standing: Mapping[str, Account]) -> list[list[str]]:
 
 def _on_one_line(text: str) -> str:
     return visible(text).replace("\n", "").replace("\t", "")
-
-
-def _aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Rows of cells below each other; the first ``left`` columns begin at the left, the others end right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -30,6 +30,17 @@ def is_adapter(record: Mapping[str, Any]) -> bool:
     return adapter != "none" and not mapping(record.get("merge"))
 
 
+def plain_loading(recipe: Mapping[str, Any]) -> list[str]:
+    """Lines of Python that load a whole sequence classifier and its tokenizer from the run folder."""
+    folder = repr(str(recipe.get("output_dir") or "."))
+    trust = ", trust_remote_code=True" if recipe.get("trust_remote_code") else ""
+    return [
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        f"model = AutoModelForSequenceClassification.from_pretrained({folder}{trust})",
+        f"tokenizer = AutoTokenizer.from_pretrained({folder}{trust})",
+    ]
+
+
 def reward_loading(record: Mapping[str, Any]) -> str:
     """The section on how to load the model and score an answer."""
     recipe = mapping(record.get("recipe"))
@@ -47,12 +58,7 @@ def reward_loading(record: Mapping[str, Any]) -> str:
             else "This folder holds an adapter with its head; this call loads its base as well."
         )
     else:
-        trust = ", trust_remote_code=True" if recipe.get("trust_remote_code") else ""
-        lines = [
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
-            f"model = AutoModelForSequenceClassification.from_pretrained({folder}{trust})",
-            f"tokenizer = AutoTokenizer.from_pretrained({folder}{trust})",
-        ]
+        lines = plain_loading(recipe)
         note = "Batches may be padded on the right; the pad token ends no sequence."
     lines += [
         "turns = [{'role': 'user', 'content': '…'}, {'role': 'assistant', 'content': '…'}]",

@@ -6,13 +6,14 @@ Reads the run record like the rest of the page, and copes with whatever is missi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_align.reporting import formatting
+from hf_align.reporting.held_out import held_out_row, merged_setting
 from hf_align.reporting.preference_plots import preference_plots
 from hf_align.reporting.reward_plots import reward_plots
-from hf_align.reporting.run_view import listing, mapping
+from hf_align.reporting.run_view import mapping
 
 Row = Mapping[str, Any]
 
@@ -48,16 +49,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
     ]
     if model.get("pad_token"):
         words.append(("Padding", f"{model['pad_token']}, which ends no sequence"))
-    difference = formatting.finite(mapping(record.get("merge")).get("largest_score_difference"))
-    if difference is not None:
-        words.append(
-            (
-                "Saved",
-                "the adapter merged into its base; scores differ by up to "
-                f"{difference:.1g} standard deviations from those of the adapter",
-            )
-        )
-    return words
+    return words + merged_setting(record, "largest_score_difference", "scores")
 
 
 def held_out(record: Row) -> list[dict[str, Any]]:
@@ -67,19 +59,33 @@ def held_out(record: Row) -> list[dict[str, Any]]:
     if not before and not after:
         return []
     shown = [
-        _row("Accuracy: the better answer scores higher", before, after, "accuracy", formatting.share),
-        _row("Mean margin: better minus worse score", before, after, "mean_margin", _signed),
-        _row("Calibration error (ECE)", before, after, "ece", formatting.loss),
+        held_out_row(
+            "Accuracy: the better answer scores higher", before, after, "accuracy", formatting.share
+        ),
+        held_out_row(
+            "Mean margin: better minus worse score", before, after, "mean_margin", formatting.signed_loss
+        ),
+        held_out_row("Calibration error (ECE)", before, after, "ece", formatting.loss),
     ]
     for group, name in _GROUPS:
         halves = [mapping(mapping(part.get("by_length")).get(group)) for part in (before, after)]
         if any(halves):
             count = (halves[1] or halves[0]).get("pairs")
             pairs = "1 pair" if count == 1 else f"{formatting.count(count)} pairs"
-            shown.append(_row(f"{name} ({pairs})", *halves, "accuracy", formatting.share))
-    shown.append(_row("Correlation of score and length", before, after, "score_length_correlation", _signed))
+            shown.append(held_out_row(f"{name} ({pairs})", *halves, "accuracy", formatting.share))
+    shown.append(
+        held_out_row(
+            "Correlation of score and length",
+            before,
+            after,
+            "score_length_correlation",
+            formatting.signed_loss,
+        )
+    )
     if any(formatting.finite(part.get("ties")) for part in (before, after)):
-        shown.append(_row("Pairs of equal scores, counted as wrong", before, after, "ties", formatting.share))
+        shown.append(
+            held_out_row("Pairs of equal scores, counted as wrong", before, after, "ties", formatting.share)
+        )
     return shown
 
 
@@ -116,16 +122,6 @@ def reference_scores(record: Row) -> str:
         return ""
     answers, source = formatting.count(found.get("answers")), str(found.get("source") or "answers")
     return (
-        f"The scores of {answers} {source} have the mean {_signed(found['mean'])} and the standard deviation "
-        f"{formatting.loss(found.get('std'))}."
+        f"The scores of {answers} {source} have the mean {formatting.signed_loss(found['mean'])} and the "
+        f"standard deviation {formatting.loss(found.get('std'))}."
     )
-
-
-def _row(name: str, before: Row, after: Row, key: str, form: Callable[[Any], str]) -> dict[str, Any]:
-    limits = [formatting.finite(limit) for limit in listing(after.get(f"{key}_interval"))]
-    between = f"{form(limits[0])} to {form(limits[1])}" if len(limits) == 2 and None not in limits else ""
-    return {"name": name, "cells": [form(before.get(key)), form(after.get(key)), between]}
-
-
-def _signed(value: Any) -> str:
-    return formatting.loss(value).replace("-", "−")

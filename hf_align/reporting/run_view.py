@@ -187,9 +187,8 @@ def _preference_facts(record: Row) -> list[Fact]:
     ):
         if formatting.finite(after.get(key)) is None:
             continue
-        limits = [formatting.finite(limit) for limit in listing(after.get(f"{key}_interval"))]
-        detail = f"95 %: {form(limits[0])} to {form(limits[1])}" if len(limits) == 2 else ""
-        found.append(Fact(label, form(after[key]), detail))
+        limits = formatting.between(after.get(f"{key}_interval"), form)
+        found.append(Fact(label, form(after[key]), f"95 %: {limits}" if limits else ""))
     key = "likelihood_accuracy"
     if all(formatting.finite(figures.get(key)) is not None for figures in (before, after)):
         change = f"{formatting.share(before[key])} → {formatting.share(after[key])}"
@@ -204,10 +203,8 @@ def _reward_fact(record: Row) -> Fact | None:
     shares = [formatting.share(part["accuracy"]) for part in (before, after) if "accuracy" in part]
     if not shares:
         return None
-    limits = [formatting.finite(limit) for limit in listing(after.get("accuracy_interval"))]
-    known = len(limits) == 2 and None not in limits
-    detail = f"95 %: {formatting.share(limits[0])} to {formatting.share(limits[1])}" if known else ""
-    return Fact("Held-out accuracy", " → ".join(shares), detail or "before training")
+    limits = formatting.between(after.get("accuracy_interval"), formatting.share)
+    return Fact("Held-out accuracy", " → ".join(shares), f"95 %: {limits}" if limits else "before training")
 
 
 def _match_fact(record: Row) -> Fact | None:

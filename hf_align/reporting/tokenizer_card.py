@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_align.reporting.markdown import code, listed, table
+from hf_align.reporting.markdown import code, inline, listed, table
 from hf_align.reporting.run_record import read_run, redact, write_atomic
 from hf_align.reporting.run_view import listing, mapping
 from hf_align.reporting.tokenizer_view import COLUMNS, tokenizer_facts, tokenizer_title, tokenizer_view
@@ -35,7 +35,7 @@ def tokenizer_card(record: Mapping[str, Any]) -> str:
     trained = f"{what}, trained on {listed([code(source) for source in sources])}." if sources else f"{what}."
     parts = [
         "---\nlibrary_name: transformers\ntags:\n- hf_align\n- tokenizer\n---",
-        f"# {tokenizer_title(record)}",
+        f"# {inline(tokenizer_title(record))}",
         trained,
         table(["", "", ""], [[fact.label, fact.value, fact.detail] for fact in tokenizer_facts(record)]),
         *_tables(record),

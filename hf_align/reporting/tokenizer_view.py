@@ -103,7 +103,10 @@ def tokenizer_title(record: Row) -> str:
         name = PurePath(str(recipe["extend"])).name
         return f"{name}, {formatting.count(extension.get('count'))} tokens added" if extension else name
     kind = KINDS.get(str(recipe.get("tokenizer_type")), "")
-    return f"{kind} tokenizer, {formatting.count(recipe.get('vocab_size'))} tokens".strip()
+    made = listing(mapping(record.get("tokenizer")).get("figures"))
+    # Little text gives fewer tokens than the recipe allows.
+    size = (mapping(made[0]) if made else recipe).get("vocab_size")
+    return f"{kind} tokenizer, {formatting.count(size)} tokens".strip()
 
 
 @dataclass(frozen=True)

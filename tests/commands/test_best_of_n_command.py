@@ -86,6 +86,16 @@ def test_the_same_seed_gives_the_same_answers(inputs, finished, tmp_path):
     assert (tmp_path / "other" / "samples.jsonl").read_bytes() != first
 
 
+def test_the_same_file_by_another_name_gives_the_same_answers(inputs, finished, tmp_path, monkeypatch):
+    folder = Path(inputs["datasets"]).parent
+    (tmp_path / "copy.jsonl").write_bytes(Path(inputs["datasets"]).read_bytes())
+    monkeypatch.chdir(folder)
+    for number, name in enumerate(("./train.jsonl", str(tmp_path / "copy.jsonl"))):
+        run({**inputs, "datasets": name}, tmp_path / f"run{number}")
+        ours, theirs = (lines(place / "samples.jsonl") for place in (tmp_path / f"run{number}", finished))
+        assert [row["answers"] for row in ours] == [row["answers"] for row in theirs]
+
+
 def test_rows_reach_the_function_with_all_their_columns(inputs, tmp_path):
     file = inputs["reward_functions"].rpartition(":")[0]
     record = run(inputs, tmp_path / "run", reward_functions=f"{file}:wanted", missing_eos_penalty=0.5)

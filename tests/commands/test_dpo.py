@@ -1,32 +1,25 @@
-"""The dpo command from recipe to report, on a tiny model: every loss and reference, resuming bit for bit."""
+"""The dpo command from recipe to report, on a tiny model: every loss, resuming bit for bit."""
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import math
 import re
 import shutil
-import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer, write_orders
-from helpers.tiny_preferences import make_inputs, run, write_pairs, write_rankings
-from helpers.tiny_runs import merged_metrics, same_weights, weights
-from transformers import AutoModelForCausalLM
+from helpers.tiny_checkpoint import write_orders
+from helpers.tiny_preferences import LORA, SHORT, make_inputs, run, write_pairs, write_rankings
+from helpers.tiny_runs import close_weights, merged_metrics, same_weights
 
 from hf_align.errors import UserError
 from hf_align.losses import PAIRWISE_LOSSES
-from hf_align.modeling import loading
-from hf_align.training import reference_models, reference_store
 
-LORA = {"adapter": "lora", "lora_r": 4, "learning_rate": 0.01}
 QLORA = {**LORA, "load_in_4bit": True, "optim": "adamw_8bit", "precision": "bf16"}
-SHORT = {"num_train_epochs": 1, "save_strategy": "no", "num_samples": 0}
 START = {"dpo": math.log(2), "robust": math.log(2), "hinge": 1.0, "ipo": 25.0}
 
 
@@ -34,13 +27,6 @@ START = {"dpo": math.log(2), "robust": math.log(2), "hinge": 1.0, "ipo": 25.0}
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     # 64 wide: bitsandbytes' 4-bit blocks hold 64 weights.
     return make_inputs(tmp_path_factory.mktemp("inputs"), hidden_size=64)
-
-
-def close(ours: Path, theirs: Path, *, atol: float = 1e-5) -> None:
-    one, other = weights(ours), weights(theirs)
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=atol)
 
 
 @pytest.mark.parametrize("options", [{}, LORA, QLORA], ids=["full", "lora", "qlora_nf4"])
@@ -140,16 +126,7 @@ def test_the_layout_of_batches_changes_nothing(inputs, tmp_path: Path) -> None:
     ):
         result = run(inputs, tmp_path / name, **options, **layout)
         assert result["model"]["attention"] == ("padded" if name == "padded" else "segments")
-        close(tmp_path / name, tmp_path / "shared")
-
-
-def test_the_reference_may_be_computed_beforehand_or_in_the_step(inputs, tmp_path: Path) -> None:
-    options = {**SHORT, **LORA, "optim": "sgd", "learning_rate": 1.0}
-    run(inputs, tmp_path / "step", **options)
-    result = run(inputs, tmp_path / "before", **options, precompute_ref_log_probs=True)
-    assert result["reference"]["kind"] == "run beforehand"
-    assert result["start_check"]["checked"]
-    close(tmp_path / "before", tmp_path / "step")
+        close_weights(tmp_path / name, tmp_path / "shared")
 
 
 def test_an_int8_base_rounds_as_half_precision_does(inputs, tmp_path: Path) -> None:
@@ -157,36 +134,6 @@ def test_an_int8_base_rounds_as_half_precision_does(inputs, tmp_path: Path) -> N
     result = run(inputs, tmp_path / "run", **options)
     found = list(result["start_check"]["found"].values())
     assert len(found) == 2 and found == pytest.approx([math.log(2)] * 2, abs=2e-2)
-
-
-def test_log_probabilities_of_the_reference_serve_other_runs(
-    inputs, tmp_path: Path, monkeypatch: Any
-) -> None:
-    cache = {"dataset_cache_dir": str(tmp_path / "cache")}
-    first = run({**inputs, **cache}, tmp_path / "first", **SHORT)
-    assert not first["reference"]["reused"] and first["reference"]["rows"] == 27
-    assert (tmp_path / "cache" / first["reference"]["entry"]).is_dir()
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("the reference was run again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(reference_store, "reference_logps", refuse)
-        other = {"loss": ["ipo", "hinge"], "beta": 0.3, "seed": 7, "learning_rate": 0.1}
-        again = run({**inputs, **cache}, tmp_path / "again", **SHORT, **other)
-        assert again["reference"]["reused"]
-        assert again["reference"]["entry"] == first["reference"]["entry"]
-        # The same rows, split in another way.
-        merged = tmp_path / "all.jsonl"
-        merged.write_text("".join(Path(inputs[key]).read_text() for key in ("datasets", "eval_datasets")))
-        split = {"datasets": str(merged), "eval_datasets": [], "eval_split_size": 6}
-        assert run({**inputs, **cache, **split}, tmp_path / "split", **SHORT)["reference"]["reused"]
-        with pytest.raises(AssertionError, match="run again"):
-            run({**inputs, **cache}, tmp_path / "off", **SHORT, reference_cache=False)
-        with pytest.raises(AssertionError, match="run again"):
-            run({**inputs, **cache, "system_prompt": "Be kind."}, tmp_path / "template", **SHORT)
-    off = run({**inputs, **cache}, tmp_path / "off", **SHORT, reference_cache=False)
-    assert off["reference"]["entry"] is None and same_weights(tmp_path / "off", tmp_path / "first")
 
 
 @pytest.mark.parametrize(
@@ -231,59 +178,6 @@ def test_another_loss_is_another_run(inputs, tmp_path: Path) -> None:
     run(inputs, tmp_path / "run", **common, chosen_fall_warning=None, reference_cache=False)
 
 
-def test_a_reference_of_its_own_is_gone_before_training(inputs, tmp_path: Path, monkeypatch: Any) -> None:
-    other = save_tiny_checkpoint(tmp_path / "other", hidden_size=32, num_hidden_layers=1)
-    model = AutoModelForCausalLM.from_pretrained(other)
-    with torch.no_grad():
-        model.lm_head.weight.mul_(3.0)
-    model.save_pretrained(other)
-    load, seen = loading.load_model, []
-
-    def load_reference(*args: Any, **kwargs: Any) -> Any:
-        found = load(*args, **kwargs)
-        seen.append((weakref.ref(found), [weakref.ref(weight) for weight in found.parameters()]))
-        return found
-
-    def load_policy(*args: Any, **kwargs: Any) -> Any:
-        (reference, parameters) = seen[0]
-        assert reference() is None and all(weight() is None for weight in parameters)
-        seen.append(None)
-        return load(*args, **kwargs)
-
-    monkeypatch.setattr(reference_models, "load_model", load_reference)
-    monkeypatch.setattr(loading, "load_model", load_policy)
-    gc.disable()  # only what the command itself does may free it
-    try:
-        result = run(inputs, tmp_path / "run", ref_model_name_or_path=other, **SHORT, **LORA)
-    finally:
-        gc.enable()
-    assert len(seen) == 2
-    assert result["reference"]["kind"] == "run beforehand" and result["reference"]["model"] == other
-    assert "another model" in result["start_check"]["why"]
-    # The model was never its own reference.
-    assert abs(result["final_metrics"]["eval_pairwise_loss_before"] - math.log(2)) > 0.01
-    assert result["final_metrics"]["eval_kl_before"] > 0.01
-
-
-def test_a_stale_reference_is_noticed_before_training(inputs, tmp_path: Path, monkeypatch: Any) -> None:
-    # The worst that could happen to the cache: another model's log-probabilities under this model's key.
-    monkeypatch.setattr(reference_store, "model_digest", lambda model: "the same for all")
-    cache = {"dataset_cache_dir": str(tmp_path / "cache")}
-    other = save_tiny_checkpoint(tmp_path / "other", hidden_size=48)
-    run({**inputs, **cache, "model_name_or_path": other}, tmp_path / "first", **SHORT)
-    with pytest.raises(UserError, match="held-out rows before training the mean pairwise loss"):
-        run({**inputs, **cache}, tmp_path / "run", **SHORT)
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["status"] == "interrupted" and record["reference"]["reused"]
-    assert list(record["start_check"]["found"]) == ["held-out rows"]
-    unseen = {**inputs, **cache, "eval_datasets": []}
-    run({**unseen, "model_name_or_path": other}, tmp_path / "second", **SHORT)
-    with pytest.raises(UserError, match="the rows of the first step the mean pairwise loss"):
-        run(unseen, tmp_path / "unseen", **SHORT)
-    assert not list((tmp_path / "unseen").glob("*.safetensors"))
-    run({**inputs, **cache}, tmp_path / "run", **SHORT, reference_cache=False)
-
-
 def test_dropout_is_off_unless_it_is_asked_for(tmp_path: Path, caplog: Any) -> None:
     inputs = make_inputs(tmp_path, attention_dropout=0.3)
     result = run(inputs, tmp_path / "off", **SHORT)
@@ -311,7 +205,7 @@ def test_gradient_checkpointing_changes_nothing(inputs, tmp_path: Path) -> None:
     options = {**SHORT, **LORA, "optim": "sgd", "learning_rate": 1.0}
     run(inputs, tmp_path / "plain", **options)
     run(inputs, tmp_path / "saving", **options, gradient_checkpointing=True)
-    close(tmp_path / "saving", tmp_path / "plain")
+    close_weights(tmp_path / "saving", tmp_path / "plain")
 
 
 @pytest.mark.parametrize(
@@ -360,15 +254,6 @@ def test_data_of_another_kind_are_refused(inputs, tmp_path: Path) -> None:
     same.write_text(f"{json.dumps(row)}\n" * 8 + Path(write_pairs(tmp_path / "p.jsonl", 3)).read_text())
     with pytest.raises(UserError, match=r"identical|same"):
         run({**inputs, "datasets": str(same)}, tmp_path / "run")
-
-
-def test_a_reference_with_another_tokenizer_is_refused(inputs, tmp_path: Path) -> None:
-    other = save_tiny_checkpoint(tmp_path / "other")
-    tokenizer = tiny_tokenizer(300)
-    assert tokenizer.get_vocab() != tiny_tokenizer().get_vocab()
-    tokenizer.save_pretrained(other)
-    with pytest.raises(UserError, match=r"ref_model_name_or_path: .*another tokenizer"):
-        run(inputs, tmp_path / "run", ref_model_name_or_path=other)
 
 
 def test_the_saved_adapter_gives_what_training_measured(inputs, tmp_path: Path) -> None:

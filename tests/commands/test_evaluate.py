@@ -209,7 +209,7 @@ def test_one_model_has_no_difference(inputs, tmp_path, capsys):
         ({"generation_tasks": [{"path": "x", "num_samples": 3}]}, "x asks for 3 samples, .* temperature 0"),
         ({"generation_tasks": [{"path": "x", "num_fewshot": 3}]}, "each of the two needs the other"),
         ({"judge_url": "http://x/v1"}, "each of the two needs the other"),
-        ({"judge_url": "x", "judge_model": "y"}, "expected an address that begins with http"),
+        ({"judge_url": "x", "judge_model": "y"}, "begins with http"),
         ({"judge_reward_model": "x"}, "no effect without generation_tasks and two models"),
         ({"models": ["./nowhere/model"]}, "the folder './nowhere/model' does not exist"),
     ],
@@ -232,3 +232,24 @@ def test_help_lists_the_keys(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--choice_tasks LIST" in text and "Entries of models" in text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"generation_tasks": ["nowhere.jsonl"]},
+        {"perplexity_datasets": ["nowhere.jsonl"]},
+        {"models": ["./nowhere"]},
+        {"reward_model": "./nowhere", "generation_tasks": ["orders"]},
+    ],
+)
+def test_earlier_results_stay_where_they_are_when_a_path_leads_nowhere(inputs, tmp_path, options):
+    earlier = tmp_path / "run"
+    earlier.mkdir()
+    (earlier / "run.json").write_text('{"command": "evaluate"}')
+    if options.get("generation_tasks") == ["orders"]:
+        options = {**options, "generation_tasks": inputs["perplexity_datasets"]}
+    with pytest.raises(UserError, match="nowhere"):
+        run(inputs, earlier, **options)
+    assert (earlier / "run.json").read_text() == '{"command": "evaluate"}'
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["run"]

@@ -253,6 +253,8 @@ def test_wrong_arguments(bases, tmp_path, capsys):
         merge(adapter, adapter)
     with pytest.raises(UserError, match="is a whole model; expected an adapter"):
         merge(bases[False], tmp_path / "out")
+    with pytest.raises(UserError, match="'nowhere' is no folder here; expected an adapter"):
+        merge("nowhere", tmp_path / "out")
     with pytest.raises(UserError, match="save_dtype says how"):
         merge(adapter, tmp_path / "out", "--dtype", "bfloat16")
     with pytest.raises(UserError, match="--output_dir is missing"):

@@ -14,8 +14,6 @@ from helpers.tiny_ppo import make_inputs, run
 from hf_align.__main__ import main
 from hf_align.commands import ppo
 from hf_align.errors import UserError
-from hf_align.reporting.replay_page import level
-from hf_align.reporting.replay_view import figures_table
 
 VOID = {"meta", "link", "br", "wbr"}
 
@@ -129,24 +127,3 @@ def test_help_names_it(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "--replay RUN:STEP" in said and "--record_limit INT" in said
     assert max(map(len, ppo.OWN_HELP.splitlines())) <= 100
-
-
-def test_figures_of_both_side_by_side() -> None:
-    recorded = {"kl": 0.5, "ratio": float("nan"), "loss": 2.0, "update_seconds": 1.0, "watched": 3.0}
-    table = figures_table(recorded, {"kl": 0.5, "ratio": float("nan"), "loss": 2.5, "new": 1.0})
-    assert [(one.name, one.recorded, one.again, one.difference) for one in table] == [
-        ("kl", "0.5", "0.5", "="),
-        ("ratio", "nan", "nan", "="),
-        ("loss", "2", "2.5", "+0.5"),
-        ("watched", "3", "–", ""),
-        ("new", "–", "1", ""),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(0, ""), (0.1, ""), (0.3, "p1"), (-0.5, "n2"), (1, "p4"), (-9, "n4"), (float("nan"), "")],
-)
-def test_colours_by_hand(value: float, expected: str) -> None:
-    assert level(value, 1.0) == expected
-    assert level(value, 0.0) == ""

@@ -180,6 +180,29 @@ def test_best_checkpoint_is_kept_and_early_stopping_stops(inputs, tmp_path: Path
     )
 
 
+def test_the_best_evaluation_is_kept_also_between_checkpoints(inputs, tmp_path: Path) -> None:
+    """At this rate the loss rises from the third step on, and only the fifth is saved by the recipe."""
+    result = run(
+        inputs,
+        tmp_path / "run",
+        max_steps=5,
+        learning_rate=0.3,
+        lr_scheduler_type="constant",
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=5,
+        load_best_model_at_end=True,
+    )
+    losses: dict[int, float] = {}
+    for line in metrics(tmp_path / "run"):
+        if "eval_loss" in line and line["step"] > 0:
+            # Of the last step there are two; the second is of the weights that the run ends with.
+            losses.setdefault(line["step"], line["eval_loss"])
+    assert result["final_metrics"]["eval_loss"] == pytest.approx(min(losses.values()), rel=1e-6)
+    assert min(losses, key=losses.__getitem__) < 5
+
+
 def test_a_stream_is_trained_on(inputs, tmp_path: Path) -> None:
     result = run(inputs, tmp_path / "run", streaming=True, max_steps=8, save_strategy="no")
     assert result["final_metrics"]["steps"] == 8

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.documentation import ROOT
+from helpers.scripts import SCRIPTS, load_script
 
 from hf_align.config.sft import parse_sft
 from hf_align.evaluation.chat_service import KEY_VARIABLE, ChatService
 from hf_align.types import Message
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
 
 @pytest.fixture(scope="module")
 def support() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "notebook_support", ROOT / "scripts" / "notebook_support.py"
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["notebook_support"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPTS / "notebook_support.py")
 
 
 def test_options_come_back_as_they_were_given(support: ModuleType) -> None:
@@ -83,7 +74,7 @@ def test_a_real_model_is_built_once(
     script: str,
     name: str,
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.syspath_prepend(str(SCRIPTS))
     builder, folder = importlib.import_module(script), tmp_path / name
     built: list[list[str]] = []
 

@@ -7,7 +7,6 @@ elsewhere; here it counts that no cell fails and that something is shown.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
 import subprocess
@@ -18,31 +17,23 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.documentation import ROOT
+from helpers.scripts import SCRIPTS, load_script
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
 LONGEST_RESULT = 2000
 """Characters of a result that is printed as text: more is a value that somebody forgot to catch."""
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def builder() -> ModuleType:
-    return load("build_notebooks")
+    return load_script(SCRIPTS / "build_notebooks.py")
 
 
 @pytest.fixture(scope="module")
 def runner() -> ModuleType:
-    return load("run_notebooks")
+    return load_script(SCRIPTS / "run_notebooks.py")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -201,6 +192,24 @@ def test_check_names_stale_notebooks(
     assert builder.main(["--check"]) == 1 and not (tmp_path / "01_a.ipynb").exists()
     assert "01_a.ipynb" in capsys.readouterr().out
     assert builder.main([]) == 0 and builder.main(["--check"]) == 0
+
+
+def test_the_address_is_read_from_one_place(
+    builder: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "ROOT", tmp_path)
+    for lines, expected in (
+        ("name = x\n", builder.UNKNOWN),
+        ("url = https://github.com/some-one/hf_align.git\n", "https://github.com/some-one/hf_align"),
+        ("url = https://github.com/some-one/hf_align/\n", "https://github.com/some-one/hf_align"),
+    ):
+        (tmp_path / "setup.cfg").write_text(f"[metadata]\n{lines}")
+        assert builder.repository() == expected
+    (tmp_path / "setup.cfg").write_text("[metadata]\nurl = https://example.org/x\n")
+    with pytest.raises(
+        ValueError, match=r"url: found 'https://example\.org/x', expected https://github\.com/"
+    ):
+        builder.repository()
 
 
 def test_bars_that_overwrite_themselves_leave_their_last_state(runner: ModuleType) -> None:

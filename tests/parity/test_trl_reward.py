@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_models import PACKABLE
+from helpers.tiny_models import PACKABLE, redraw
 from helpers.trl_pairs import STEPS, Logged, assert_same_weights, pairs, run_ours, run_trl
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -29,10 +29,7 @@ def classifier() -> Any:
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, **options, num_labels=1)
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, 0.15)
+    redraw(model, 0.15)
     return model
 
 

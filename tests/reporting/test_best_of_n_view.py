@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from helpers.best_of_n_records import CURVE, RECORD
 
 from hf_align.evaluation.best_of_n_curve import best_of_n_curve
 from hf_align.reporting.best_of_n_card import best_of_n_card
 from hf_align.reporting.best_of_n_view import best_of_n_facts, best_of_n_view, curve_rows
 from hf_align.reporting.html import report_view
 from hf_align.reporting.metrics import MetricsLog
-
-CURVE = best_of_n_curve([[float(i) for i in range(12)], [0.0] * 12])
-RECORD: dict[str, Any] = {
-    "command": "best-of-n",
-    "status": "completed",
-    "recipe": {
-        "model_name_or_path": "models/tiny",
-        "num_generations": 12,
-        "datasets": [{"path": "d.jsonl"}],
-        "reward_functions": ["f.py:g"],
-        "missing_eos_penalty": 1.0,
-        "seed": 7,
-    },
-    "best_of_n": {
-        "prompts": 2,
-        "samples_per_prompt": 12,
-        "curve": CURVE,
-        "rewards": {"g_<b>": {"mean": 2.75, "best": 5.5}},
-        "stopped": 0.5,
-        "tokens": 8.25,
-        "distinct": 0.75,
-        "undecided": 0.5,
-        "files": {"best.jsonl": 1, "samples.jsonl": 2},
-    },
-    "best_of_n_samples": [
-        {
-            "source": "d.jsonl:1",
-            "prompt": "<script>",
-            "reference": "11",
-            "best": "11",
-            "best_reward": 11.0,
-            "best_stopped": True,
-            "worst": "",
-            "worst_reward": 0.0,
-            "worst_stopped": False,
-        }
-    ],
-}
 
 
 def test_the_table_has_powers_of_two_and_the_largest():
@@ -102,13 +63,3 @@ def test_a_single_prompt_has_no_interval():
     assert view is not None
     assert [row["cells"][1] for row in view["rows"]] == ["–", "–"]
     assert len(view["plots"]) == 2
-
-
-def test_the_card():
-    card = best_of_n_card(RECORD)
-    assert card.startswith("# Best of 12\n")
-    assert "12 answers of `models/tiny` to each prompt of `d.jsonl`, scored by `f.py:g`" in card
-    assert "| 12 | 5.5 |" in card
-    assert r"g\_\<b\>" in card
-    assert "not complete" not in card
-    assert "not complete (status: interrupted)" in best_of_n_card({**RECORD, "status": "interrupted"})

@@ -22,7 +22,8 @@ def table(view) -> dict[str, dict[str, str]]:
 
 
 def test_one_clean_source():
-    report = DataReport([source("a.jsonl", read=2, kept=2, tokens=8, target_tokens=3)], train_rows=2)
+    known = source("a.jsonl", read=2, kept=2, tokens=8, target_tokens=3, duplicates=0)
+    report = DataReport([known], train_rows=2)
     view = data_view(report.to_dict())
     assert table(view) == {
         "a.jsonl": {

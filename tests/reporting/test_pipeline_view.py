@@ -17,6 +17,10 @@ from hf_align.reporting.pipeline_view import pipeline_view, summary_lines, verdi
 REWARDS = {"base": [0.05] * 3, "sft": [0.5, 0.52, 0.54], "dpo": [0.7, 0.75, 0.74], "ppo": [0.5, 0.58, 0.51]}
 
 
+LOWER = {"word_perplexity": False, "bits_per_byte": False}
+"""What lm-eval says of its figures: less is better."""
+
+
 def evaluation(seed: int) -> dict[str, Any]:
     """One seed: sft is the first model, base a model that no seed touches."""
     reward = {
@@ -36,6 +40,21 @@ def evaluation(seed: int) -> dict[str, Any]:
         "models": [{"name": name, "path": f"out/{name}-seed{seed}"} for name in order],
         "results": {
             "perplexity": {"docs": {name: {"documents": 2, "bits_per_byte": 2.5} for name in order}},
+            "lm_eval": {
+                "tiny_arc": {
+                    name: {
+                        "documents": 5,
+                        "acc_norm": 0.2 + 0.2 * seed,
+                        "acc": 0.4,
+                        "metrics": {"acc_norm": True},
+                    }
+                    for name in order
+                },
+                "wiki": {
+                    name: {"word_perplexity": 50 - 10 * (name == "dpo") + seed % 2, "metrics": LOWER}
+                    for name in order
+                },
+            },
             "generation": {"notes": {name: written[name] for name in order}},
             # The judge is a model of the same seed.
             "reward": {f"notes, by house-seed{seed}": {name: reward[name] for name in order}},
@@ -99,10 +118,15 @@ def test_measures_stand_in_the_order_of_the_stages(record: dict[str, Any]) -> No
     assert list(rows) == [
         "notes, by house: mean reward",
         "docs: bits per byte",
+        "tiny_arc: acc_norm",
+        "wiki: word_perplexity",
         "notes: F1",
         "notes: checks passed",
         "notes: stopped by itself",
     ]
+    # 0.4 +- 4.303 * 0.2 / sqrt(3) reaches below 0.
+    assert rows["tiny_arc: acc_norm"] == ["40.0 % [0.0, 89.7]"] * 4
+    assert rows["wiki: word_perplexity"][1] == "50.3 [48.9, 51.8]"
     # 0.73 +- 4.303 * 0.02646 / sqrt(3); the base is the same for every seed.
     assert rows["notes, by house: mean reward"][::2] == ["0.05", "0.73 [0.664, 0.796]"]
     assert rows["docs: bits per byte"] == ["2.5"] * 4 and rows["notes: F1"] == ["25.0 %"] * 4
@@ -118,6 +142,9 @@ def test_changes_say_what_is_clear(record: dict[str, Any]) -> None:
         "dpo": ("+0.21", "better"),
         "ppo": ("+0.01", "no clear change"),
     }
+    # What a task of lm-eval says is better counts there.
+    changed = {row["name"]: row["cells"] for row in found["changes"] if row["cells"][0].startswith("wiki")}
+    assert changed["dpo"][1] == "-10" and changed["ppo"][1] == "+0"
     # Every prompt has gained the same by the answers of each seed, so that drawing prompts changes nothing.
     prompts = {row["name"]: row["cells"][3] for row in rewards}
     assert prompts == {"base": "", "dpo": "[+0.25, +0.25]", "ppo": ""}
@@ -148,11 +175,24 @@ def test_pages_are_made_from_the_record_alone(record: dict[str, Any], tmp_path: 
     assert "<h1>quickstart: base to evaluate</h1>" in page
     assert page.count('href="dpo-seed1/report.html"') == 1
     # Measures that are the same for all models are not drawn.
-    assert "How &lt;much&gt;?" in page and page.count("<svg") == 1
+    assert "How &lt;much&gt;?" in page and page.count("<svg") == 2
     assert "dpo over sft, notes, by house" in page and "16 of 16" in page
     assert "Curves" not in page and not re.search(r"<script|https?://(?!www\.w3\.org)", page)
     card = write_model_card(folder).read_text(encoding="utf-8")
     assert "| dpo | notes, by house: mean reward | +0.21 |" in card and "hf-align pipeline --config" in card
+
+
+def test_answers_with_other_line_ends_are_read(record: dict[str, Any], tmp_path: Path) -> None:
+    """JSON keeps U+2028 and U+0085 as they are; they end no row."""
+    found = []
+    for text in ("one", "one\u2028two\u0085three"):
+        for number in range(3):
+            path = tmp_path / f"evaluate-seed{number}" / "answers.jsonl"
+            rows = [json.loads(line) | {"answer": text} for line in path.read_text().split("\n") if line]
+            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        found.append(collect(record["steps"], seed=0))
+    assert found[0] == found[1] == record["pipeline"]
 
 
 def test_a_pipeline_that_has_just_begun(tmp_path: Path) -> None:

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-from xml.etree import ElementTree
 
 import pytest
+from helpers.logged_rows import SVG, elements, train
 
-from hf_align.reporting.drawing import MAX_POINTS, thinned
 from hf_align.reporting.plots import run_plots
-
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-def train(step, **values):
-    return {"step": step, "loss": 1.0 / step, "learning_rate": 1e-3, **values}
-
-
-def elements(plot):
-    return [ElementTree.fromstring(str(form)) for form in plot.forms.values()]
 
 
 def test_nothing_logged_draws_nothing():
@@ -53,31 +41,6 @@ def test_summaries_state_the_numbers():
     loss, _rate, norm = run_plots(rows)
     assert loss.summary == "Training loss from 1 to 0.2, steps 1 to 5; held-out loss 0.9 at step 1."
     assert norm.summary == "From 2 to 3 (highest 8), steps 1 to 5."
-
-
-def test_drawings_are_valid_described_and_do_not_share_ids():
-    rows = [train(step, grad_norm=float(step)) for step in range(1, 30)] + [{"step": 29, "eval_loss": 0.5}]
-    found: list[str] = []
-    for plot in run_plots(rows):
-        for element in elements(plot):
-            assert element.tag == f"{SVG}svg"
-            assert element.get("role") == "img"
-            assert element.find(f"{SVG}title").text == plot.title
-            assert element.find(f"{SVG}desc").text == plot.summary
-            ids = [node.get("id") for node in element.iter() if node.get("id")]
-            assert set(element.get("aria-labelledby").split()) <= set(ids)
-            text = ElementTree.tostring(element, encoding="unicode")
-            assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(ids)
-            found += ids
-    assert len(found) == len(set(found))
-
-
-def test_all_colours_come_from_the_page():
-    rows = [train(step) for step in range(1, 30)] + [{"step": 3, "eval_loss": 0.5}]
-    for plot in run_plots(rows):
-        for form in plot.forms.values():
-            assert not re.search(r"(?:stroke|fill): #", str(form))
-            assert "var(--series-1)" in form
 
 
 def test_the_three_loss_series_are_drawn_and_named():
@@ -124,19 +87,3 @@ def test_constant_and_negative_values(value):
         run_plots([train(step, loss=value, learning_rate=value) for step in (1, 2, 3)])[1].title
         == "Learning rate"
     )
-
-
-def test_long_runs_are_thinned_and_keep_their_spikes():
-    values = [0.0] * 10_000
-    values[4321], values[77] = 9.0, -3.0
-    steps, kept = thinned([float(step) for step in range(10_000)], values)
-    assert len(kept) <= MAX_POINTS + 2
-    assert dict(zip(steps, kept, strict=True))[4321.0] == 9.0
-    assert dict(zip(steps, kept, strict=True))[77.0] == -3.0
-    assert (steps[0], steps[-1]) == (0.0, 9999.0)
-    assert steps == sorted(steps)
-
-
-def test_the_same_metrics_give_the_same_drawing():
-    rows = [train(step) for step in range(1, 9)]
-    assert run_plots(rows) == run_plots(rows)

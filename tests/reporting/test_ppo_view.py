@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.ppo_records import metrics
 
 from hf_align.reporting.html import write_report
 from hf_align.reporting.model_card import write_model_card
-from hf_align.reporting.ppo_plots import ppo_plots
 from hf_align.reporting.ppo_view import held_out, ppo_facts, ppo_view, rollouts, settings
 
 
@@ -48,36 +47,6 @@ def record(**changes: Any) -> dict[str, Any]:
         },
     }
     return base | changes
-
-
-def metrics() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [{"step": 0, "eval_reward/total": -0.5, "eval_kl": 0.0}]
-    for step in range(1, 21):
-        rows.append(
-            {
-                "step": step,
-                "time_seconds": 2.0 * step,
-                "reward/total": 0.1 * step,
-                "reward/reward": 0.2 * step,
-                "reward/short": -0.2 * step,
-                "kl": 0.2 * step,
-                "score": 0.1 * step,
-                "kl_penalty": 0.01 * step,
-                "kl_coef": 0.05 + 0.001 * step,
-                "entropy": 3 - 0.05 * step,
-                "response_length": 40 - step,
-                "eos_rate": step / 20,
-                "clip_fraction": 0.1,
-                "value_clip_fraction": 0.0,
-                "approx_kl": 0.01,
-                "explained_variance": math.nan if step == 1 else 0.5,
-                "value_loss": 1 / step,
-                "learning_rate": 1e-4,
-                "grad_norm": 1.0,
-                "stopped_by_kl": float(step % 10 == 0),
-            }
-        )
-    return [*rows, {"step": 20, "eval_reward/total": 1.25, "eval_kl": 3.5}]
 
 
 def samples() -> list[dict[str, Any]]:
@@ -125,22 +94,6 @@ def test_headlines() -> None:
     shown = {fact.label: (fact.value, fact.detail) for fact in ppo_facts(record(final_metrics=final))}
     assert shown["Reward"] == ("0.7", "in the last rollout")
     assert ppo_facts({"command": "sft"}) == []
-
-
-def test_drawings() -> None:
-    plots = {plot.title: plot for plot in ppo_plots(metrics())}
-    assert "Reward" in plots and set(plots["Reward"].forms) == {"wide", "narrow"}
-    assert "Reward reward" in plots and "Reward short" in plots and "KL coefficient" in plots
-    assert plots["Reward"].summary == (
-        "From 0.1 to 2, rollouts 1 to 20; held-out prompts from -0.5 to 1.25, rollouts 0 to 20."
-    )
-    assert "rollout" in plots["Entropy"].forms["small"]
-    assert "1" in plots["Explained variance of the returns"].note, "the step without a number"
-    fixed = [{**row, "kl_coef": 0.05} if "kl_coef" in row else row for row in metrics()]
-    one = [{key: value for key, value in row.items() if key != "reward/short"} for row in fixed]
-    titles = [plot.title for plot in ppo_plots(one)]
-    assert "KL coefficient" not in titles and "Reward reward" not in titles
-    assert ppo_plots([]) == []
 
 
 def test_answers_of_a_few_rollouts_from_the_first_to_the_last() -> None:

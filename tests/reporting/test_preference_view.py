@@ -1,106 +1,22 @@
-"""The preferences of a run in the report, on the model card and in comparisons."""
+"""The preferences of a run in the report and on the model card."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
+from helpers.preference_record import RECORD, ROWS, changed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_align.reporting.compared_run import ComparedRun
-from hf_align.reporting.comparison import comparison_view
-from hf_align.reporting.comparison_tables import headline_table
 from hf_align.reporting.html import render_template, report_view
 from hf_align.reporting.metrics import MetricsLog
 from hf_align.reporting.model_card import model_card
 from hf_align.reporting.plots import run_plots
-from hf_align.reporting.preference_plots import preference_plots
 from hf_align.reporting.preference_view import fall, held_out, preference_view, reference, start
 from hf_align.reporting.preference_view import settings as loss_settings
 from hf_align.reporting.run_view import facts
-
-RECORD: dict[str, Any] = {
-    "command": "dpo",
-    "status": "completed",
-    "recipe": {
-        "model_name_or_path": "models/Tiny",
-        "datasets": [{"path": "pairs.jsonl"}],
-        "eval_datasets": [{"path": "held.jsonl"}],
-        "train_on": "assistant",
-        "adapter": "lora",
-        "lora_r": 8,
-        "loss": ["dpo"],
-        "loss_weights": None,
-        "beta": 0.1,
-        "sft_weight": 0.0,
-        "output_dir": "runs/x",
-    },
-    "reference": {"kind": "adapter switched off", "model": "models/Tiny"},
-    "start_check": {
-        "checked": True,
-        "expected": 0.6931471805599453,
-        "found": {"held-out rows": 0.69315, "first step": 0.69314},
-    },
-    "preference_summary": {
-        "before": {
-            "prompts": 120,
-            "accuracy": 0.0,
-            "accuracy_interval": [0.0, 0.03],
-            "likelihood_accuracy": 0.708,
-            "margin": 0.0,
-            "logps/chosen_change": 0.0,
-        },
-        "after": {
-            "prompts": 120,
-            "accuracy": 0.95,
-            "accuracy_interval": [0.895, 0.977],
-            "likelihood_accuracy": 0.867,
-            "likelihood_accuracy_interval": [0.794, 0.916],
-            "margin": 2.75,
-            "margin_interval": [2.35, 3.15],
-            "logps/chosen": -80.0,
-            "logps/chosen_change": -0.1,
-            "kl": 0.2,
-        },
-        "chosen_fall": {"bound": 0.5, "lowest": -0.3, "step": 40, "warned_at": None},
-    },
-    "final_metrics": {"eval_loss_before": 0.693, "eval_loss": 0.2, "eval_prompts": 120},
-}
-ROWS: list[dict[str, Any]] = [
-    {
-        "step": step,
-        "loss": 0.7 / step,
-        "prompts": 8,
-        "rewards/chosen": 0.1 * step,
-        "rewards/rejected": -0.2 * step,
-        "rewards/margins": 0.3 * step,
-        "rewards/accuracies": min(1.0, 0.1 * step),
-        "logps/chosen": -80.0 - step,
-        "logps/rejected": -90.0 - step,
-        "logps/chosen_change": -0.05 * step,
-        "kl": 0.01 * step,
-    }
-    for step in range(1, 13)
-]
-ROWS += [
-    {"step": step, "eval_loss": 0.5, "eval_prompts": 5, "eval_rewards/margins": 0.1 * step}
-    for step in (0, 12)
-]
-
-
-def changed(**changes: Any) -> dict[str, Any]:
-    """The record with entries replaced; ``part__key`` replaces one inside a part."""
-    record = copy.deepcopy(RECORD)
-    for name, value in changes.items():
-        part, inner, key = name.partition("__")
-        if inner:
-            record[part][key] = value
-        else:
-            record[part] = value
-    return record
 
 
 def with_change(after: float, **fall_record: Any) -> dict[str, Any]:
@@ -207,42 +123,6 @@ def test_a_fall_is_read_from_the_log_where_nothing_was_held_out() -> None:
     assert fall(record, [{"step": 0, "eval_loss": 0.5, "eval_logps/chosen_change": 0.0}]) == []
 
 
-def test_every_quantity_has_a_drawing_that_stands_beside_others() -> None:
-    plots = preference_plots(ROWS, bound=0.5)
-    assert [plot.title for plot in plots] == [
-        "Rewards",
-        "Reward margin",
-        "Pairs in the right order",
-        "Log-probability of the answers",
-        "Change of the better answers",
-        "Distance from the reference",
-    ]
-    ids: list[str] = []
-    for plot in plots:
-        (drawing,) = plot.forms.values()
-        root = ElementTree.fromstring(str(drawing))
-        ids += [element.get("id", "") for element in root.iter() if element.get("id")]
-        assert "#0" not in str(drawing), "colours come from the page"
-    assert len(ids) == len(set(ids))
-    rewards = plots[0]
-    assert "Training (better answers) from 0.1 to 1.2, steps 1 to 12" in rewards.summary
-    assert "training (worse answers) from -0.2 to -2.4" in rewards.summary
-    assert "better answers" in str(rewards.forms["small"]) and "worse answers" in str(rewards.forms["small"])
-    assert "held-out from 0 to 1.2, steps 0 to 12" in plots[1].summary
-    assert plots[1].note == "Diamonds: held-out prompts." and not plots[0].note
-    # The curve ends at -0.6: the bound is near enough to be shown.
-    assert "warned below" in str(plots[4].forms["small"])
-    assert "warned below" not in str(preference_plots(ROWS, bound=9.0)[4].forms["small"])
-
-
-def test_only_what_was_logged_is_drawn() -> None:
-    assert preference_plots([]) == []
-    without = [{key: row[key] for key in row if "chosen_change" not in key and key != "kl"} for row in ROWS]
-    assert len(preference_plots(without)) == 4
-    bad = [{**row, "kl": float("nan") if row.get("step") == 3 else row.get("kl")} for row in ROWS]
-    assert "at step 3 the value was not finite" in preference_plots(bad)[-1].note
-
-
 def test_the_page_has_the_section() -> None:
     page = render_template("report.html.jinja", **report_view(RECORD, MetricsLog(ROWS, 0), "runs/x"))
     assert '<h2 id="preferences">' in page and 'href="#preferences"' in page
@@ -308,49 +188,3 @@ def test_no_record_however_odd_breaks_it(data: st.DataObject) -> None:
     rows = [{"step": data.draw(JSON), "eval_loss": 1.0, "eval_logps/chosen_change": data.draw(JSON)}]
     render_template("report.html.jinja", **report_view(record, MetricsLog(rows, 0), "runs/x"))
     model_card(record, rows)
-
-
-def compared(mark: str, **changes: Any) -> ComparedRun:
-    record = changed(**changes)
-    record["final_metrics"] |= {
-        "eval_kl_before": 0.0,
-        "eval_rewards/accuracies": 0.9,
-        "eval_rewards/margins": 1.0,
-        "eval_kl": 0.1,
-    }
-    if mark == "B":
-        record["final_metrics"] |= {
-            "eval_loss": 22.0,
-            "eval_rewards/accuracies": 0.95,
-            "eval_rewards/margins": 2.0,
-            "eval_kl": 0.2,
-        }
-    return ComparedRun(mark, f"run {mark}", f"runs/{mark}", record, MetricsLog(ROWS, 0))
-
-
-def best(runs: list[ComparedRun], label: str) -> list[bool]:
-    (row,) = [row for row in headline_table(runs)[0] if row["label"] == label]
-    return [cell["best"] for cell in row["cells"]]
-
-
-def test_runs_of_different_losses_share_only_what_they_can() -> None:
-    runs = [compared("A"), compared("B", recipe__loss=["ipo"])]
-    assert best(runs, "Held-out pairs in the right order") == [False, True]
-    assert best(runs, "Held-out loss") == [False, False], "25 is where IPO begins"
-    assert best(runs, "Held-out reward margin") == [False, False]
-    assert any("different losses" in note for note in headline_table(runs)[1])
-    assert best(runs, "Held-out pairs whose better answer is likelier per token") == [False, False]
-    labels = [row["label"] for row in headline_table(runs)[0]]
-    assert "Held-out loss before" in labels and "eval_kl_before" not in labels
-    titles = [plot.title for plot in comparison_view(runs)["plots"]]
-    assert "Pairs in the right order" in titles and "Reward margin" in titles
-    other_beta = [compared("A"), compared("B", recipe__beta=0.5)]
-    assert best(other_beta, "Held-out loss") == [False, False]
-
-
-def test_runs_of_the_same_loss_are_compared() -> None:
-    runs = [compared("A"), compared("B", recipe__lora_r=4)]
-    assert best(runs, "Held-out loss") == [True, False]
-    assert best(runs, "Held-out reward margin") == [False, True]
-    assert best(runs, "Held-out distance from the reference, nats per token") == [False, False]
-    assert headline_table(runs)[1] == []

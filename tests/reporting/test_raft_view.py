@@ -2,81 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from helpers.raft_records import RECORD
 
-from hf_align.evaluation.best_of_n_curve import best_of_n_curve
 from hf_align.reporting.html import report_view
 from hf_align.reporting.metrics import MetricsLog
 from hf_align.reporting.model_card import model_card
-from hf_align.reporting.raft_plots import MOST_CURVES, raft_plots
 from hf_align.reporting.raft_view import is_trained, raft_facts, raft_view
-
-
-def held_out(reward: float, change: float) -> dict[str, Any]:
-    return {
-        "prompts": 40,
-        "reward": reward,
-        "interval": [reward - 0.1, reward + 0.1],
-        "change": change,
-        "change_interval": [change - 0.125, change + 0.125],
-        "stopped": 0.75,
-    }
-
-
-def a_round(number: int, mean: float, reward: float) -> dict[str, Any]:
-    sampled = {
-        "curve": best_of_n_curve([[mean - 1, mean, mean + 1], [mean, mean, mean]]),
-        "prompts": 32,
-        "samples_per_prompt": 16,
-        "undecided": 0.25,
-    }
-    return {
-        "round": number,
-        "sampled": sampled,
-        "kept": 50,
-        "kept_prompts": 30,
-        "held_out": held_out(reward, reward - 0.5),
-    }
-
-
-RECORD: dict[str, Any] = {
-    "command": "best-of-n",
-    "status": "completed",
-    "recipe": {
-        "model_name_or_path": "models/tiny",
-        "train": True,
-        "adapter": "lora",
-        "lora_r": 8,
-        "num_generations": 16,
-        "keep_best": 2,
-        "keep_above_mean": None,
-        "min_reward": 0.25,
-        "datasets": [{"path": "d.jsonl"}],
-        "reward_functions": ["f.py:g<b>"],
-        "eval_temperature": 0.0,
-    },
-    "rounds": [
-        {"round": 0, "held_out": held_out(0.5, 0.0)},
-        a_round(1, 0.25, 1.0),
-        a_round(2, 0.75, 1.5),
-    ],
-    "final_metrics": {"eval_reward/total_before": 0.5, "eval_reward/total": 1.5},
-    "generations": [
-        {
-            "source": "d.jsonl:1",
-            "prompt": "<script>",
-            "reference": "a",
-            "before": "b",
-            "before_stopped": False,
-            "before_reward": 0.0,
-            "after": "a",
-            "after_stopped": True,
-            "after_reward": 1.0,
-        }
-    ],
-}
 
 
 def test_the_table_has_a_row_for_the_start_and_each_round():
@@ -94,16 +26,6 @@ def test_the_headline():
     assert shown["Held-out reward"] == ("0.5 → 1.5", "change, 95 %: +0.875 to +1.125")
     assert shown["Answers learned from"] == ("100", "of 1,024 that were sampled")
     assert shown["Method"][0] == "LoRA (r = 8)"
-
-
-def test_the_drawings_say_what_they_show():
-    plots = raft_view(RECORD)["plots"]
-    assert [plot.title for plot in plots] == ["Reward after each round", "Best of n in each round"]
-    assert "from 0.5 to 1.5 in 2 rounds" in plots[0].summary
-    assert "0.25 to 0.75" in plots[0].summary
-    many = [a_round(number, number / 10, 1.0) for number in range(1, MOST_CURVES + 3)]
-    summary = raft_plots(many)[1].summary.lower()
-    assert "round 1:" in summary and f"round {MOST_CURVES + 2}:" in summary
 
 
 def test_page_and_card():

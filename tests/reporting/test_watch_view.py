@@ -7,110 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.watch_records import ALARM, metrics, record
 
 from hf_align.reporting.html import write_report
-from hf_align.reporting.metrics import Series
 from hf_align.reporting.model_card import write_model_card
-from hf_align.reporting.watch_plots import histogram, in_deviations, watch_plots
+from hf_align.reporting.watch_plots import histogram
 from hf_align.reporting.watch_view import check_view, watch_facts, watch_view
-
-ALARM = {
-    "figure": "watch/honest",
-    "rollout": 9,
-    "since": 6,
-    "then": 4,
-    "said": "the watch reward 'honest' has fallen from 0.5 to 0.1",
-    "samples": [
-        {"prompt": "Which platform?", "answer": "<b>yes yes", "reward": 4.0, "watch": {"honest": 0.0}}
-    ],
-}
-
-
-def record(**changes: Any) -> dict[str, Any]:
-    base: dict[str, Any] = {
-        "command": "ppo",
-        "status": "rolled back",
-        "message": "the reward-hacking watch ended this run at rollout 9 and took it back: it fell",
-        "recipe": {
-            "model_name_or_path": "models/small",
-            "datasets": [{"path": "prompts.jsonl"}],
-            "output_dir": "runs/p",
-            "reward_functions": ["rewards.py:pays"],
-            "watch_window": 2,
-            "watch_patience": 3,
-            "watch_max_drop": 0.5,
-            "watch_max_kl": 30.0,
-            "watch_max_length_ratio": None,
-            "watch_max_repetition_rise": 0.25,
-        },
-        "final_metrics": {"eval_watch/honest_before": 0.5, "eval_watch/honest": 0.25},
-        "reward_watch": {
-            "rewards": ["honest"],
-            "action": "roll_back",
-            "alarms": [ALARM],
-            "ended": {"action": "roll_back", "rollout": 9, "checkpoint": "checkpoint-4"},
-        },
-        "reward_check": {
-            "pairs": {
-                "reward/judge": {
-                    "accuracy": 0.75,
-                    "accuracy_interval": [0.6, 0.9],
-                    "prompts": 32,
-                    "source": "pairs.jsonl",
-                },
-                "reward/other": {"source": None},
-            },
-            "scores": {
-                "reward/pays": {
-                    **{"answers": 8, "mean": 1.5, "std": 0.5, "within_std": 0.25, "min": 1.0, "max": 2.0},
-                    **{"ties": 0.5, "edges": [1.0, 1.5, 2.0], "counts": [4, 4]},
-                }
-            },
-            "warnings": ["reward/other: all score the same"],
-        },
-    }
-    return base | changes
-
-
-def metrics() -> list[dict[str, Any]]:
-    return [
-        {
-            "step": step,
-            "learning_rate": 1e-5,
-            "reward/total": float(step),
-            "reward_std": 2.0,
-            "watch/honest": 0.5 - 0.05 * step,
-            "watch_std/honest": 0.1,
-            "kl": 0.1 * step,
-            "response_length": 10.0,
-            "repetition": 0.05,
-        }
-        for step in range(1, 11)
-    ]
-
-
-def test_rewards_are_drawn_in_one_unit() -> None:
-    values = Series([1, 2, 3], [1.0, 3.0, 8.0], [])
-    # The first two: mean 2, mean deviation 4.
-    found = in_deviations(values, Series([1, 2, 3], [3.0, 5.0, 99.0], []), 2)
-    assert found.values == [-0.25, 0.25, 1.5]
-    assert in_deviations(values, Series([1, 2, 3], [0.0, 0.0, 1.0], []), 2).values == [-1.0, 1.0, 6.0]
-
-
-def test_the_plots_show_rewards_limits_and_where_it_fired() -> None:
-    plots = {plot.title: plot for plot in watch_plots(record(), metrics())}
-    assert list(plots) == [
-        "Training reward against watch reward",
-        "Distance from the reference and its limit",
-        "Length and its limits",
-        "Repetition and its limit",
-    ]
-    rewards = plots["Training reward against watch reward"]
-    assert "Training reward from 1 to 10" in rewards.summary and "rollouts 1 to 10" in rewards.summary
-    assert "watch reward honest from 0.45 to 0" in rewards.summary
-    assert all("the watch fired" in plot.forms[size] for plot in plots.values() for size in plot.forms)
-    assert "limit for the mean of a window is 30.0 %" in plots["Repetition and its limit"].summary
-    assert "limit" not in plots["Length and its limits"].summary, "it is off"
 
 
 def test_what_the_watch_was_set_to_and_what_it_saw() -> None:
