@@ -39,7 +39,7 @@ ENCODER := models/all-MiniLM-L6-v2
 READY := $(VENV)/.hf_align-ready
 READY_DEV := $(VENV)/.hf_align-ready-dev
 SOURCES := hf_align tests scripts data benchmarks recipes notebooks
-TYPED := hf_align/types.py hf_align/errors.py hf_align/losses hf_align/config
+TYPED := hf_align/types hf_align/errors.py hf_align/losses hf_align/config
 
 # $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
 STAGES := sft reward dpo ppo best_of_n tokenizer evaluate classify pretrain pipeline

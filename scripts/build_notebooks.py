@@ -8,7 +8,8 @@ that it is the same in each: the Colab badge below the title, and the cell that 
 The ids of cells follow from the notebook and the number of the cell; outputs are never stored. With --check
 nothing is written, and the exit status is 1 where a notebook is not what its source says.
 
-The account that the project is published under comes from ``url`` in setup.cfg, if it has one.
+The address that the project is published under comes from ``url`` in setup.cfg, if it has one: it is set
+in no other place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,10 @@ places = [Path.cwd(), *Path.cwd().parents, Path("hf_align")]
 root = next((place for place in places if (place / "notebooks" / "{name}.ipynb").is_file()), None)
 if root is None:
     if "/OWNER/" in REPOSITORY:
-        raise RuntimeError("Put the account that publishes the project into REPOSITORY.")
+        raise RuntimeError(
+            "This notebook was not told where the project is published. Put that address into REPOSITORY, in "
+            "this cell, or open the notebook in a checkout of the project, where nothing has to be fetched."
+        )
     root = Path("hf_align")
     subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, str(root)], check=True)
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--editable", f"{{root}}[demo]"]
@@ -55,10 +60,16 @@ logging.basicConfig(stream=sys.stdout, format="%(message)s")"""
 
 
 def repository() -> str:
-    """Where the project is published, from setup.cfg."""
+    """Where the project is published, from setup.cfg.
+
+    Raises ValueError for an address that is not on GitHub, from which alone Colab opens notebooks by a link.
+    """
     config = configparser.ConfigParser(interpolation=None)
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    return config["metadata"].get("url", UNKNOWN).rstrip("/")
+    address = config["metadata"].get("url", UNKNOWN).rstrip("/").removesuffix(".git")
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
+        raise ValueError(f"setup.cfg: url: found {address!r}, expected https://github.com/ACCOUNT/hf_align")
+    return address
 
 
 def read_cells(source: str) -> list[tuple[str, str]]:

@@ -7,9 +7,10 @@ them a notebook runs from top to bottom in a minute. What the real ones are is i
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from typing import Any
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 TURN_START, TURN_END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
-LONGEST = 512
+VOCABULARY, LONGEST = 1024, 512
 
 
 def arguments(recipe: str | None = None, **options: Any) -> list[str]:
@@ -55,9 +56,14 @@ def _built(script: ModuleType) -> str:
     return f"models/{script.DEFAULT_OUTPUT.name}"
 
 
-def tiny_chat_model(folder: str) -> str:
-    """A random Llama of 2 layers with a byte-level BPE of 1,024 tokens and the ChatML template; 0.2 million
-    weights. Returns ``folder``."""
+def tiny_chat_model(
+    folder: str, *, vocab_size: int = VOCABULARY, longest: int = LONGEST, texts: Iterable[str] = ()
+) -> str:
+    """A random Llama of 2 layers with a byte-level BPE and the ChatML template; 0.2 million weights.
+
+    ``longest``: tokens that it reads at the most. ``texts``: what its tokenizer learns from, beside the
+    rows of ``data/``. Returns ``folder``.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -68,18 +74,18 @@ def tiny_chat_model(folder: str) -> str:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=1024,
+        vocab_size=vocab_size,
         special_tokens=[PAD, TURN_START, TURN_END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(_texts(), trainer)
+    backend.train_from_iterator(itertools.chain(_texts(), texts), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=TURN_START,
         eos_token=TURN_END,
         pad_token=PAD,
-        model_max_length=LONGEST,
+        model_max_length=longest,
         chat_template=resolve_chat_template("chatml"),
     )
     torch.manual_seed(0)
@@ -91,7 +97,7 @@ def tiny_chat_model(folder: str) -> str:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=LONGEST,
+        max_position_embeddings=longest,
         tie_word_embeddings=True,
         initializer_range=0.1,
         bos_token_id=tokenizer.bos_token_id,
@@ -103,14 +109,14 @@ def tiny_chat_model(folder: str) -> str:
     return folder
 
 
-def tiny_encoder(folder: str) -> str:
-    """A random BERT of 2 layers with a WordPiece vocabulary of 1,024 tokens. Returns ``folder``."""
+def tiny_encoder(folder: str, *, vocab_size: int = VOCABULARY, texts: Iterable[str] = ()) -> str:
+    """A random BERT of 2 layers with a WordPiece tokenizer; ``texts`` as above. Returns ``folder``."""
     import torch
     from tokenizers import BertWordPieceTokenizer
     from transformers import AutoConfig, AutoModel, BertTokenizer
 
     backend = BertWordPieceTokenizer()
-    backend.train_from_iterator(_texts(), vocab_size=1024, show_progress=False)
+    backend.train_from_iterator(itertools.chain(_texts(), texts), vocab_size=vocab_size, show_progress=False)
     tokenizer = BertTokenizer(vocab=backend.get_vocab(), model_max_length=LONGEST)
     torch.manual_seed(0)
     config = AutoConfig.for_model(
