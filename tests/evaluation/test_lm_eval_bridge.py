@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.lm_eval_tasks import PAIRS, asked, engine, theirs, with_bos, write_choice_task
+from helpers.lm_eval_tasks import (
+    CONTEXT,
+    PAIRS,
+    asked,
+    engine,
+    loaded,
+    saved,
+    theirs,
+    with_bos,
+    write_choice_task,
+)
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
 from helpers.tiny_models import redraw
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -27,18 +37,10 @@ from lm_eval.evaluator import simple_evaluate
 
 from hf_align.evaluation.lm_eval_bridge import open_tasks, run_tasks
 
-CONTEXT = 96
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_tiny_checkpoint(folder / "base", initializer_range=0.3, max_position_embeddings=CONTEXT)
-    return folder
-
-
-def loaded(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32).eval()
+    return saved(tmp_path_factory.mktemp("models"))
 
 
 def other_family(kind: str) -> Any:

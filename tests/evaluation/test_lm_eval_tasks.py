@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.lm_eval_tasks import PAIRS, asked, engine, metrics, theirs, write_task, write_tasks
+from helpers.lm_eval_tasks import (
+    PAIRS,
+    asked,
+    engine,
+    loaded,
+    metrics,
+    saved,
+    theirs,
+    write_task,
+    write_tasks,
+)
 from helpers.tiny_adapters import save_adapter
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM
@@ -32,18 +42,10 @@ from lm_eval.tasks import TaskManager
 from hf_align.evaluation import lm_eval_bridge
 from hf_align.evaluation.lm_eval_bridge import open_tasks, run_tasks
 
-CONTEXT = 96
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_tiny_checkpoint(folder / "base", initializer_range=0.3, max_position_embeddings=CONTEXT)
-    return folder
-
-
-def loaded(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32).eval()
+    return saved(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from helpers.tiny_checkpoint import tiny_tokenizer
+import torch
+from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
 from tokenizers import processors
+from transformers import AutoModelForCausalLM
 
 from hf_align.evaluation.scoring import make_scorer
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
 
     from hf_align.evaluation.lm_eval_bridge import EngineLM
+
+CONTEXT = 96
+"""Positions of the tiny models."""
 
 
 def write_task(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> str:
@@ -148,3 +153,14 @@ PAIRS = asked(
     ("Where do lamps go?", " Oslo"),
 )
 """Contexts with continuations: shared, empty, ending in a space, too long for 96 tokens, and one twice."""
+
+
+def saved(folder: Path) -> Path:
+    """``folder`` with a tiny model under ``base``, whose answers differ enough to be told apart."""
+    save_tiny_checkpoint(folder / "base", initializer_range=0.3, max_position_embeddings=CONTEXT)
+    return folder
+
+
+def loaded(folder: Path) -> Any:
+    """The model under ``base``."""
+    return AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32).eval()
