@@ -29,13 +29,14 @@ from hf_align.adapters.ladder_shape import kept_layers
 from hf_align.adapters.ladder_side import SideStack, States, block_list, input_embeddings
 from hf_align.adapters.own import Added, Method
 from hf_align.errors import UserError
+from hf_align.modeling.growing_cache import CACHE_KEYWORDS, cache_keyword, rename_cache
 from hf_align.modeling.quantization import independent_rows
 from hf_align.modeling.trunk import find_trunk
 
 _NOT_FOR_SIDE = (
     "input_ids",
     "inputs_embeds",
-    "past_key_values",
+    *CACHE_KEYWORDS,
     "token_type_ids",
     "use_cache",
     "return_dict",
@@ -83,7 +84,7 @@ class Ladder(Added):
     def run(self, base: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         given = _named(base, args, kwargs)
         found = None
-        if self.known is not None and given.get("past_key_values") is None and not given.get("use_cache"):
+        if self.known is not None and not given.get("use_cache") and cache_keyword(base) not in given:
             found = self.known.find(given)
         if found is None:
             output, states, caches = _run_backbone(base, self.side, given)
@@ -189,10 +190,9 @@ def _run_backbone(
     if not side.cross_attention and getattr(config, "is_encoder_decoder", False):
         use_cache = False  # an encoder
     elif config.use_cache if use_cache is None else use_cache:
-        if given.get("past_key_values") is None:
-            given["past_key_values"] = new_cache(config)
-        view = side_cache(given["past_key_values"], side.layers, len(block_list(base)))
-        caches = {"use_cache": True, "past_key_values": view}
+        keyword = cache_keyword(base)
+        cache = given.setdefault(keyword, new_cache(config))
+        caches = {"use_cache": True, keyword: side_cache(cache, side.layers, len(block_list(base)))}
     if given.get("encoder_hidden_states") is not None:
         # Contiguous, so that the backbone computes what it computes without a ladder, bit for bit.
         given["encoder_hidden_states"] = given["encoder_hidden_states"][
@@ -247,13 +247,10 @@ def _with_final(output: Any, final: torch.Tensor, given: Mapping[str, Any]) -> A
 
 
 def _named(base: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments of a call by name, without those that are None."""
+    """All arguments of a call by name, the cache by the model's own, without those that are None."""
     names = inspect.signature(base.forward).parameters
-    return {
-        name: value
-        for name, value in {**dict(zip(names, args, strict=False)), **kwargs}.items()
-        if value is not None
-    }
+    named = rename_cache({**dict(zip(names, args, strict=False)), **kwargs}, cache_keyword(base))
+    return {name: value for name, value in named.items() if value is not None}
 
 
 @contextmanager

@@ -6,6 +6,7 @@ And what is asked of the caches of any family: the keyword that takes them, and 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -80,11 +81,25 @@ def pick_rows(cache: DynamicCache, rows: torch.Tensor) -> None:
     cache.reorder_cache(rows)
 
 
+CACHE_KEYWORDS = ("cache", "past_key_values", "cache_params")
+"""What ``forward`` calls its cache: ``cache`` from transformers 5.24 on, before it one of the others."""
+
+
 def cache_keyword(model: Any) -> str:
     """The keyword under which the ``forward`` of ``model``, with an adapter or without, takes a cache."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     names = inspect.signature(getattr(type(base), "forward", type(base).__call__)).parameters
-    return "cache_params" if "cache_params" in names and "past_key_values" not in names else "past_key_values"
+    return next((name for name in CACHE_KEYWORDS if name in names), "past_key_values")
+
+
+def rename_cache(kwargs: Mapping[str, Any], keyword: str) -> dict[str, Any]:
+    """``kwargs`` with the cache, under whichever keyword it was given, under ``keyword``.
+
+    A keyword that was given None is dropped.
+    """
+    renamed = {name: value for name, value in kwargs.items() if name not in CACHE_KEYWORDS}
+    given = [kwargs[name] for name in CACHE_KEYWORDS if kwargs.get(name) is not None]
+    return {**renamed, keyword: given[0]} if given else renamed
 
 
 def check_written(model: Any, cache: DynamicCache) -> None:

@@ -224,7 +224,7 @@ class _Batch:
         last = inputs["segments"].cu_seqlens[1:].long() - 1
         output = self.model(
             **inputs,
-            past_key_values=self.cache,
+            **{self.cache_keyword: self.cache},
             use_cache=True,
             logits_to_keep=last,
             output_hidden_states=self.value is not None,

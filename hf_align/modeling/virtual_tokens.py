@@ -7,10 +7,14 @@ well. What this leaves out: the virtual tokens themselves, which are PEFT's.
 
 from __future__ import annotations
 
+import functools
+import inspect
+import types
 from typing import Any
 
 import torch
 
+from hf_align.modeling.growing_cache import cache_keyword, rename_cache
 from hf_align.types import IGNORE_INDEX
 
 _MARK = "hf_align_virtual_tokens"
@@ -32,9 +36,11 @@ def install_virtual_tokens(model: Any) -> None:
     active = getattr(model, "active_peft_config", None)
     if active is None or not active.is_prompt_learning or count_virtual_tokens(model):
         return
-    setattr(model.get_base_model(), _MARK, int(active.num_virtual_tokens))
-    if _at_inputs(model):
-        model.register_forward_pre_hook(_count_virtual, with_kwargs=True)
+    base = model.get_base_model()
+    setattr(base, _MARK, int(active.num_virtual_tokens))
+    model.register_forward_pre_hook(_count_virtual, with_kwargs=True)
+    if not _at_inputs(model) and cache_keyword(base) != "past_key_values":
+        _take_past_key_values(base)
 
 
 def _at_inputs(model: Any) -> bool:
@@ -42,12 +48,40 @@ def _at_inputs(model: Any) -> bool:
     return str(getattr(model.active_peft_config.peft_type, "value", "")) != "PREFIX_TUNING"
 
 
+def _take_past_key_values(base: Any) -> None:
+    """Let the ``forward`` of ``base`` take PEFT's prefix as ``past_key_values``.
+
+    PEFT 0.21 knows no other keyword: it refuses classifiers that lack it in their signature, and transformers
+    5.24 warns of it.
+    """
+    keyword = cache_keyword(base)
+    original = base.__dict__.get("forward")
+
+    @functools.wraps(type(base).forward)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = original or functools.partial(type(self).forward, self)
+        return call(*args, **rename_cache(kwargs, keyword))
+
+    signature = inspect.signature(type(base).forward)
+    named = [*signature.parameters.values()]
+    place = next((i for i, each in enumerate(named) if each.kind is each.VAR_KEYWORD), len(named))
+    named.insert(place, inspect.Parameter("past_key_values", inspect.Parameter.KEYWORD_ONLY, default=None))
+    described: Any = forward
+    described.__signature__ = signature.replace(parameters=named)
+    # Bound as a method, so that a deep copy of the model gets a forward of its own.
+    base.forward = types.MethodType(described, base)
+
+
 def _count_virtual(model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
     """The same targets and last tokens, counted in rows that begin with the virtual tokens."""
     if model._adapters_disabled:
         return None
-    count = count_virtual_tokens(model)
     changed = dict(kwargs)
+    # Rows are padded on the right, so positions are what the model counts by itself; PEFT warns of any.
+    changed.pop("position_ids", None)
+    if not _at_inputs(model):
+        return args, changed
+    count = count_virtual_tokens(model)
     if kwargs.get("shift_labels") is not None:
         changed["shift_labels"] = torch.nn.functional.pad(
             kwargs["shift_labels"], (count, 0), value=IGNORE_INDEX
@@ -68,6 +102,7 @@ class PromptedModel:
         self.model = model
         self.base = model.get_base_model()
         self.count = count_virtual_tokens(model)
+        self.cache_keyword = cache_keyword(model)
         self.config, self.device = model.config, model.device
 
     def __call__(
@@ -76,15 +111,15 @@ class PromptedModel:
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor,
-        past_key_values: Any,
+        cache: Any,
         **kwargs: Any,
     ) -> Any:
-        """Arguments as of a causal language model of transformers; an empty cache begins the sequences."""
+        """Arguments as of a causal language model of transformers; an empty ``cache`` begins a sequence."""
         rows = len(input_ids)
         inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": position_ids + self.count}
         if attention_mask is not None:
             inputs["attention_mask"] = torch.nn.functional.pad(attention_mask, (self.count, 0), value=1)
-        if past_key_values.get_seq_length() == 0:
+        if cache.get_seq_length() == 0:
             virtual = self.model.get_prompt(batch_size=rows)
             if _at_inputs(self.model):
                 embedded = self.base.get_input_embeddings()(input_ids)
@@ -94,5 +129,5 @@ class PromptedModel:
                 del inputs["input_ids"]
             else:
                 for number, layer in enumerate(virtual.layers):
-                    past_key_values.update(layer.keys, layer.values, number)
-        return self.base(**inputs, past_key_values=past_key_values, **kwargs)
+                    cache.update(layer.keys, layer.values, number)
+        return self.base(**inputs, **{self.cache_keyword: cache}, **kwargs)

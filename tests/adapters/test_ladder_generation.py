@@ -9,7 +9,9 @@ import torch
 from helpers.tiny_ladders import laddered, tiny_ladder
 from helpers.tiny_models import tiny_model
 
+from hf_align.adapters.ladder_generation import new_cache
 from hf_align.modeling.generation import Sampling
+from hf_align.modeling.growing_cache import cache_keyword
 from hf_align.modeling.packing_probe import enable_segment_attention
 from hf_align.modeling.sampling import sample_continuations
 
@@ -38,19 +40,23 @@ def test_sampling_with_a_cache_takes_the_tokens_of_whole_forward_passes(family: 
 
 def test_generate_reorders_and_crops_both_caches() -> None:
     model = tiny_ladder().eval()
+    keyword = cache_keyword(model)
     options: dict[str, Any] = {"max_new_tokens": 8, "num_beams": 3, "pad_token_id": 0, "eos_token_id": None}
     with_cache = model.generate(input_ids=IDS, do_sample=False, **options)
     without = model.generate(input_ids=IDS, do_sample=False, use_cache=False, **options)
     assert torch.equal(with_cache, without)
-    output = model(input_ids=IDS, use_cache=True)
-    output.past_key_values.crop(-6)
-    again = model(input_ids=IDS[:, 6:], past_key_values=output.past_key_values, use_cache=True)
+    cache = new_cache(model.config)
+    output = model(input_ids=IDS, **{keyword: cache}, use_cache=True)
+    cache.crop(-6)
+    again = model(input_ids=IDS[:, 6:], **{keyword: cache}, use_cache=True)
     torch.testing.assert_close(again.logits, output.logits[:, 6:], rtol=1e-4, atol=1e-4)
 
 
 def test_a_cache_of_the_base_alone_is_refused() -> None:
     model = tiny_ladder().eval()
+    keyword = cache_keyword(model)
+    cache = new_cache(model.config)
     with model.disable_adapter():
-        cache = model(input_ids=IDS, use_cache=True).past_key_values
+        model(input_ids=IDS, **{keyword: cache}, use_cache=True)
     with pytest.raises(ValueError, match="without the ladder"):
-        model(input_ids=IDS[:, :1], past_key_values=cache, use_cache=True)
+        model(input_ids=IDS[:, :1], **{keyword: cache}, use_cache=True)

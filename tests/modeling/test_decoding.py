@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from hf_align.errors import UserError
 from hf_align.modeling.decoding import DECODING_ATTENTION, SharedPrompts, decoding, decoding_attention
 from hf_align.modeling.generation import Sampling
+from hf_align.modeling.growing_cache import cache_keyword
 from hf_align.modeling.packing_probe import enable_segment_attention
 from hf_align.modeling.sampling import sample_continuations
 from hf_align.modeling.streaming import stream_tokens
@@ -165,7 +166,7 @@ def test_any_state_of_a_sequence_is_repeated_and_taken_out_with_it(family: str) 
 def test_a_model_that_keeps_nothing_is_refused() -> None:
     model = tiny_model("llama")
     forward = model.forward
-    model.forward = lambda **inputs: forward(**{**inputs, "past_key_values": None})
+    model.forward = lambda **inputs: forward(**{**inputs, cache_keyword(model): None})
     with pytest.raises(UserError, match="LlamaForCausalLM keeps nothing in the cache"):
         sample_continuations(model, [[5, 6]], Sampling(max_new_tokens=2), stop_ids=[], pad_token_id=0)
 
