@@ -7,6 +7,7 @@
 #   ACCELERATE  an accelerate configuration file: start through "accelerate launch" instead
 #   DATA        data file for "make bench-sft", "bench-dpo", "bench-reward", "bench-ppo", "bench-generate" and
 #               "bench-adapters"
+#   UPDATE      1: make test-newest looks for newer releases than it has installed
 #   COUNT       kills of "make test-kill"
 #   RUN         run folder for report, chat and merge (chat also takes a model); without it, the newest under
 #               runs/. Several for "make report" compare them: RUN="runs/a runs/b"
@@ -14,7 +15,8 @@
 #   VENV        environment to use; an existing one that has what is needed is used as it is.
 #               For the Python you are in, as on Colab: VENV=$(python3 -c 'import sys; print(sys.prefix)')
 #   PYTHON      interpreter that makes a new environment (3.11 or newer)
-#   TORCH       what pip installs as PyTorch, before the rest; TORCH=torch takes the newest release
+#   TORCH       what pip installs as PyTorch, before the rest; TORCH=torch takes the newest release. It is also what
+#               "make test-newest" and "make test-oldest" install when they make or update their environments
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -39,7 +41,6 @@ ENCODER := models/all-MiniLM-L6-v2
 READY := $(VENV)/.hf_align-ready
 READY_DEV := $(VENV)/.hf_align-ready-dev
 SOURCES := hf_align tests scripts data benchmarks recipes notebooks
-TYPED := hf_align/types hf_align/errors.py hf_align/losses hf_align/config
 
 # $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
 STAGES := sft reward dpo ppo best_of_n tokenizer evaluate classify pretrain pipeline
@@ -155,6 +156,15 @@ test: $(READY_DEV) ## run the tests but the slow ones
 test-all: $(READY_DEV) ## run every test
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TEST_WORKERS) $(ARGS)
 
+# Which tests meet another library is not written down, so that no list can age: all that "make test" runs are run.
+.PHONY: test-newest
+test-newest: .venv-newest/.hf_align-ready ## run the tests with the newest releases (UPDATE=1: look for newer ones)
+	@$(call test_releases,newest)
+
+.PHONY: test-oldest
+test-oldest: .venv-oldest/.hf_align-ready ## run the tests with the oldest releases that setup.cfg allows
+	@$(call test_releases,oldest)
+
 .PHONY: notebooks
 notebooks: $(READY_DEV) ## write notebooks/*.ipynb from their sources and run them small (ARGS=--full: real models)
 	@$(PY) scripts/build_notebooks.py
@@ -204,7 +214,7 @@ bench-collators: $(READY_DEV) ## pre-training collators against transformers' ow
 lint: $(READY_DEV) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check $(SOURCES)
 	$(PY) -m ruff format --check $(SOURCES)
-	$(PY) -m mypy $(TYPED)
+	$(PY) -m mypy
 
 .PHONY: docs
 docs: $(READY_DEV) ## write the reference of the Python interface to docs/api/ (HTML, from the docstrings)
@@ -275,6 +285,32 @@ $(READY): setup.cfg pyproject.toml scripts/check_environment.py | $(PY)
 $(READY_DEV): setup.cfg pyproject.toml scripts/check_environment.py | $(READY)
 	@$(call complete,dev)
 	@touch $@ 2>/dev/null || true
+
+# Environments of "make test-newest" and "make test-oldest". pip does not choose PyTorch here: its newest builds are
+# those for GPUs, and not every machine can have its oldest.
+BOUNDS := setup.cfg pyproject.toml scripts/check_environment.py
+.venv-newest/.hf_align-ready: $(BOUNDS) $(if $(UPDATE),newer-releases)
+	@$(call released,newest,--upgrade --upgrade-strategy eager)
+.venv-oldest/.hf_align-ready: $(BOUNDS)
+	@$(call released,oldest)
+
+# A file that never is, so that what depends on it is made again.
+newer-releases:
+
+# $(call released,NAME,OPTIONS OF PIP): make or change .venv-NAME. scripts/check_environment.py writes what is held fast.
+define released
+set -eo pipefail; py=$(@D)/bin/python3; limits=$(@D)/constraints.txt; \
+install() { $$py -m pip --disable-pip-version-check install --progress-bar off --quiet "$$@"; }; \
+[ -x $$py ] || $(PYTHON) -m venv $(@D); rm -f $@; \
+echo "Installing $(TORCH) and the $(1) releases into $(@D) (a few minutes)"; \
+install $(2) $(TORCH); $$py scripts/check_environment.py --constraints $(1) > $$limits; \
+install $(2) --editable ".[dev]" --constraint $$limits; \
+$$py scripts/check_environment.py --extra dev; touch $@
+endef
+
+# $(call test_releases,NAME): say what is tested, and test it.
+test_releases = py=.venv-$(1)/bin/python3; $$py -m hf_align --version && \
+	echo && OMP_NUM_THREADS=1 $$py -m pytest -n $(TEST_WORKERS) -m "not slow" $(ARGS)
 
 # $(call complete,EXTRA): install what the environment lacks, PyTorch first, since asking for the package alone
 # would take PyTorch's newest build. Prints large downloads only. An environment that lacks nothing is left alone.

@@ -79,7 +79,7 @@ def worker(method: str, options: argparse.Namespace) -> None:
     from common import MemoryWatch
 
     from hf_align.commands import sft
-    from hf_align.config import SftConfig
+    from hf_align.sft.recipe import SftConfig
     from hf_align.training import stage
 
     folder = Path(options.folder or tempfile.mkdtemp())

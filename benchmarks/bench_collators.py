@@ -104,7 +104,7 @@ def contenders(tokenizer: Any) -> dict[str, Callable[[list[dict[str, Any]]], Any
 
     from transformers import DataCollatorForLanguageModeling
 
-    from hf_align.data.collators import OBJECTIVES, make_collator
+    from hf_align.pretraining.collators import OBJECTIVES, make_collator
 
     plain = DataCollatorForLanguageModeling(tokenizer)
     with warnings.catch_warnings():
@@ -203,7 +203,7 @@ def time_steps(tokenizer: Any, rows: list[dict[str, Any]], steps: int) -> dict[s
     """Seconds of a training step on all cores, and of the batch that it trains on."""
     import torch
 
-    from hf_align.data.collators import make_collator
+    from hf_align.pretraining.collators import make_collator
 
     figures = {}
     for name, model in tiny_models(tokenizer).items():

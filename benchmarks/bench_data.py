@@ -73,7 +73,7 @@ def prepare_once(data: str, tokenizer: str, cache: str, processes: int | None) -
 
     from hf_align.config import DataConfig, DatasetConfig
     from hf_align.data.prepare import prepare_datasets
-    from hf_align.data.workers import default_processes
+    from hf_align.data.store.workers import default_processes
 
     loaded = AutoTokenizer.from_pretrained(tokenizer)
     config = DataConfig(

@@ -36,15 +36,16 @@ def run_ours(
     from preference import ROWS_PER_STEP, precision_here, train_ours, with_warm_up
 
     from hf_align.config import ModelConfig, TrainingConfig
+    from hf_align.modeling.attention.packing_probe import enable_segment_attention
+    from hf_align.modeling.heads.target import install_target_head
     from hf_align.modeling.loading import load_model
-    from hf_align.modeling.packing_probe import enable_segment_attention
-    from hf_align.modeling.target_head import install_target_head
-    from hf_align.objectives.preference import PreferenceObjective, loss_terms
-    from hf_align.training import launch, tasks
-    from hf_align.training.reference import ReferencedRows, ReferencePass, reference_logps, target_ends
+    from hf_align.preference.objective import PreferenceObjective, loss_terms
+    from hf_align.preference.reference import ReferencedRows, ReferencePass, reference_logps, target_ends
+    from hf_align.runs import processes
+    from hf_align.training import tasks
 
     precision, use_cpu = precision_here()
-    launch.start(use_cpu=use_cpu)
+    processes.start(use_cpu=use_cpu)
     device = torch.device("cpu" if use_cpu else "cuda")
     config = ModelConfig(model_name)
     model = load_model(config, trainable_base=True, precision=precision, use_cpu=use_cpu).to(device)

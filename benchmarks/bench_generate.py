@@ -35,8 +35,8 @@ def our_sampler(model: Any, *, autocast: Any = None) -> Sampler:
     """The engine on ``model``, which has segment attention. ``autocast``: the type to compute in."""
     import torch
 
-    from hf_align.modeling.generation import Sampling
-    from hf_align.modeling.sampling import sample_continuations
+    from hf_align.sampling.continuations import sample_continuations
+    from hf_align.sampling.options import Sampling
 
     def sample(prompts: Sequence[Sequence[int]], samples: int) -> int:
         enabled = autocast is not None
@@ -90,13 +90,13 @@ def make_contests(data: str, name: str) -> dict[str, tuple[Sampler, Sampler, lis
 
     from hf_align.adapters.factory import apply_adapter
     from hf_align.config import AdapterConfig, ModelConfig
+    from hf_align.modeling.attention.packing_probe import enable_segment_attention
     from hf_align.modeling.loading import load_model
-    from hf_align.modeling.packing_probe import enable_segment_attention
     from hf_align.modeling.precision import compute_dtype, resolve_precision, runs_on_cpu
-    from hf_align.training import launch
+    from hf_align.runs import processes
 
     use_cpu = runs_on_cpu(False)
-    launch.start(use_cpu=use_cpu)
+    processes.start(use_cpu=use_cpu)
     precision = resolve_precision("auto", use_cpu=use_cpu)
     dtype, device = compute_dtype(precision), torch.device("cpu" if use_cpu else "cuda")
 

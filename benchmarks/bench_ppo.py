@@ -85,7 +85,7 @@ def run_ours(contender: str, folder: Path, options: argparse.Namespace) -> dict[
     import yaml
 
     from hf_align.commands import ppo as command
-    from hf_align.training import ppo
+    from hf_align.rl import loop
 
     output = folder / f"run-{os.getpid()}"
     recipe = {
@@ -118,9 +118,9 @@ def run_ours(contender: str, folder: Path, options: argparse.Namespace) -> dict[
 
     marks: dict[str, float] = {}
     asked: list[list[int]] = []
-    train = ppo.train
+    train = loop.train
 
-    class Loop(ppo.Loop):
+    class Loop(loop.Loop):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             asked.extend(list(prompt.ids) for prompt in self.prompts.training.values())
@@ -130,7 +130,7 @@ def run_ours(contender: str, folder: Path, options: argparse.Namespace) -> dict[
         train(*arguments)
         marks.update(ended=time.perf_counter(), processor_ended=time.process_time())
 
-    ppo.Loop, ppo.train = Loop, timed  # type: ignore[misc]
+    loop.Loop, loop.train = Loop, timed  # type: ignore[misc]
     record = command.main(["--config", str(path)])
     lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     metrics = [json.loads(line) for line in lines]

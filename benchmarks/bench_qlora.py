@@ -28,17 +28,17 @@ def worker(base: str, model_name: str, steps: int) -> None:
     from hf_align.adapters.factory import apply_adapter
     from hf_align.config import AdapterConfig, ModelConfig
     from hf_align.data.packing import pack_rows, to_device
+    from hf_align.modeling.attention.packing_probe import enable_segment_attention
+    from hf_align.modeling.heads.target import install_target_head
     from hf_align.modeling.loading import load_model
-    from hf_align.modeling.packing_probe import enable_segment_attention
     from hf_align.modeling.precision import compute_dtype, resolve_precision, runs_on_cpu
-    from hf_align.modeling.target_head import install_target_head
-    from hf_align.objectives.causal_lm import causal_lm
-    from hf_align.training import launch
-    from hf_align.training.memory import peak_memory_bytes
+    from hf_align.runs import processes
+    from hf_align.runs.memory import peak_memory_bytes
+    from hf_align.training.objectives.causal_lm import causal_lm
     from hf_align.types import TokenizedRow
 
     use_cpu = runs_on_cpu(False)
-    launch.start(use_cpu=use_cpu)
+    processes.start(use_cpu=use_cpu)
     precision = resolve_precision("auto", use_cpu=use_cpu)
     device = torch.device("cpu" if use_cpu else "cuda")
     config = ModelConfig(model_name, **BASES[base])

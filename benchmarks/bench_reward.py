@@ -74,12 +74,13 @@ def run_ours(rows: list[ComparisonRow], model_name: str, share_prefix: bool, tim
     """The loss of each step."""
     from preference import precision_here, train_ours, with_warm_up
 
-    from hf_align.modeling.packing_probe import enable_segment_attention
-    from hf_align.modeling.reward_head import install_reward_head
-    from hf_align.objectives.reward import reward
-    from hf_align.training import launch, tasks
+    from hf_align.modeling.attention.packing_probe import enable_segment_attention
+    from hf_align.modeling.heads.reward import install_reward_head
+    from hf_align.reward_model.objective import reward
+    from hf_align.runs import processes
+    from hf_align.training import tasks
 
-    launch.start(use_cpu=precision_here()[1])
+    processes.start(use_cpu=precision_here()[1])
     model, _ = fresh_model(model_name)
     if not enable_segment_attention(model):
         raise SystemExit("the benchmark needs a model that can be packed")

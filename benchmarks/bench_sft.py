@@ -49,14 +49,15 @@ def run_ours(rows: list[Any], model_name: str, precision: str, times: StepTimes)
     from torch.utils.data import DataLoader
 
     from hf_align.config import ModelConfig, TrainingConfig
+    from hf_align.modeling.attention.packing_probe import enable_segment_attention
+    from hf_align.modeling.heads.target import install_target_head
     from hf_align.modeling.loading import load_model
-    from hf_align.modeling.packing_probe import enable_segment_attention
     from hf_align.modeling.precision import runs_on_cpu
-    from hf_align.modeling.target_head import install_target_head
-    from hf_align.training import arguments, launch, tasks, trainer
+    from hf_align.runs import processes
+    from hf_align.training import arguments, tasks, trainer
 
     use_cpu = runs_on_cpu(False)
-    launch.start(use_cpu=use_cpu)
+    processes.start(use_cpu=use_cpu)
 
     class InOrder(trainer.AlignTrainer):
         def get_train_dataloader(self) -> DataLoader[Any]:
@@ -152,7 +153,7 @@ def worker(contender: str, data: str, model: str) -> None:
     from common import StepTimes
 
     from hf_align.modeling.precision import resolve_precision, runs_on_cpu
-    from hf_align.training.memory import peak_memory_bytes
+    from hf_align.runs.memory import peak_memory_bytes
 
     precision = resolve_precision("auto", use_cpu=runs_on_cpu(False))
     rows = load_rows(data, model)

@@ -21,7 +21,7 @@ def write_results(name: str, raw: dict[str, Any], summary: dict[str, float | int
 
     ``raw``: every figure measured; machine and versions are added. ``summary``: the keys of the closing line.
     """
-    from hf_align.reporting.run_record import collect_machine, collect_versions, write_json
+    from hf_align.runs.record import collect_machine, collect_versions, write_json
 
     content = {"machine": collect_machine(), "versions": collect_versions(), "raw": raw, "summary": summary}
     write_json(RESULTS / f"{name}.json", content)

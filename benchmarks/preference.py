@@ -194,7 +194,7 @@ def figures(
     """What was measured on ``rows``, without the warm-up. ``beforehand``: seconds spent before the steps."""
     import torch
 
-    from hf_align.training.memory import peak_memory_bytes
+    from hf_align.runs.memory import peak_memory_bytes
 
     precision, use_cpu = precision_here()
     steps = [end - begin for begin, end in zip(times.begun, times.ended, strict=True)]

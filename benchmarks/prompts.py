@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hf_align.data.prompts import Prompt
+    from hf_align.data.chat.prompts import Prompt
 
 LONGEST = 96
 """Tokens of the longest prompt, the chat template's included."""
@@ -17,7 +17,7 @@ def short_prompts(data: str, model: str, number: int) -> list[Prompt]:
     They are conversations, as ``model``'s chat template writes them, up to where it is to answer.
     """
     from hf_align.config import DataConfig, DatasetConfig, ModelConfig
-    from hf_align.data.prompts import read_prompts
+    from hf_align.data.chat.prompts import read_prompts
     from hf_align.modeling.loading import load_tokenizer
 
     config = DataConfig(datasets=[DatasetConfig(path=data)], max_length=8192, overlong="drop")
@@ -33,7 +33,7 @@ def short_prompts(data: str, model: str, number: int) -> list[Prompt]:
 
 def as_row(prompt: Prompt) -> dict[str, Any]:
     """The row that the prompt comes from, in the format ``messages``."""
-    from hf_align.data.prompts import prompt_turns
+    from hf_align.data.chat.prompts import prompt_turns
 
     turns = [{"role": turn.role, "content": turn.content} for turn in prompt_turns(prompt.example)]
     return {"messages": [*turns, {"role": "assistant", "content": prompt.reference}]}

@@ -1,8 +1,7 @@
 """``hf-align COMMAND …``: find the command, import only that one, report user errors in one line.
 
-A command is a file ``hf_align/commands/<name>.py`` with ``main(argv=None)``; a dash in the name on the
-command line stands for an underscore in the file. The list of commands and their descriptions is read from
-the files without importing them, so that ``--help`` loads no heavy library.
+A command is a module with ``main(argv=None)``; ``hf_align.stages.COMMANDS`` is their table. Descriptions are
+read from the files without importing them, so that ``--help`` loads no heavy library.
 """
 
 from __future__ import annotations
@@ -17,16 +16,18 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_align import __version__
 from hf_align.errors import UserError, did_you_mean
+from hf_align.stages import COMMANDS
 
-COMMANDS = Path(__file__).parent / "commands"
+ROOT = Path(__file__).parent.parent
 
 WIDTH = 100
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_OUTPUT = 141
 """The last two are what a shell reports after SIGINT (Ctrl-C) and SIGPIPE: 128 + the signal."""
+_LOADS_NO_MODEL = {"report"}
+"""Commands that work without the libraries whose releases are tested."""
 _REFUSED = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
@@ -34,13 +35,13 @@ _REFUSED = (
 """What the system says of a file that it does not let this user have, write or name so."""
 
 
-def find_commands(folder: Path = COMMANDS) -> dict[str, str]:
-    """The commands in ``folder`` with their descriptions: the first line of each module docstring."""
+def find_commands() -> dict[str, str]:
+    """The commands with their descriptions: the first line of each module docstring."""
     commands = {}
-    for path in sorted(folder.glob("[!_]*.py")):
+    for name, module in COMMANDS.items():
+        path = ROOT / f"{module.replace('.', '/')}.py"
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        summary = docstring.partition("\n")[0].replace("``", "")
-        commands[path.stem.replace("_", "-")] = summary
+        commands[name] = docstring.partition("\n")[0].replace("``", "")
     return commands
 
 
@@ -66,7 +67,7 @@ def usage() -> str:
             "commands:",
             *listed,
             "",
-            "hf-align COMMAND --help lists the options of a command; hf-align --version prints the version.",
+            "hf-align COMMAND --help lists the options of a command; hf-align --version prints the versions.",
         ]
     )
 
@@ -104,7 +105,9 @@ def _run(arguments: list[str]) -> int:
         print(usage())
         return 0
     if arguments[0] == "--version":
-        print(f"hf-align {__version__}")
+        from hf_align.runs.releases import version_lines
+
+        print("\n".join(version_lines()))
         return 0
     name, *rest = arguments
     commands = find_commands()
@@ -112,7 +115,12 @@ def _run(arguments: list[str]) -> int:
         raise UserError(
             f"{name!r}: unknown command; there are: {', '.join(commands)}.{did_you_mean(name, commands)}"
         )
-    command = importlib.import_module(f"hf_align.commands.{name.replace('-', '_')}")
+    if name not in _LOADS_NO_MODEL and not {"-h", "--help"} & set(rest):
+        from hf_align.runs.releases import notes
+
+        for line in notes():
+            print(line, file=sys.stderr)
+    command = importlib.import_module(COMMANDS[name])
     status = command.main(rest)
     # A command called from Python returns what it found out; only a number is an exit status.
     return status if isinstance(status, int) else 0

@@ -35,10 +35,10 @@ if SMALL:
 # are exactly those of training.
 
 # %%
-from hf_align.config.sft import parse_sft
 from hf_align.data.prepare import prepare_datasets
 from hf_align.modeling.loading import load_tokenizer
 from hf_align.reporting.inline import show_rows, show_run
+from hf_align.sft.recipe import parse_sft
 
 config = parse_sft(options)
 tokenizer = load_tokenizer(config.model)
@@ -88,9 +88,9 @@ show_run(f"{RUNS}/sft", "generations")
 
 # %%
 from hf_align.config import ModelConfig
-from hf_align.modeling.conversation import Conversation
-from hf_align.modeling.generation import Sampling
-from hf_align.modeling.run_models import find_model, load_run_model
+from hf_align.sampling.options import Sampling
+from hf_align.saved_models.conversation import Conversation
+from hf_align.saved_models.run_models import find_model, load_run_model
 
 model, tokenizer = load_run_model(find_model(ModelConfig(f"{RUNS}/sft")))
 conversation = Conversation(model, tokenizer, Sampling(max_new_tokens=40 if SMALL else 64))

@@ -105,7 +105,7 @@ qlora = sft.main(arguments("recipes/sft/qlora_nf4.yaml", **options))
 
 # %%
 from hf_align.config import ModelConfig
-from hf_align.modeling.run_models import find_model, load_run_model
+from hf_align.saved_models.run_models import find_model, load_run_model
 
 
 def megabytes(folder: str) -> dict[str, float]:

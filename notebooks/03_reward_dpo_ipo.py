@@ -29,9 +29,9 @@ if SMALL:
 # first token.
 
 # %%
-from hf_align.config.dpo import parse_dpo
 from hf_align.data.prepare import prepare_datasets
 from hf_align.modeling.loading import load_tokenizer
+from hf_align.preference.recipe import parse_dpo
 from hf_align.reporting.inline import show_rows, show_run, show_runs
 
 config = parse_dpo(arguments("recipes/dpo/quickstart.yaml", **COMMON))

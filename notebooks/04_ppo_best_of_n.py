@@ -127,7 +127,7 @@ show_run(f"{RUNS}/ppo", "ppo")
 # %%
 import matplotlib.pyplot as plt
 
-from hf_align.reporting.metrics import read_metrics
+from hf_align.runs.metrics import read_metrics
 
 curve = best["best_of_n"]["curve"]
 rollouts = [row for row in read_metrics(f"{RUNS}/ppo/metrics.jsonl").rows if "reward/total" in row]

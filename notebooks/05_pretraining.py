@@ -60,7 +60,7 @@ for family, each in TOKENIZERS.items():
 # **GPT** (Radford et al. 2018). Every token is predicted from those before it.
 
 # %%
-from hf_align.data.collators.show import show_objective
+from hf_align.pretraining.collators.show import show_objective
 
 TEXTS = [
     "A file object has methods to read and to write. When it is closed, the buffer is written first. "
@@ -101,7 +101,7 @@ for family, name in NAMES.items():
 # %%
 import matplotlib.pyplot as plt
 
-from hf_align.reporting.metrics import evaluation_rows, read_metrics, series, training_rows
+from hf_align.runs.metrics import evaluation_rows, read_metrics, series, training_rows
 
 TITLES = {"bert": "BERT, masked tokens", "t5": "T5, spans", "gpt": "GPT, next token"}
 figure, plots = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")

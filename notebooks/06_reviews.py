@@ -145,10 +145,10 @@ def ask_all(who: str, reply_to: Callable[[Sequence[Sequence[Message]]], list[str
 
 # %%
 from hf_align.config import ModelConfig
-from hf_align.modeling.generation import Sampling, chat_prompt_ids
-from hf_align.modeling.run_models import find_model, load_run_model
-from hf_align.modeling.sampling import sample_continuations
-from hf_align.modeling.stopping import stop_token_ids
+from hf_align.sampling.continuations import sample_continuations
+from hf_align.sampling.options import Sampling, chat_prompt_ids
+from hf_align.sampling.stopping import stop_token_ids
+from hf_align.saved_models.run_models import find_model, load_run_model
 
 model, tokenizer = load_run_model(find_model(ModelConfig(CHAT, dtype="float32")))
 LONGEST = 8
@@ -185,7 +185,7 @@ ask_all("here", reply_here)
 # with the model from above, so its replies have to be the same.
 
 # %%
-from hf_align.evaluation.chat_service import ChatService
+from hf_align.evaluation.judging.chat_service import ChatService
 
 
 def reply_as_service(messages: list[dict[str, str]]) -> str:
@@ -207,7 +207,7 @@ for name in ASKS:
 # %%
 import matplotlib.pyplot as plt
 
-from hf_align.evaluation.calibration import wilson_interval
+from hf_align.statistics.calibration import wilson_interval
 
 GROUPS = {
     "all": [True] * len(held_out),

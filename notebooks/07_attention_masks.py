@@ -154,8 +154,8 @@ plt.show()
 
 # %%
 from hf_align.data.packing import pack_rows
+from hf_align.modeling.attention.packing_probe import enable_segment_attention, shares_prefixes
 from hf_align.modeling.inputs import model_inputs
-from hf_align.modeling.packing_probe import enable_segment_attention, shares_prefixes
 from hf_align.types import Batch, ComparisonRow, TokenizedRow
 
 SEQUENCES = [["the", "lamp", "is", "on"], ["it", "rains"], ["where", "is", "the", "key", "?"]]
@@ -204,7 +204,7 @@ print(
 # which predicts the answer's first token and is therefore computed once in each.
 
 # %%
-from hf_align.data.comparison_batches import collate_comparisons
+from hf_align.data.comparisons.batches import collate_comparisons
 
 PROMPT, ANSWERS = ["where", "is", "the"], [["key", "on", "the", "hook"], ["key", "no", "idea"]]
 prefix = np.arange(1, 4, dtype=np.int32)
@@ -248,9 +248,9 @@ with torch.no_grad():
 # loss.
 
 # %%
-from hf_align.config.dpo import parse_dpo
 from hf_align.data.prepare import prepare_datasets
 from hf_align.modeling.loading import load_tokenizer
+from hf_align.preference.recipe import parse_dpo
 from hf_align.reporting.inline import show_rows
 
 config = parse_dpo(arguments("recipes/dpo/quickstart.yaml", model_name_or_path=MODEL))
@@ -268,7 +268,7 @@ show_rows([pairs.train[0]], tokenizer)
 # from left to right; its mask comes with the batch.
 
 # %%
-from hf_align.data.collators import make_collator, objective
+from hf_align.pretraining.collators import make_collator, objective
 
 WINDOW = 3
 settings = {"hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 64}

@@ -18,7 +18,7 @@ import pdoc
 import hf_align
 
 DEFAULT_OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "api"
-OPTIONAL = {"hf_align.evaluation.lm_eval_bridge": "lm_eval"}
+OPTIONAL = {"hf_align.evaluation.lm_eval.bridge": "lm_eval"}
 """Modules that import a package of an extra at once, and that package."""
 
 

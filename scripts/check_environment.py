@@ -1,10 +1,12 @@
 """Say whether this interpreter's environment can run hf_align: exit status 0 if it can, 1 if not.
 
-    python scripts/check_environment.py [--extra NAME ...] [--only PACKAGE]
+    python scripts/check_environment.py [--extra NAME ...] [--only PACKAGE] [--constraints oldest|newest]
 
 Reads the requirements from setup.cfg and the installed versions from package metadata, so that it imports
 nothing heavy and answers in well under a second. It also wants hf_align to be this very checkout. With
---only it looks at one requirement and prints nothing. It installs nothing.
+--only it looks at one requirement and prints nothing. With --constraints it prints what pip has to hold fast
+in an environment of the oldest releases (each lower bound, of the base and of dev) or of the newest: PyTorch
+as it is installed, in both. It installs nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +36,27 @@ def requirements(extras: list[str]) -> list[Requirement]:
     return [Requirement(line) for line in lines if line.strip()]
 
 
+def constraints(releases: str) -> list[str]:
+    """Lines for pip's --constraint in an environment of the ``releases``, oldest or newest.
+
+    Raises SystemExit for a requirement whose lower bound cannot be told.
+    """
+    lines = [f"torch=={metadata.version('torch')}"]
+    if releases == "newest":
+        return lines
+    for requirement in requirements(["dev"]):
+        bounds = [part.version for part in requirement.specifier if part.operator == ">="]
+        if len(bounds) != 1:
+            raise SystemExit(
+                f"setup.cfg: {requirement}: expected one lower bound, such as {requirement.name}>=1.0"
+            )
+        if requirement.name == "torch":
+            print(f"  {lines[0]} stands in for {requirement}; TORCH=… installs another", file=sys.stderr)
+        else:
+            lines.append(f"{requirement.name}=={bounds[0]}")
+    return lines
+
+
 def problem_with(requirement: Requirement) -> str | None:
     """What is wrong with the installed version of one requirement, or None."""
     try:
@@ -61,7 +84,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Check that this environment can run hf_align.")
     parser.add_argument("--extra", action="append", default=[], help="also check an extra of setup.cfg")
     parser.add_argument("--only", help="check this one requirement and print nothing")
+    parser.add_argument("--constraints", choices=["oldest", "newest"], help="print constraints for pip")
     options = parser.parse_args(argv)
+    if options.constraints:
+        print("\n".join(constraints(options.constraints)))
+        return 0
     wanted = requirements(options.extra)
     if options.only:
         return int(any(problem_with(item) for item in wanted if item.name == options.only))

@@ -239,7 +239,7 @@ class Snapshot:
     """What a run folder held before a start, for what must still be there after a kill."""
 
     def __init__(self, path: Path) -> None:
-        from hf_align.training.checkpoints import newest_complete, step_of
+        from hf_align.runs.checkpoints import newest_complete, step_of
 
         newest = newest_complete(path) if path.is_dir() else None
         self.step = step_of(newest) if newest else 0
@@ -248,7 +248,7 @@ class Snapshot:
 
     def check(self, path: Path) -> None:
         """Raise Difference where a line of metrics is lost, or the run did not go on from the newest."""
-        from hf_align.training.checkpoints import newest_complete, step_of
+        from hf_align.runs.checkpoints import newest_complete, step_of
 
         metrics = path / "metrics.jsonl"
         now = metrics.read_bytes() if metrics.exists() else b""
@@ -267,7 +267,7 @@ class Snapshot:
 
 
 def note_what_was_met(path: Path, counts: Counts) -> None:
-    from hf_align.training.checkpoints import all_checkpoints, what_is_missing
+    from hf_align.runs.checkpoints import all_checkpoints, what_is_missing
 
     if not path.is_dir():
         counts.seen["before_start"] += 1
@@ -280,7 +280,7 @@ def note_what_was_met(path: Path, counts: Counts) -> None:
 
 def compare(path: Path, reference: Path) -> None:
     """Raise Difference where a run's weights, metrics or samples are not those of ``reference``."""
-    from hf_align.reporting.metrics import evaluation_rows, read_metrics, training_rows
+    from hf_align.runs.metrics import evaluation_rows, read_metrics, training_rows
 
     for expected in sorted(reference.glob("*.safetensors")):
         if (path / expected.name).read_bytes() != expected.read_bytes():

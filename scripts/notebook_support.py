@@ -68,7 +68,7 @@ def tiny_chat_model(
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    from hf_align.data.chat_format import resolve_chat_template
+    from hf_align.data.chat.templates import resolve_chat_template
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -6,13 +6,16 @@ import errno
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import hf_align
 import hf_align.__main__ as cli
 import hf_align.commands
+from hf_align.runs.releases import SAID
 
 MODULE = '''"""Say what it was given.
 
@@ -42,11 +45,12 @@ def main(argv=None):
 def commands(tmp_path: Path, monkeypatch) -> Path:
     (tmp_path / "say_it.py").write_text(MODULE)
     (tmp_path / "broken_when_imported.py").write_text('"""``raises`` when imported."""\nraise OSError')
-    (tmp_path / "_private.py").write_text('"""Not a command."""')
-    monkeypatch.setattr(cli, "COMMANDS", tmp_path)
-    monkeypatch.setattr(cli.find_commands, "__defaults__", (tmp_path,))
-    monkeypatch.setattr(hf_align.commands, "__path__", [str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "hf_align.commands.say_it", raising=False)
+    modules = ("broken_when_imported", "say_it")
+    monkeypatch.setattr(cli, "COMMANDS", {name.replace("_", "-"): name for name in modules})
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in modules:
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
 
@@ -67,7 +71,36 @@ def test_help_lists_the_commands(commands, capsys, arguments):
 
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out == f"hf-align {hf_align.__version__}\n"
+    first, empty, *table = capsys.readouterr().out.splitlines()
+    assert (first, empty) == (f"hf-align {hf_align.__version__}", "")
+    assert table[0].split() == ["library", "installed", "tested"]
+    (torch,) = [line.split() for line in table if line.startswith("torch ")]
+    assert torch[1] == metadata.version("torch") and torch[2].startswith(">=")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["say-it"], ["note: transformers 5.99.0"]),
+        (["say-it", "--help"], []),
+        (["report"], []),
+        (["no-such"], []),
+    ],
+)
+def test_a_release_that_was_not_tested_is_one_line_before_a_run(
+    commands, capsys, monkeypatch, arguments, said
+):
+    (commands / "pages.py").write_text('"""Pages."""')
+    monkeypatch.setitem(cli.COMMANDS, "report", "pages")
+    monkeypatch.setitem(sys.modules, "pages", SimpleNamespace(main=lambda argv: 0))
+    version = metadata.version
+    faked = {"transformers": "5.99.0", "torch": "2.11.0"}
+    monkeypatch.setattr(metadata, "version", lambda name: faked.get(name) or version(name))
+    monkeypatch.delenv(SAID)
+    status = cli.main(arguments)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("error: ")]
+    assert status == (2 if arguments == ["no-such"] else 0)
+    assert [line.partition(":")[0] + ":" + line.split(":")[1] for line in lines] == said
 
 
 def test_a_command_gets_its_arguments(commands):
@@ -80,7 +113,7 @@ def test_unknown_command(commands, capsys):
     assert cli.main(["say-at"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: 'say-at': unknown command") and "Did you mean 'say-it'?" in error
-    for name in ("../say_it", "say_it", "", "_private"):
+    for name in ("../say_it", "say_it", ""):
         assert cli.main([name]) == 2
 
 

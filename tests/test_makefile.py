@@ -13,7 +13,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "models/SmolLM2-135M-Instruct"
-VARIABLES = ("RECIPE", "ARGS", "NPROC", "ACCELERATE", "RUN", "OUT", "VENV", "PYTHON", "TORCH", "MAKEFLAGS")
+VARIABLES = (
+    "RECIPE",
+    "ARGS",
+    "NPROC",
+    "ACCELERATE",
+    "RUN",
+    "OUT",
+    "VENV",
+    "PYTHON",
+    "TORCH",
+    "UPDATE",
+    "MAKEFLAGS",
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -117,6 +129,43 @@ def test_environment_is_checked_once(checkout: Checkout) -> None:
     assert "check_environment" in checkout.log.read_text()
     checkout.make("sft", "RECIPE=other.yaml")
     assert "check_environment" not in checkout.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["newest", "oldest"])
+def test_environments_of_releases_are_made_once(checkout: Checkout, name: str) -> None:
+    folder = checkout.folder / f".venv-{name}"
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(checkout.folder / "env" / "bin" / "python3", folder / "bin")
+    tested = [
+        "NPROC=1 -m hf_align --version",
+        "NPROC=1 -m pytest -n 2 -m not slow tests/data",
+    ]
+    pip = "NPROC=1 -m pip --disable-pip-version-check install --progress-bar off --quiet"
+    upgrade = " --upgrade --upgrade-strategy eager" if name == "newest" else ""
+    made = [
+        f"{pip}{upgrade} torch==9",
+        f"{pip}{upgrade} --editable .[dev] --constraint .venv-{name}/constraints.txt",
+        *tested,
+    ]
+    arguments = (f"test-{name}", "TORCH=torch==9", "ARGS=tests/data", "TEST_WORKERS=2")
+    assert checkout.make(*arguments) == made
+    assert f"--constraints {name}" in checkout.log.read_text()
+    assert checkout.make(*arguments) == tested
+    later = (folder / ".hf_align-ready").stat().st_mtime + 60
+    os.utime(checkout.folder / "setup.cfg", (later, later))
+    assert checkout.make(*arguments) == made
+    os.utime(checkout.folder / "setup.cfg", (1, 1))
+    assert checkout.make(*arguments, "UPDATE=1") == (made if name == "newest" else tested)
+
+
+def test_an_environment_of_releases_that_could_not_be_made_is_tried_again(checkout: Checkout) -> None:
+    python = checkout.folder / ".venv-oldest" / "bin" / "python3"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/bash\n[ "$2" != pip ]\n')
+    python.chmod(0o755)
+    for _ in range(2):
+        assert checkout.run("test-oldest").returncode == 2
+    assert not (checkout.folder / ".venv-oldest" / ".hf_align-ready").exists()
 
 
 def test_report_chat_and_merge_take_the_newest_run(checkout: Checkout) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.training.reward_functions import call_function, load_function
+from hf_align.rewards.functions import call_function, load_function
 
 FILE = Path(__file__).parent.parent / "recipes" / "best_of_n" / "orders.py"
 ORDER = {"item": "lamps", "quantity": 12, "city": "Oslo", "date": "06-18"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.training.reward_functions import load_function
+from hf_align.rewards.functions import load_function
 
 FILE = Path(__file__).parent.parent / "recipes" / "ppo" / "overlap.py"
 ROW = {"chosen": [{"role": "assistant", "content": "It costs 19 euros."}]}

@@ -72,7 +72,7 @@ def test_requirements_have_lower_bounds_that_this_environment_meets(
 
 def test_extras(config: configparser.ConfigParser) -> None:
     extras = config["options.extras_require"]
-    assert set(extras) == {"demo", "dev", "gpu", "lm-eval", "metrics", *TRACKERS}
+    assert set(extras) == {"demo", "dev", "gpu", "lm-eval", "metrics", "tested", *TRACKERS}
     assert all(names(block) for block in extras.values())
 
 

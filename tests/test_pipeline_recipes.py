@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from hf_align.config import load_recipe
-from hf_align.config.pipeline import load_pipeline
-from hf_align.config.pipeline_stages import COMMANDS
+from hf_align.pipeline.recipe import load_pipeline
+from hf_align.stages import PIPELINE_COMMANDS, recipe_class
+
+COMMANDS = {name: recipe_class(name) for name in PIPELINE_COMMANDS}
 
 ROOT = Path(__file__).parent.parent
 PIPELINES = sorted(path.relative_to(ROOT) for path in ROOT.glob("recipes/pipeline/*.yaml"))

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from helpers.scripts import DATA, load_script
 
-from hf_align.data.formats import COMPARISON_FORMATS, resolve_format
-from hf_align.data.raw import RawRow
+from hf_align.data.conversion.formats import COMPARISON_FORMATS, resolve_format
+from hf_align.data.reading.raw import RawRow
 from hf_align.types import Comparison
 
 PAIRS = ("pairs_en.jsonl", "pairs_heldout.jsonl")
@@ -34,8 +34,8 @@ def read(name: str) -> list[dict[str, Any]]:
 
 def compared(name: str) -> list[Comparison]:
     rows = [RawRow(f"{name}:{number}", row) for number, row in enumerate(read(name), start=1)]
-    found, convert = resolve_format("auto", {}, rows[:50], where=name, formats=COMPARISON_FORMATS)
-    assert found == ("preference" if name in PAIRS else "ranking")
+    convert = resolve_format("auto", {}, rows[:50], where=name, formats=COMPARISON_FORMATS)
+    assert convert.format == ("preference" if name in PAIRS else "ranking")
     return [convert(row) for row in rows]
 
 

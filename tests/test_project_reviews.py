@@ -11,9 +11,9 @@ import pytest
 from helpers.scripts import DATA, load_script
 from helpers.tiny_checkpoint import tiny_tokenizer
 
+from hf_align.classify.data import prepare_labelled
 from hf_align.config import DataConfig, DatasetConfig
-from hf_align.data.labelled import prepare_labelled
-from hf_align.data.prompts import read_prompts
+from hf_align.data.chat.prompts import read_prompts
 
 FILES = ("reviews_en.jsonl", "reviews_heldout.jsonl")
 

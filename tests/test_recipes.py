@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.config import (
-    parse_best_of_n,
-    parse_classify,
-    parse_dpo,
-    parse_evaluate,
-    parse_ppo,
-    parse_pretrain,
-    parse_reward,
-    parse_sft,
-    parse_tokenizer,
-)
+from hf_align.best_of_n.recipe import parse_best_of_n
+from hf_align.classify.recipe import parse_classify
+from hf_align.evaluation.recipe import parse_evaluate
+from hf_align.preference.recipe import parse_dpo
+from hf_align.pretraining.recipe import parse_pretrain
+from hf_align.reward_model.recipe import parse_reward
+from hf_align.rl.recipe import parse_ppo
+from hf_align.sft.recipe import parse_sft
+from hf_align.tokenization.recipe import parse_tokenizer
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted(

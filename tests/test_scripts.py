@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -73,6 +74,23 @@ def test_missing_and_old_packages_are_named(checker: ModuleType) -> None:
     assert checker.problem_with(absent) == "no-such-package-here>=1 is missing"
     assert checker.problem_with(newer) == f"pytest>=9999 is wanted, {pytest.__version__} is installed"
     assert checker.problem_with(checker.Requirement("pytest>=2")) is None
+
+
+def test_constraints_of_the_oldest_releases_are_the_lower_bounds(
+    checker: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = metadata.version("torch")
+    oldest = checker.constraints("oldest")
+    assert oldest[0] == f"torch=={here}" and checker.constraints("newest") == oldest[:1]
+    assert f"torch=={here} stands in for torch>=" in capsys.readouterr().err
+    pinned = [checker.Requirement(line) for line in oldest]
+    assert [item.name for item in pinned] == [item.name for item in checker.requirements(["dev"])]
+    for item, asked in zip(pinned[1:], checker.requirements(["dev"])[1:], strict=True):
+        assert str(item.specifier) == str(asked.specifier).replace(">=", "=="), item
+    vague = [checker.Requirement("torch>=2"), checker.Requirement("peft<9")]
+    monkeypatch.setattr(checker, "requirements", lambda extras: vague)
+    with pytest.raises(SystemExit, match=r"setup\.cfg: peft<9: expected one lower bound"):
+        checker.constraints("oldest")
 
 
 def test_another_checkout_is_named(

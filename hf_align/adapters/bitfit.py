@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from hf_align.adapters.own import Added, Method
+from hf_align.adapters.method import Added, Method
 from hf_align.errors import UserError
 
 _ENDS_IN_BIAS = (torch.nn.Linear, Conv1D, torch.nn.LayerNorm)

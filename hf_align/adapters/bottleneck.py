@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from hf_align.adapters.blocks import Block, find_blocks
-from hf_align.adapters.own import Added, Method
+from hf_align.adapters.method import Added, Method
 from hf_align.errors import UserError
 
 Placement = Literal["houlsby", "pfeiffer", "parallel"]

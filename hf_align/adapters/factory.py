@@ -36,8 +36,8 @@ def apply_adapter(
         from hf_align.adapters.peft_methods import apply_peft
 
         return apply_peft(model, config, task_type=task_type, modules_to_save=modules_to_save)
+    from hf_align.adapters.custom.model import put_on
     from hf_align.adapters.methods import METHODS
-    from hf_align.adapters.own import put_on
 
     return put_on(
         model,

@@ -1,1 +1,1 @@
-"""Commands, one file a stage. Each wires the layers below and holds no mathematics."""
+"""The commands that belong to no stage. Every command is found here by name (``hf_align.public_names``)."""

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_align.config.chat import ChatConfig
+from hf_align.commands.chat_recipe import ChatConfig
 from hf_align.config.help import help_text
 from hf_align.config.loader import load_config
 from hf_align.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from hf_align.modeling.conversation import Conversation
+    from hf_align.saved_models.conversation import Conversation
 
 USAGE = "usage: hf-align chat --model_name_or_path PATH [--key value ...]"
 COMMANDS = {
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import transformers
 
-    from hf_align.modeling.conversation import Conversation
-    from hf_align.modeling.generation import Sampling
-    from hf_align.modeling.run_models import find_model, load_run_model
+    from hf_align.sampling.options import Sampling
+    from hf_align.saved_models.conversation import Conversation
+    from hf_align.saved_models.run_models import find_model, load_run_model
 
     options = config.chat
     source = find_model(
@@ -145,7 +145,7 @@ def _lines(terminal: bool) -> Iterator[str]:
 
 
 def _greet(path: str, source: Any, conversation: Conversation) -> None:
-    from hf_align.modeling.generation import settings_not_followed
+    from hf_align.sampling.options import settings_not_followed
 
     base = f" on {source.config.model_name_or_path}" if source.adapter is not None else ""
     held = f", weights held in {source.quantization}" if source.quantization else ""

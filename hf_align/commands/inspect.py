@@ -28,10 +28,10 @@ inspect:
   --color                         colour the terminal text even where it goes to a file or a pipe
   --stage sft|dpo|reward|pretrain  whose recipe it is [default: told from its keys, else sft]"""
 STAGES = {
-    "sft": ("hf_align.config.sft", "SftConfig"),
-    "dpo": ("hf_align.config.dpo", "DpoConfig"),
-    "reward": ("hf_align.config.reward", "RewardConfig"),
-    "pretrain": ("hf_align.config.pretrain", "PretrainConfig"),
+    "sft": ("hf_align.sft.recipe", "SftConfig"),
+    "dpo": ("hf_align.preference.recipe", "DpoConfig"),
+    "reward": ("hf_align.reward_model.recipe", "RewardConfig"),
+    "pretrain": ("hf_align.pretraining.recipe", "PretrainConfig"),
 }
 """The stages that train on rows, and where the recipe class of each is."""
 _COMPARISONS = ("dpo", "reward")
@@ -62,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if stage == "pretrain":
         return _show_pretraining(config, display)
 
-    from hf_align.data.formats import OtherStageError
+    from hf_align.data.conversion.formats import OtherStageError
     from hf_align.data.prepare import prepare_datasets
     from hf_align.modeling.loading import load_tokenizer
     from hf_align.reporting.mask_view import choose_rows, render_html, render_terminal
-    from hf_align.reporting.run_record import write_atomic
+    from hf_align.runs.record import write_atomic
 
     tokenizer = load_tokenizer(config.model)
     comparisons = stage in _COMPARISONS
@@ -94,13 +94,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _show_pretraining(config: Any, display: Display) -> int:
     """Print rows as a pre-training batch has them, shortened: what is read, and what is to be predicted."""
-    from hf_align.data.collators import make_collator, objective
-    from hf_align.data.collators.show import example_rows, rows_as_text
-    from hf_align.data.pretraining import prepare_pretraining, shortened
-    from hf_align.modeling.loading import load_pretraining_tokenizer
+    from hf_align.pretraining.collators import make_collator, objective
+    from hf_align.pretraining.collators.show import example_rows, rows_as_text
+    from hf_align.pretraining.data import prepare_pretraining, shortened
+    from hf_align.pretraining.new_model import load_pretraining_tokenizer
+    from hf_align.pretraining.report_objective import example_lines, lines_terminal, render_page
     from hf_align.reporting.mask_view import spread
-    from hf_align.reporting.objective_view import example_lines, lines_terminal, render_page
-    from hf_align.reporting.run_record import write_atomic
+    from hf_align.runs.record import write_atomic
 
     tokenizer = load_pretraining_tokenizer(config.model)
     name, seed = config.objective_name, config.training.seed

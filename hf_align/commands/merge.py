@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_align.commands.merge_recipe import MergeConfig
 from hf_align.config.help import help_text
 from hf_align.config.loader import load_config
-from hf_align.config.merge import MergeConfig
 from hf_align.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from hf_align.modeling.merging import Difference
-    from hf_align.modeling.run_models import ModelSource
+    from hf_align.saved_models.merging import Difference
+    from hf_align.saved_models.run_models import ModelSource
 
 USAGE = "usage: hf-align merge --model_name_or_path RUN_OR_ADAPTER --output_dir OUT [--key value ...]"
 MERGE_FILE = "merge.json"
@@ -54,15 +54,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def run(config: MergeConfig) -> dict[str, Any]:
     """Merge, check, write; returns the content of merge.json."""
-    from hf_align.modeling import merging
-    from hf_align.modeling.check_prompts import check_prompts
-    from hf_align.modeling.generation import context_length
     from hf_align.modeling.loading import load_tokenizer
-    from hf_align.modeling.run_models import attach_adapter, find_model, load_base
-    from hf_align.modeling.stopping import stop_token_ids
     from hf_align.reporting.merge_card import write_merge_card
-    from hf_align.reporting.new_folder import check_new_folder, new_folder
-    from hf_align.reporting.run_record import read_run, write_json
+    from hf_align.runs.new_folder import check_new_folder, new_folder
+    from hf_align.runs.record import read_run, write_json
+    from hf_align.runs.schema import Record
+    from hf_align.sampling.options import context_length
+    from hf_align.sampling.stopping import stop_token_ids
+    from hf_align.saved_models import merging
+    from hf_align.saved_models.check_prompts import check_prompts
+    from hf_align.saved_models.run_models import attach_adapter, find_model, load_base
 
     options = config.merge
     check_new_folder(options.output_dir, key="output_dir")
@@ -90,11 +91,10 @@ def run(config: MergeConfig) -> dict[str, Any]:
     merging.compute_in_float32(base)
     model = attach_adapter(base, adapter, tokenizer)
     kind = merging.adapter_kind(model)
-    record = read_run(source.run_dir) if source.run_dir is not None else {}
-    generations = record.get("generations")
+    record = read_run(source.run_dir) if source.run_dir is not None else Record()
     prompts = check_prompts(
         tokenizer,
-        generations if isinstance(generations, list) else (),
+        record.generations,
         limit=context_length(base, tokenizer),
     )
     expected = merging.logits_of(model, prompts)
@@ -154,8 +154,8 @@ def _read_back(
 ) -> torch.Tensor:
     """The logits of what was written, loaded as a user would; its tokenizer is compared on the way."""
     from hf_align.config import ModelConfig
-    from hf_align.modeling.merging import logits_of
-    from hf_align.modeling.run_models import ModelSource, load_run_model
+    from hf_align.saved_models.merging import logits_of
+    from hf_align.saved_models.run_models import ModelSource, load_run_model
 
     written = ModelConfig(
         model_name_or_path=str(folder), dtype="float32", trust_remote_code=source.config.trust_remote_code
@@ -191,8 +191,9 @@ def _record(
 ) -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    from hf_align.modeling.merging import dtype_name
-    from hf_align.reporting.run_record import collect_versions
+    from hf_align.runs.record import collect_versions
+    from hf_align.runs.releases import record_entries
+    from hf_align.saved_models.merging import dtype_name
 
     return {
         "adapter": str(source.adapter),
@@ -210,6 +211,7 @@ def _record(
         "prompts": prompts,
         "merged": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": collect_versions(),
+        **record_entries(),
     }
 
 

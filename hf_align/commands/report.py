@@ -46,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     wanted = read_arguments(arguments)
 
-    from hf_align.reporting.comparison import write_comparison
+    from hf_align.reporting.compare.page import write_comparison
     from hf_align.reporting.html import write_report
     from hf_align.reporting.model_card import write_model_card
-    from hf_align.reporting.run_record import read_run
+    from hf_align.runs.record import read_run
 
     for folder in wanted.folders:
         read_run(folder)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for folder in wanted.folders:
             print(write_report(folder))
             # An evaluation has no model of its own.
-            if read_run(folder).get("command") != "evaluate":
+            if read_run(folder).command != "evaluate":
                 print(write_model_card(folder))
     return 0
 

@@ -165,7 +165,11 @@ class AdapterConfig(Group):
         needs=_LADDER,
     )
     ladder_cache_budget_gb: float = option(
-        20.0, gt=0, help="room on the disk for the states, in GB; checked beforehand", needs=_CACHED_LADDER
+        20.0,
+        gt=0,
+        help="room on the disk for the states, in GB; checked beforehand",
+        needs=_CACHED_LADDER,
+        changes="speed",
     )
     ladder_cache_dtype: Literal["bfloat16", "as_computed"] = option(
         "bfloat16", help="number format of the states on the disk", needs=_CACHED_LADDER

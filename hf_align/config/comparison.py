@@ -15,9 +15,7 @@ class ComparisonConfig(Group):
 
     title: ClassVar[str] = "Comparisons"
 
-    share_prefix: bool = option(
-        True, help="encode each prompt once for all its answers; changes speed and memory, never results"
-    )
+    share_prefix: bool = option(True, help="encode each prompt once for all its answers", changes="rounding")
     disable_dropout: bool = option(
         True, help="no dropout in the base model, so that both answers meet the same model"
     )

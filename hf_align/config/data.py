@@ -20,6 +20,7 @@ class DatasetConfig(Group):
         help="json, jsonl, csv, parquet or txt file, a folder of such files, python_docs (the documentation "
         "of Python itself), python_areas (passages of it with their area), or a name on the hub",
         non_empty=True,
+        changes="inputs",
     )
     format: Literal[
         "auto",
@@ -42,13 +43,17 @@ class DatasetConfig(Group):
         "train",
         help="split of a data set on the hub; of python_docs and python_areas: train, test or all",
         non_empty=True,
+        text=True,
     )
-    name: str | None = option(None, help="configuration of a data set on the hub", non_empty=True)
+    name: str | None = option(None, help="configuration of a data set on the hub", non_empty=True, text=True)
     columns: dict[str, str] = option(
-        factory=dict, help="own column names, as {canonical name: column in the file}"
+        factory=dict, help="own column names, as {canonical name: column in the file}", text=True
     )
     weight: float = option(
-        1.0, gt=0, help="how much its rows count in the mixture: 2 shows them twice as often"
+        1.0,
+        gt=0,
+        help="how much its rows count in the mixture: 2 shows them twice as often",
+        changes="inputs",
     )
     skip_rows: int = shared.skip_rows()
     max_rows: int | None = option(None, ge=1, help="use so many rows at most, the first that are not skipped")
@@ -61,20 +66,36 @@ class DataConfig(Group):
     title: ClassVar[str] = "Data"
 
     datasets: list[DatasetConfig] = option(
-        help="training data: paths, or mappings as described at the end", non_empty=True, one_or_list=True
+        help="training data: paths, or mappings as described at the end",
+        non_empty=True,
+        one_or_list=True,
+        changes="inputs",
     )
     eval_datasets: list[DatasetConfig] = option(
-        factory=list, help="evaluation data, in the same form", one_or_list=True
+        factory=list, help="evaluation data, in the same form", one_or_list=True, changes="inputs"
     )
     eval_split_size: float = option(
-        0.0, ge=0, help="rows held out of the training data for evaluation; below 1: a share of them"
+        0.0,
+        ge=0,
+        help="rows held out of the training data for evaluation; below 1: a share of them",
+        changes="inputs",
     )
     mixture_exponent: float = option(
-        1.0, gt=0, le=1, help="below 1: small data sets are over-sampled (share ~ size^exponent)"
+        1.0,
+        gt=0,
+        le=1,
+        help="below 1: small data sets are over-sampled (share ~ size^exponent)",
+        changes="inputs",
     )
-    streaming: bool = option(False, help="read the data while training instead of before; needs max_steps")
+    streaming: bool = option(
+        False, help="read the data while training instead of before; needs max_steps", changes="inputs"
+    )
     shuffle_buffer_size: int = option(
-        1000, ge=1, help="rows among which a stream is shuffled", needs=("streaming", (True,))
+        1000,
+        ge=1,
+        help="rows among which a stream is shuffled",
+        needs=("streaming", (True,)),
+        changes="inputs",
     )
     max_length: int = option(1024, ge=2, help="longest sequence in tokens")
     overlong: Literal["error", "drop", "truncate"] = option(
@@ -84,11 +105,15 @@ class DataConfig(Group):
         "assistant", help="targets: all answers, the last answer, or every token"
     )
     dataset_num_proc: int | None = shared.dataset_num_proc()
-    dataset_cache: bool = option(True, help="keep prepared rows on disk for the next run with the same data")
+    dataset_cache: bool = option(
+        True, help="keep prepared rows on disk for the next run with the same data", changes="speed"
+    )
     dataset_cache_dir: str | None = shared.dataset_cache_dir()
-    packing: bool = option(True, help="concatenate sequences instead of padding them, where the model can")
+    packing: bool = option(
+        True, help="concatenate sequences instead of padding them, where the model can", changes="rounding"
+    )
     system_prompt: str | None = option(
-        None, help="system message for conversations that have none", non_empty=True
+        None, help="system message for conversations that have none", non_empty=True, text=True
     )
     add_eos: bool = option(True, help="end plain completions and texts with the end-of-sequence token")
     require_end_of_turn: bool = option(
@@ -96,7 +121,11 @@ class DataConfig(Group):
     )
     max_malformed_share: float = shared.max_malformed_share()
     max_untrained_share: float = option(
-        0.01, ge=0, le=1, help="share of rows without any target above which the data are refused"
+        0.01,
+        ge=0,
+        le=1,
+        help="share of rows without any target above which the data are refused",
+        changes="outputs",
     )
 
     def check(self) -> None:

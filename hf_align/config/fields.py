@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -19,13 +19,41 @@ from hf_align.errors import UserError
 MISSING = dataclasses.MISSING
 
 
+Change = Literal[
+    "result",
+    "loss",
+    "inputs",
+    "machine",
+    "step_rows",
+    "outputs",
+    "rounding",
+    "speed",
+    "place",
+    "resuming",
+]
+"""What another value of a key changes. With another value of these it is another run:
+
+``result``: what is computed. ``loss``: the loss, so that losses and rewards are in another unit as well.
+``inputs``: which rows and rewards; where their content is compared, their names do not count. ``machine``:
+device and number format, compared as what ``auto`` came to. ``step_rows``: a factor of the rows of an
+optimizer step, of which the product alone counts.
+
+With another value of these a run that has begun may go on:
+
+``outputs``: what is saved, logged, shown and checked, and where the run ends, nothing on the way there.
+``rounding``: speed and memory, and results by rounding alone. ``speed``: speed and memory, and no bit of the
+results. ``place``: where files and servers are, and what the run is called. ``resuming``: how a run goes on.
+"""
+
+
 @dataclass(frozen=True)
 class Option:
     """What is declared beside a field. ``ge``, ``gt``, ``le``, ``lt`` limit numbers.
 
     ``non_empty``: an empty text or list is refused. ``one_or_list``: a single value may be written in
     place of a list of one. ``needs``: ``(key, values)``: the option has no effect unless ``key`` has one
-    of ``values``, so that a recipe which gives it otherwise is refused.
+    of ``values``, so that a recipe which gives it otherwise is refused. ``changes``: see :data:`Change`.
+    ``text``: a name or plain text, never a path, even where a file is called so.
     """
 
     help: str
@@ -36,6 +64,8 @@ class Option:
     non_empty: bool = False
     one_or_list: bool = False
     needs: tuple[str, tuple[Any, ...]] | None = None
+    changes: Change = "result"
+    text: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +135,11 @@ def _specs_of(group: type[Any]) -> dict[str, Spec]:
             required=default is MISSING,
         )
     return specs
+
+
+def keys_that_change(specs: Mapping[str, Spec], *changes: Change) -> tuple[str, ...]:
+    """The keys that are declared to change one of ``changes``, in the order of ``specs``."""
+    return tuple(name for name, spec in specs.items() if spec.option.changes in changes)
 
 
 def members(hint: Any) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
 from hf_align.config.coerce import coerce
-from hf_align.config.fields import Mismatch, Spec, describe_found, specs_of
+from hf_align.config.fields import Change, Mismatch, Spec, describe_found, keys_that_change, specs_of
 from hf_align.errors import UserError, did_you_mean
 
 Path = TypeVar("Path", str, str | None)
@@ -101,6 +101,11 @@ class Recipe:
     def keys(cls) -> dict[str, Spec]:
         """Every key of this recipe; the groups share no name."""
         return {name: spec for group in cls.groups().values() for name, spec in specs_of(group).items()}
+
+    @classmethod
+    def keys_that_change(cls, *changes: Change) -> tuple[str, ...]:
+        """The keys of this recipe that are declared to change one of ``changes``."""
+        return keys_that_change(cls.keys(), *changes)
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any], *, recipe_path: str = "", overrides: Any = None) -> Self:

@@ -10,6 +10,7 @@ from hf_align.config.group import Group, Recipe
 
 WIDTH = 100
 _COLUMN = 34
+_SPEED = {"speed": "speed and memory only", "rounding": "speed and memory only, but for rounding"}
 
 
 def help_text(recipe: type[Recipe], *, command: str, description: str, usage: str = "") -> str:
@@ -62,6 +63,8 @@ def _meaning(spec: Spec) -> str:
         notes.append("required")
     elif spec.default not in (None, [], {}):
         notes.append(f"default {_written(spec.default)}")
+    if spec.option.changes in _SPEED:
+        notes.append(_SPEED[spec.option.changes])
     return spec.option.help + (f" [{'; '.join(notes)}]" if notes else "")
 
 

@@ -15,6 +15,10 @@ class SamplesConfig(Group):
 
     title: ClassVar[str] = "Samples"
 
-    num_samples: int = option(4, ge=0, help="held-out prompts answered before and after training; 0: none")
-    sample_max_new_tokens: int = option(64, ge=1, help="longest answer in tokens")
-    sample_temperature: float = option(0.0, ge=0, help="sampling temperature; 0: always the likeliest token")
+    num_samples: int = option(
+        4, ge=0, help="held-out prompts answered before and after training; 0: none", changes="outputs"
+    )
+    sample_max_new_tokens: int = option(64, ge=1, help="longest answer in tokens", changes="outputs")
+    sample_temperature: float = option(
+        0.0, ge=0, help="sampling temperature; 0: always the likeliest token", changes="outputs"
+    )

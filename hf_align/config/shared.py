@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_align.config.fields import option
+from hf_align.config.fields import MISSING, option
+
+
+def output_dir(default: Any = MISSING, *, help: str = "folder for checkpoints, metrics and reports") -> Any:
+    """Where a command writes."""
+    return option(default, help=help, non_empty=True, changes="place")
 
 
 def use_cpu() -> Any:
     """Whether to leave a GPU alone."""
-    return option(False, help="compute on the CPU even where there is a GPU")
+    return option(False, help="compute on the CPU even where there is a GPU", changes="machine")
 
 
 def trust_remote_code() -> Any:
@@ -56,13 +61,18 @@ def top_k() -> Any:
 
 def max_malformed_share() -> Any:
     """How bad data may be."""
-    return option(0.01, ge=0, le=1, help="share of malformed rows above which the data are refused")
+    return option(
+        0.01, ge=0, le=1, help="share of malformed rows above which the data are refused", changes="outputs"
+    )
 
 
 def dataset_num_proc() -> Any:
     """How many processes prepare data."""
     return option(
-        None, ge=1, help="processes that prepare large data sets; null: one for each usable core, up to 16"
+        None,
+        ge=1,
+        help="processes that prepare large data sets; null: one for each usable core, up to 16",
+        changes="speed",
     )
 
 
@@ -73,6 +83,7 @@ def dataset_cache_dir() -> Any:
         help="folder for them; null: hf_align/datasets in HF_HOME or in the user's cache folder",
         non_empty=True,
         needs=("dataset_cache", (True,)),
+        changes="place",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_align.config import shared
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, with_home
 from hf_align.config.schedules import Schedule, check_schedule_arguments
@@ -18,7 +19,7 @@ class TrainingConfig(Group):
 
     title: ClassVar[str] = "Training"
 
-    output_dir: str = option("runs/sft", help="folder for checkpoints, metrics and reports", non_empty=True)
+    output_dir: str = shared.output_dir("runs/sft")
     seed: int = option(42, ge=0, le=2**32 - 1, help="seed of everything that is random")
     num_train_epochs: float = option(1.0, gt=0, help="passes over the data")
     max_steps: int = option(-1, ge=-1, help="optimizer steps; above 0 it takes the place of num_train_epochs")
@@ -27,11 +28,12 @@ class TrainingConfig(Group):
         ge=1,
         help="rows a device and accumulation step; rows of one optimizer step: times the next, "
         "times the devices",
+        changes="step_rows",
     )
-    gradient_accumulation_steps: int = option(1, ge=1, help="multiplies the rows of an optimizer step")
-    max_tokens_per_batch: int = option(
-        4096, ge=1, help="tokens computed at once; changes speed and memory, never results"
+    gradient_accumulation_steps: int = option(
+        1, ge=1, help="multiplies the rows of an optimizer step", changes="step_rows"
     )
+    max_tokens_per_batch: int = option(4096, ge=1, help="tokens computed at once", changes="rounding")
     learning_rate: float = option(2e-5, gt=0, help="peak learning rate")
     lr_scheduler_type: Schedule = option("cosine", help="course of the learning rate")
     lr_scheduler_kwargs: dict[str, int | float | str] = option(
@@ -55,24 +57,34 @@ class TrainingConfig(Group):
         "sgd",
     ] = option("adamw_torch_fused", help="optimizer; the 8-bit and paged ones are those of bitsandbytes")
     gradient_checkpointing: bool = option(
-        False, help="recompute activations in the backward pass: less memory, about a third slower"
+        False,
+        help="recompute activations in the backward pass: less memory, about a third slower",
+        changes="speed",
     )
     neftune_noise_alpha: float | None = option(
         None, gt=0, help="noise on the embeddings while training (NEFTune), for example 5"
     )
-    torch_compile: bool = option(False, help="compile the model with torch.compile")
+    torch_compile: bool = option(False, help="compile the model with torch.compile", changes="rounding")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
-        "auto", help="number format of the computation; auto: bf16 where the hardware is fast in it"
+        "auto",
+        help="number format of the computation; auto: bf16 where the hardware is fast in it",
+        changes="machine",
     )
-    use_cpu: bool = option(False, help="train on the CPU even where there is an accelerator")
-    logging_steps: int = option(1, ge=1, help="a line of metrics every so many steps")
+    use_cpu: bool = option(
+        False, help="train on the CPU even where there is an accelerator", changes="machine"
+    )
+    logging_steps: int = option(1, ge=1, help="a line of metrics every so many steps", changes="outputs")
     eval_strategy: Literal["no", "steps", "epoch"] = option("no", help="when to evaluate")
     eval_steps: int | None = option(
         None, ge=1, help="evaluate every so many steps", needs=("eval_strategy", _BY_STEPS)
     )
-    save_strategy: Literal["no", "steps", "epoch"] = option("epoch", help="when to save a checkpoint")
-    save_steps: int = option(500, ge=1, help="save every so many steps", needs=("save_strategy", _BY_STEPS))
-    save_total_limit: int | None = option(2, ge=1, help="checkpoints kept; null: all")
+    save_strategy: Literal["no", "steps", "epoch"] = option(
+        "epoch", help="when to save a checkpoint", changes="outputs"
+    )
+    save_steps: int = option(
+        500, ge=1, help="save every so many steps", needs=("save_strategy", _BY_STEPS), changes="outputs"
+    )
+    save_total_limit: int | None = option(2, ge=1, help="checkpoints kept; null: all", changes="outputs")
     load_best_model_at_end: bool = option(
         False, help="keep the checkpoint with the lowest evaluation loss, and end with it"
     )
@@ -80,13 +92,20 @@ class TrainingConfig(Group):
         None, ge=1, help="stop after so many evaluations without a lower loss"
     )
     report_to: list[Literal["none", "tensorboard", "wandb", "trackio"]] = option(
-        factory=list, help="trackers that get the metrics as well", one_or_list=True
+        factory=list, help="trackers that get the metrics as well", one_or_list=True, changes="outputs"
     )
-    run_name: str | None = option(None, help="name of the run in the trackers", non_empty=True)
+    run_name: str | None = option(
+        None, help="name of the run in the trackers", non_empty=True, changes="place", text=True
+    )
     resume_from_checkpoint: str | None = option(
-        None, help="a checkpoint folder, or auto: the last one in output_dir, if any", non_empty=True
+        None,
+        help="a checkpoint folder, or auto: the last one in output_dir, if any",
+        non_empty=True,
+        changes="resuming",
     )
-    force_resume: bool = option(False, help="resume although the data or the recipe have changed")
+    force_resume: bool = option(
+        False, help="resume although the data or the recipe have changed", changes="resuming"
+    )
 
     def check(self) -> None:
         for name in ("output_dir", "resume_from_checkpoint"):

@@ -7,12 +7,12 @@ The token budget cuts a rank's share into micro-batches; it changes speed and me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence, Sized
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 
-Row = TypeVar("Row", bound=Sized)
+R = TypeVar("R")
 
 
 class StepSampler:
@@ -72,8 +72,8 @@ def order_generator(seed: int, epoch: int) -> torch.Generator:
 
 
 def split_by_tokens(
-    rows: Sequence[Row], max_tokens: int, *, padded: bool = False, shared: bool = True
-) -> list[list[Row]]:
+    rows: Sequence[R], max_tokens: int, *, padded: bool = False, shared: bool = True
+) -> list[list[R]]:
     """Cut rows into micro-batches of at most ``max_tokens`` tokens each, longest rows first.
 
     A row longer than the budget gets a micro-batch of its own. With ``padded`` a micro-batch costs its
@@ -81,26 +81,15 @@ def split_by_tokens(
     prompt as well. Rows of similar length end up together, which keeps padding small and the shapes of the
     micro-batches alike.
     """
-    batches: list[list[Row]] = []
+    batches: list[list[R]] = []
     tokens = sequences = longest = 0
     for row in sorted(rows, key=len, reverse=True):
-        count, length, apart = _sequences(row)
-        cost = len(row) if shared else apart
-        tokens, sequences, longest = tokens + cost, sequences + count, max(longest, length)
+        lengths: tuple[int, ...] = row.lengths  # type: ignore[attr-defined]
+        cost = len(row) if shared else sum(lengths)
+        tokens, sequences, longest = tokens + cost, sequences + len(lengths), max(longest, *lengths)
         if batches and (sequences * longest if padded else tokens) <= max_tokens:
             batches[-1].append(row)
             continue
         batches.append([row])
-        tokens, sequences, longest = cost, count, length
+        tokens, sequences, longest = cost, len(lengths), max(lengths)
     return batches
-
-
-def _sequences(row: Any) -> tuple[int, int, int]:
-    """How many sequences a row has, the tokens of the longest, and those of all without sharing.
-
-    Compared answers and those of a rollout are branches of a prefix; any other row is one sequence.
-    """
-    if not hasattr(row, "branches"):
-        return 1, len(row), len(row)
-    lengths = [len(row.prefix) + len(branch) for branch in row.branches]
-    return len(lengths), max(lengths), sum(lengths)

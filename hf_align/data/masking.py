@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.data.spans import Span
+from hf_align.data.chat.spans import Span
 
 Offsets = npt.NDArray[np.int64]
 """(L, 2): start and end in characters of each of L tokens."""

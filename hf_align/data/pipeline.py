@@ -1,37 +1,28 @@
 """One source as a stream of kept rows: read, convert, tokenise, judge, count.
 
-Shared by the prepared and the streaming path, and by rows with one answer and rows that compare several: what
-a source yields follows from its encoder. Spreading the work over processes is the business of
-``workers``. Limits on shares of bad rows are checked by the functions at the end; when they are called is up
-to the caller.
+Shared by the prepared and the streaming path, and by rows of every kind: what a source yields follows from
+its encoder. Spreading the work over processes is the business of ``workers``. Limits on shares of bad rows
+are checked by the functions at the end; when they are called is up to the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from hf_align.data.chat import Encoder
-from hf_align.data.comparison_encoding import ComparisonEncoder
-from hf_align.data.conversion import with_system_prompt
-from hf_align.data.formats import COMPARISON_FORMATS, FORMATS, Table, converter, resolve_format
-from hf_align.data.lengths import Row, cut_row, sequence_length, untrainable
-from hf_align.data.raw import MalformedRow, RawRow
+from hf_align.data.conversion.formats import Conversion, open_rows
+from hf_align.data.encoding import RowEncoder
+from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.data.report import SHOWN_PROBLEMS, SourceReport, counted_kinds
-from hf_align.data.seq2seq import Seq2SeqEncoder
-from hf_align.data.sources import read_rows
 from hf_align.errors import UserError
-from hf_align.types import Comparison, Example, TokenizedRow
 
 if TYPE_CHECKING:
     from hf_align.config import DataConfig, DatasetConfig
 
-KeptRow = tuple[Row, Example | Comparison]
+KeptRow = tuple[Any, Any]
+"""A row of the encoder's kind, and its example."""
 
-_ROWS_SEEN_FOR_DETECTION = 50
 _ROWS_TOKENIZED_TOGETHER = 256
 _CHARACTERS_TOKENIZED_TOGETHER = 500_000
 
@@ -42,7 +33,7 @@ class Source:
 
     dataset: DatasetConfig
     data: DataConfig
-    encoder: Encoder | ComparisonEncoder | Seq2SeqEncoder
+    encoder: RowEncoder
     report: SourceReport
 
 
@@ -50,28 +41,53 @@ class Source:
 class RowJob:
     """All it takes to turn raw rows of one source into kept rows; may be sent to another process."""
 
-    format: str
-    columns: dict[str, str]
+    convert: Conversion
+    encoder: RowEncoder
     data: DataConfig
-    encoder: Encoder | ComparisonEncoder | Seq2SeqEncoder
 
     def kept(self, chunk: Iterable[RawRow], report: SourceReport) -> Iterator[KeptRow]:
         """The usable rows of a chunk in order, each with its example; every row is counted in ``report``."""
-        read = converter(self.format, self.columns, formats_for(self.encoder))
-        convert = partial(_convert, read, self.data.system_prompt)
-        examples = _converted(chunk, convert, report)
+        examples = self._converted(chunk, report)
         for example, row in zip(examples, self.encoder.encode(examples), strict=True):
             if isinstance(row, MalformedRow):
                 report.add_malformed(example.source, str(row), row.kind)
                 continue
-            fitted = _fitted(row, self.data, report)
+            fitted = self._fitted(row, example, report)
             if fitted is not None:
                 yield fitted, example
 
+    def _converted(self, chunk: Iterable[RawRow], report: SourceReport) -> list[Any]:
+        examples = []
+        for row in chunk:
+            report.read += 1
+            try:
+                examples.append(self.convert(row))
+            except MalformedRow as problem:
+                report.add_malformed(row.place, str(problem), problem.kind)
+        return examples
 
-def formats_for(encoder: Encoder | ComparisonEncoder | Seq2SeqEncoder) -> Table:
-    """The formats of the rows that an encoder takes."""
-    return COMPARISON_FORMATS if isinstance(encoder, ComparisonEncoder) else FORMATS
+    def _fitted(self, row: Any, example: Any, report: SourceReport) -> Any:
+        """The row cut or refused by length and targets, counted; None where it is not kept."""
+        length, limit = max(row.lengths), self.data.max_length
+        report.add_length(length, row.source)
+        cut = length > limit
+        if cut:
+            report.overlong += 1
+            if self.data.overlong != "truncate":
+                report.dropped += 1
+                return None
+            row = self.encoder.cut(row, example, limit)
+        reason = row.untrainable(limit if cut else None)
+        if reason:
+            report.no_target += 1
+            if len(report.unanswered) < SHOWN_PROBLEMS:
+                report.unanswered.append(f"{row.source}: {reason}")
+            return None
+        report.kept += 1
+        report.truncated += cut
+        report.tokens += len(row)
+        report.target_tokens += row.target_tokens
+        return row
 
 
 def open_source(source: Source, *, streaming: bool = False) -> tuple[RowJob, Iterator[list[RawRow]]]:
@@ -79,15 +95,14 @@ def open_source(source: Source, *, streaming: bool = False) -> tuple[RowJob, Ite
 
     Errors: ``UserError`` from the reader and the detection of the format.
     """
-    dataset = source.dataset
-    raw = read_rows(dataset, streaming=streaming)
-    first = list(islice(raw, _ROWS_SEEN_FOR_DETECTION))
-    formats = formats_for(source.encoder)
-    source.report.format, _ = resolve_format(
-        dataset.format, dataset.columns, first, where=dataset.path, formats=formats
+    convert, rows = open_rows(
+        source.dataset,
+        source.encoder.formats,
+        streaming=streaming,
+        system_prompt=source.data.system_prompt,
     )
-    job = RowJob(source.report.format, dataset.columns, source.data, source.encoder)
-    return job, _chunks(chain(first, raw))
+    source.report.format = convert.format
+    return RowJob(convert, source.encoder, source.data), _chunks(rows)
 
 
 def kept_rows(source: Source, *, streaming: bool = False) -> Iterator[KeptRow]:
@@ -131,49 +146,6 @@ def _size(value: Any) -> int:
         else:
             size += 1
     return size
-
-
-def _convert(convert: Callable[[RawRow], Any], system_prompt: str | None, row: RawRow) -> Any:
-    return with_system_prompt(convert(row), system_prompt)
-
-
-def _converted(chunk: Iterable[RawRow], convert: Callable[[RawRow], Any], report: SourceReport) -> list[Any]:
-    examples = []
-    for row in chunk:
-        report.read += 1
-        try:
-            examples.append(convert(row))
-        except MalformedRow as problem:
-            report.add_malformed(row.place, str(problem), problem.kind)
-    return examples
-
-
-def _fitted(row: Row, data: DataConfig, report: SourceReport) -> Row | None:
-    """The row cut or refused by length and targets, counted; None where it is not kept."""
-    length = sequence_length(row)
-    report.add_length(length, row.source)
-    cut = length > data.max_length
-    if cut:
-        report.overlong += 1
-        if data.overlong != "truncate":
-            report.dropped += 1
-            return None
-        row = cut_row(row, data.max_length)
-    reason = untrainable(row)
-    if reason:
-        report.no_target += 1
-        if len(report.unanswered) < SHOWN_PROBLEMS:
-            if cut and isinstance(row, TokenizedRow):
-                reason = f"its targets begin after token {data.max_length}"
-            elif cut:
-                reason += f" up to token {data.max_length}"
-            report.unanswered.append(f"{row.source}: {reason}")
-        return None
-    report.kept += 1
-    report.truncated += cut
-    report.tokens += len(row)
-    report.target_tokens += row.target_tokens
-    return row
 
 
 def check_shares(report: SourceReport, data: DataConfig, *, settable: bool = True) -> None:

@@ -9,23 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.data.chat import Encoder, make_encoder
-from hf_align.data.comparison_encoding import ComparisonEncoder
-from hf_align.data.flat_rows import FlatRows, flatten, in_memory
-from hf_align.data.mixture import mixture_counts, mixture_indices
+from hf_align.data.chat.rendering import make_encoder
+from hf_align.data.comparisons.encoding import ComparisonEncoder
+from hf_align.data.encoding import RowEncoder
 from hf_align.data.pipeline import KeptRow, Source, check_overlong, check_shares, kept_rows
+from hf_align.data.reading.mixture import mixture_counts, mixture_indices
+from hf_align.data.reading.stream import RowStream
 from hf_align.data.report import DataReport, SourceReport
 from hf_align.data.row_selection import RowSelection
 from hf_align.data.seq2seq import Seq2SeqEncoder
-from hf_align.data.stored import stored_rows
-from hf_align.data.stream import RowStream
+from hf_align.data.store.datasets import stored_rows
+from hf_align.data.store.flat_rows import FlatRows, flatten, in_memory
 from hf_align.errors import UserError
-from hf_align.types import Comparison, Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rows for training and evaluation; ``eval_examples[i]`` is the example, or comparison, of ``eval[i]``.
+    """Rows for training and evaluation; ``eval_examples[i]`` is what ``eval[i]`` was made of.
 
     Rows are read from arrays when they are asked for; there is no object for each in memory.
     """
 
     train: RowSelection | RowStream
     eval: RowSelection
-    eval_examples: Sequence[Example] | Sequence[Comparison]
+    eval_examples: Sequence[Any]
     report: DataReport
 
     @property
@@ -70,12 +70,36 @@ def prepare_datasets(
     of training rows will be asked for (``train.examples``), as well as those of evaluation rows.
     ``seq2seq``: rows are prompts with answers for an encoder-decoder model.
 
+    Errors: as ``prepare_rows``; ``UserError`` where the options do not fit the kind of rows.
+    """
+    if comparisons and data.train_on == "all":
+        raise UserError(
+            "train_on: found all, but compared answers share their prompt, and only the answers are trained; "
+            "expected assistant or last."
+        )
+    encoder: RowEncoder = Seq2SeqEncoder(tokenizer)
+    if not seq2seq:
+        encoder = make_encoder(
+            tokenizer,
+            train_on="last" if comparisons else data.train_on,
+            add_eos=data.add_eos,
+            require_end_of_turn=data.require_end_of_turn,
+        )
+        encoder = ComparisonEncoder(encoder) if comparisons else encoder
+    return prepare_rows(data, encoder, seed=seed, keep_examples=keep_examples)
+
+
+def prepare_rows(
+    data: DataConfig, encoder: RowEncoder, *, seed: int, keep_examples: bool = False
+) -> PreparedData:
+    """As ``prepare_datasets``, with the rows that ``encoder`` makes.
+
     ``seed`` decides which rows are held out and which are repeated. Held-out rows are taken from the training
     sources before mixing and are never trained on; a copy of one that stays in the training data is counted
     as leaked. Several processes that call this at once prepare each large source once: one does, the others
     wait and read what it has kept. With ``dataset_cache: false`` each prepares for itself.
 
-    Errors: ``UserError`` where a source cannot be read, is in a format of the other kind, has no usable row,
+    Errors: ``UserError`` where a source cannot be read, is in a format of another kind, has no usable row,
     or has too many malformed rows or rows without a target; where rows are too long and ``overlong`` is
     ``error``; where the tokenizer or its template does not fit the data; where the held-out rows would leave
     none to train on; where prepared rows cannot be written.
@@ -85,7 +109,6 @@ def prepare_datasets(
             data.system_prompt.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError(f"system_prompt: not encodable as UTF-8: {error.reason}.") from error
-    encoder = Seq2SeqEncoder(tokenizer) if seq2seq else _encoder(data, tokenizer, comparisons)
     train_sources = _sources(data.datasets, data, encoder, "train")
     eval_sources = _sources(data.eval_datasets, data, encoder, "eval")
     report = DataReport([source.report for source in (*train_sources, *eval_sources)])
@@ -94,7 +117,7 @@ def prepare_datasets(
     train: RowSelection | RowStream
     if data.streaming:
         held_out, first = _head_of_streams(train_sources, int(data.eval_split_size))
-        head = in_memory([flatten(first, "", keep_examples=True)], "")
+        head = in_memory([flatten(first, "", keep_examples=True)], "", encoder.rows)
         rest = [_usable_rows(source, keep_examples=True) for source in eval_sources]
         evaluation = RowSelection([head, *rest], np.arange(len(head) + sum(map(len, rest))))
         check_overlong(report.sources, data)
@@ -128,28 +151,8 @@ def prepare_datasets(
     return PreparedData(train, evaluation, evaluation.examples, report)
 
 
-def _encoder(
-    data: DataConfig, tokenizer: PreTrainedTokenizerBase, comparisons: bool
-) -> Encoder | ComparisonEncoder:
-    if comparisons and data.train_on == "all":
-        raise UserError(
-            "train_on: found all, but compared answers share their prompt, and only the answers are trained; "
-            "expected assistant or last."
-        )
-    encoder = make_encoder(
-        tokenizer,
-        train_on="last" if comparisons else data.train_on,
-        add_eos=data.add_eos,
-        require_end_of_turn=data.require_end_of_turn,
-    )
-    return ComparisonEncoder(encoder) if comparisons else encoder
-
-
 def _sources(
-    datasets: Sequence[DatasetConfig],
-    data: DataConfig,
-    encoder: Encoder | ComparisonEncoder | Seq2SeqEncoder,
-    role: str,
+    datasets: Sequence[DatasetConfig], data: DataConfig, encoder: RowEncoder, role: str
 ) -> list[Source]:
     return [Source(dataset, data, encoder, SourceReport(dataset.path, role)) for dataset in datasets]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_align.columns import aligned
+from hf_align.runs.columns import aligned
 
 SHOWN_PROBLEMS = 5
 PERCENTILES = (50, 90, 99)

@@ -5,18 +5,15 @@ The rows themselves stay where ``flat_rows`` has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Generic, TypeVar, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.data.flat_rows import DIGEST_BYTES, FlatRows
-from hf_align.data.lengths import Row
-from hf_align.types import Comparison, Example
-
-T = TypeVar("T")
+from hf_align.data.store.flat_rows import DIGEST_BYTES, FlatRows
+from hf_align.types import AnyExample, LazySequence, Row
 
 _ROWS_OF_A_BLOCK = 1 << 16
 
@@ -35,20 +32,16 @@ class RowSelection(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> RowSelection: ...
-    def __getitem__(self, index: int | slice) -> Row | RowSelection:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return RowSelection(self.sources, self.indices[index])
-        source, row = self._locate(index)
+        source, row = self.locate(index)
         return source[row]
 
     @property
-    def examples(self) -> Sequence[Example | Comparison]:
-        """The examples or comparisons behind the rows, in the same order; read when they are asked for."""
-        return _Lazy(len(self), self._example)
+    def examples(self) -> Sequence[AnyExample]:
+        """What the rows were made of, in the same order; read when they are asked for."""
+        return _Examples(self)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -81,31 +74,20 @@ class RowSelection(Sequence[Row]):
                 block[chosen] = self.sources[number].digests[indices[chosen] - first]
             yield block
 
-    def _example(self, index: int) -> Example | Comparison:
-        source, row = self._locate(index)
-        return source.example(row)
-
-    def _locate(self, index: int) -> tuple[FlatRows, int]:
+    def locate(self, index: int) -> tuple[FlatRows, int]:
+        """(the source of row ``index``, its number there)."""
         found = int(self.indices[index])
         number = int(np.searchsorted(self._ends, found, side="right"))
         return self.sources[number], found - (int(self._ends[number - 1]) if number else 0)
 
 
-class _Lazy(Sequence[T], Generic[T]):
-    """A sequence whose items are made when they are asked for."""
-
-    def __init__(self, length: int, item: Callable[[int], T]) -> None:
-        self._numbers = range(length)
-        self._item = item
+class _Examples(LazySequence[AnyExample]):
+    def __init__(self, rows: RowSelection) -> None:
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        if isinstance(index, slice):
-            return [self._item(number) for number in self._numbers[index]]
-        return self._item(self._numbers[index])
+    def item(self, index: int) -> AnyExample:
+        source, row = self._rows.locate(index)
+        return source.example(row)

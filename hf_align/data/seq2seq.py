@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hf_align.data.raw import MalformedRow
+from hf_align.data.conversion.formats import FORMATS
+from hf_align.data.encoding import RowEncoder
+from hf_align.data.reading.raw import MalformedRow, tried
 from hf_align.errors import UserError
 from hf_align.types import IGNORE_INDEX, Example, PretrainingBatch, TokenizedRow
 
@@ -23,48 +25,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seq2SeqEncoder:
+class Seq2SeqEncoder(RowEncoder):
     """Turns examples into token rows, the prompt as ``tokenizer(prompt)`` and the answer as
     ``tokenizer(text_target=answer)`` give it, special tokens included."""
 
     tokenizer: PreTrainedTokenizerBase
 
-    def encode(self, examples: Sequence[Example]) -> list[TokenizedRow | MalformedRow]:
-        """A row, or the reason why there is none, for each example in order.
+    formats = FORMATS
+    rows = TokenizedRow
 
-        Errors: ``UserError`` where the tokenizer has no end-of-sequence token for answers to end with.
-        """
-        end = self.tokenizer.eos_token_id
-        if end is None:
+    def encode(self, examples: Sequence[Example]) -> list[TokenizedRow | MalformedRow]:
+        if self.tokenizer.eos_token_id is None:
             raise UserError(
                 "the tokenizer has no end-of-sequence token, with which the answers of an encoder-decoder "
                 "model end; give it an eos_token."
             )
-        texts: list[tuple[str, str] | MalformedRow] = []
-        for example in examples:
-            try:
-                texts.append(prompt_and_answer(example))
-            except MalformedRow as problem:
-                texts.append(problem)
+        texts = [tried(prompt_and_answer, example) for example in examples]
         good = [pair for pair in texts if not isinstance(pair, MalformedRow)]
         prompts = iter(self.prompt_ids([prompt for prompt, _ in good]))
         answers = iter(
             self.tokenizer(text_target=[a for _, a in good], verbose=False)["input_ids"] if good else []
         )
-        rows: list[TokenizedRow | MalformedRow] = []
-        for example, pair in zip(examples, texts, strict=True):
-            if isinstance(pair, MalformedRow):
-                rows.append(pair)
-                continue
-            prompt, answer = next(prompts), list(next(answers))
-            if not answer or answer[-1] != end:
-                answer.append(end)
-            if not prompt:
-                rows.append(MalformedRow("the prompt has no token"))
-                continue
-            mask = np.arange(len(prompt) + len(answer)) >= len(prompt)
-            rows.append(TokenizedRow(np.array([*prompt, *answer], dtype=np.int32), mask, example.source))
-        return rows
+        return [
+            pair if isinstance(pair, MalformedRow) else self._row(example, next(prompts), list(next(answers)))
+            for example, pair in zip(examples, texts, strict=True)
+        ]
+
+    def _row(self, example: Example, prompt: list[int], answer: list[int]) -> TokenizedRow | MalformedRow:
+        if not prompt:
+            return MalformedRow("the prompt has no token")
+        end = self.tokenizer.eos_token_id
+        if not answer or answer[-1] != end:
+            answer.append(end)
+        mask = np.arange(len(prompt) + len(answer)) >= len(prompt)
+        return TokenizedRow(np.array([*prompt, *answer], dtype=np.int32), mask, example.source)
 
     def prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """What the encoder reads."""

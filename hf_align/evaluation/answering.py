@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from hf_align.config.data import DataConfig
-from hf_align.config.evaluate_entries import GenerationTask
-from hf_align.data.chat import prompt_ids
-from hf_align.data.prompts import Prompt, read_prompts
+from hf_align.data.chat.prompts import Prompt, read_prompts
+from hf_align.data.chat.rendering import prompt_ids
 from hf_align.errors import UserError
-from hf_align.evaluation.best_of_n_curve import mean_and_interval
-from hf_align.evaluation.calibration import wilson_interval
 from hf_align.evaluation.instruction_checks import check_pattern, passed, read_checks
 from hf_align.evaluation.metrics.answer_match import exact_match, optional_package, rouge_l, token_f1
 from hf_align.evaluation.prompting import Ask, majority
+from hf_align.evaluation.recipe_entries import GenerationTask
 from hf_align.evaluation.results import main_figure
-from hf_align.modeling.generation import Sampling, context_length
-from hf_align.modeling.sampling import sample_continuations
-from hf_align.modeling.stopping import stop_token_ids
+from hf_align.sampling.answers import Answer, draws_of, sample_answers
+from hf_align.sampling.options import Sampling, context_length
+from hf_align.sampling.stopping import stop_token_ids
+from hf_align.statistics.bootstrap import mean_and_interval
+from hf_align.statistics.calibration import wilson_interval
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,19 +49,25 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model wrote for one row. ``written``: each sample; ``answers``: what counts of each; ``chosen``:
-    the number of the one that stands for all; ``stopped``: whether each ended by itself."""
+    """What a model wrote for one row. ``answers``: what counts of each of the ``samples``; ``chosen``: the
+    number of the one that stands for all."""
 
     asked: Asked
-    written: tuple[str, ...]
+    samples: tuple[Answer, ...]
     answers: tuple[str, ...]
-    stopped: tuple[bool, ...]
-    tokens: tuple[int, ...]
     chosen: int
 
     @property
     def answer(self) -> str:
         return self.answers[self.chosen]
+
+    @property
+    def sample(self) -> Answer:
+        return self.samples[self.chosen]
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        return tuple(sample.text for sample in self.samples)
 
 
 def read_task(
@@ -157,48 +162,29 @@ def answer_task(
                 "tokens or solved "
                 "examples"
             )
-    stop_ids = stop_token_ids(model, tokenizer)
-    draws = torch.stack([draws_of(each.ids, seed, task.num_samples, sampling) for each in asked])
-    drawn = sample_continuations(
+    seeds = [prompt_seed(each.ids, seed) for each in asked]
+    sampled = sample_answers(
         model,
+        tokenizer,
         [each.ids for each in asked],
         sampling,
-        stop_ids=stop_ids,
-        pad_token_id=int(tokenizer.pad_token_id),
+        stop_ids=stop_token_ids(model, tokenizer),
         samples=task.num_samples,
         max_rows=max_rows,
-        draws=draws,
+        draws=draws_of(seeds, task.num_samples, sampling.max_new_tokens),
         progress=progress,
     )
     ask = ask_of(task)
     replies = []
-    for number, each in enumerate(asked):
-        mine = drawn[number * task.num_samples : (number + 1) * task.num_samples]
-        written = tuple(_text(tokenizer, one) for one in mine)
-        answers = tuple(map(ask.answer, written))
-        replies.append(
-            Reply(
-                each,
-                written,
-                answers,
-                tuple(one.stopped for one in mine),
-                tuple(len(one.tokens) for one in mine),
-                majority(answers),
-            )
-        )
+    for each, samples in zip(asked, sampled, strict=True):
+        answers = tuple(ask.answer(sample.text) for sample in samples)
+        replies.append(Reply(each, tuple(samples), answers, majority(answers)))
     return replies
 
 
-def draws_of(ids: Sequence[int], seed: int, samples: int, sampling: Sampling) -> torch.Tensor:
-    """(samples, max_new_tokens) float64 from [0, 1), which follow from the seed and the prompt ``ids``."""
-    digest = hashlib.sha256(f"{seed} {list(ids)}".encode()).hexdigest()
-    generator = torch.Generator().manual_seed(int(digest[:15], 16))
-    return torch.rand((samples, sampling.max_new_tokens), dtype=torch.float64, generator=generator)
-
-
-def _text(tokenizer: PreTrainedTokenizerBase, continuation: Any) -> str:
-    ids = continuation.tokens.tolist()
-    return str(tokenizer.decode(ids[:-1] if continuation.stopped else ids, skip_special_tokens=True))
+def prompt_seed(ids: Sequence[int], seed: int) -> str:
+    """For ``draws_of``: changes with the run's ``seed`` and the prompt ``ids``, and with nothing else."""
+    return hashlib.sha256(f"{seed} {list(ids)}".encode()).hexdigest()
 
 
 def generation_figures(
@@ -221,10 +207,10 @@ def generation_figures(
             values[metric] = [token_f1(*pair) for pair in zip(answers, references, strict=True)]
         elif metric == "rouge_l":
             values[metric] = rouge_l(answers, references)
-    checked = [passed(r.asked.checks, r.answer, stopped=r.stopped[r.chosen]) for r in replies]
+    checked = [passed(r.asked.checks, r.answer, stopped=r.sample.stopped) for r in replies]
     if any(checked):
         values["checks_passed"] = [float(all(each.values())) for each in checked]
-    values["stopped"] = [float(reply.stopped[reply.chosen]) for reply in replies]
+    values["stopped"] = [float(reply.sample.stopped) for reply in replies]
     found: dict[str, Any] = {"rows": len(replies)}
     for name, each in values.items():
         mean, interval = mean_and_interval(each, seed=seed)
@@ -242,7 +228,7 @@ def generation_figures(
         found["checks"] = {
             name: float(np.mean([each[name] for each in checked if name in each])) for name in names
         }
-    found["tokens"] = float(np.mean([n for reply in replies for n in reply.tokens]))
+    found["tokens"] = float(np.mean([sample.tokens for reply in replies for sample in reply.samples]))
     if task.num_samples > 1:
         found["agreement"] = float(np.mean([_agreement(reply) for reply in replies]))
     main = values.get(main_figure("generation", {"": found}))
@@ -265,9 +251,9 @@ def as_rows(
             "source": reply.asked.prompt.example.source,
             "answer": reply.answer,
             "written": list(reply.written),
-            "stopped": list(reply.stopped),
+            "stopped": [sample.stopped for sample in reply.samples],
             "references": list(reply.asked.references),
-            "checks": passed(reply.asked.checks, reply.answer, stopped=reply.stopped[reply.chosen]),
+            "checks": passed(reply.asked.checks, reply.answer, stopped=reply.sample.stopped),
             **({"rewards": {name: values[number] for name, values in scores.items()}} if scores else {}),
         }
         for number, reply in enumerate(replies)
@@ -289,9 +275,7 @@ def shown_answers(
                     "source": asked.prompt.example.source,
                     "prompt": asked.prompt.text,
                     "reference": " / ".join(asked.references),
-                    "answers": {
-                        name: given[place].written[given[place].chosen] for name, given in by_model.items()
-                    },
+                    "answers": {name: given[place].sample.text for name, given in by_model.items()},
                 }
             )
     return entries

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hf_align.config.evaluate_entries import CHECKS
 from hf_align.errors import UserError, did_you_mean
+from hf_align.evaluation.recipe_entries import CHECKS
 
 Check = Callable[[str, bool, Any], bool]
 

@@ -15,24 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.config import DatasetConfig
-from hf_align.config.evaluate import EvaluateConfig
 from hf_align.errors import UserError
 from hf_align.evaluation import answering
 from hf_align.evaluation.answering import Reply
-from hf_align.evaluation.choice_files import Subject
-from hf_align.evaluation.lm_eval_figures import measure_tasks
-from hf_align.evaluation.multiple_choice import answer_subject, task_figures
-from hf_align.evaluation.perplexity import measure_perplexity
-from hf_align.evaluation.preference_scores import (
+from hf_align.evaluation.choices.files import Subject
+from hf_align.evaluation.choices.scoring import answer_subject, task_figures
+from hf_align.evaluation.judging.preference_scores import (
     likelihood_preferences,
     read_comparisons,
     reward_preferences,
 )
+from hf_align.evaluation.lm_eval.metrics import measure_tasks
+from hf_align.evaluation.perplexity import measure_perplexity
+from hf_align.evaluation.recipe import EvaluateConfig
 from hf_align.evaluation.results import Results
 from hf_align.evaluation.scoring import Scorer
-from hf_align.modeling.generation import Sampling, context_length
-from hf_align.modeling.reward_scoring import RewardModel
-from hf_align.modeling.run_models import ModelSource
+from hf_align.sampling.options import Sampling, context_length
+from hf_align.saved_models.reward_scoring import RewardModel
+from hf_align.saved_models.run_models import ModelSource
 
 Items = npt.NDArray[np.float64]
 

@@ -18,16 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.config.data import DataConfig
-from hf_align.data.chat import Encoder, make_encoder
-from hf_align.data.formats import resolve_format
+from hf_align.data.chat.rendering import Encoder, make_encoder
+from hf_align.data.conversion.formats import FORMATS, Conversion, open_rows
 from hf_align.data.plain import opening
-from hf_align.data.raw import MalformedRow
+from hf_align.data.reading.raw import MalformedRow, RawRow, tried
 from hf_align.data.report import SHOWN_PROBLEMS
-from hf_align.data.sources import read_rows
 from hf_align.data.tokenizing import tokenize
 from hf_align.errors import UserError
-from hf_align.evaluation.bootstrap import bootstrap_interval
 from hf_align.evaluation.scoring import Scorer
+from hf_align.statistics.bootstrap import bootstrap_interval
 from hf_align.types import Example, TokenizedRow
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from hf_align.config import DatasetConfig
 
-_SEEN_FOR_DETECTION = 50
 _ROWS_BEFORE_SHARES_COUNT = 100
 _TOGETHER = 256
 """Documents that are tokenised and scored before the next ones are read."""
@@ -92,24 +90,20 @@ def read_documents(
     reader and the detection of the format.
     """
     encoder = make_encoder(tokenizer, add_eos=False, require_end_of_turn=False)
-    raw = read_rows(dataset)
-    first = list(islice(raw, _SEEN_FOR_DETECTION))
-    _, convert = resolve_format(dataset.format, dataset.columns, first, where=dataset.path)
-    rows = iter([*first])
-    for chunk in _chunks((row for part in (rows, raw) for row in part), _TOGETHER):
-        examples: list[Example | MalformedRow] = []
-        for row in chunk:
-            try:
-                examples.append(convert(row))
-            except MalformedRow as problem:
-                examples.append(MalformedRow(f"{row.place}: {problem}"))
-        yield from _documents(encoder, examples)
+    convert, rows = open_rows(dataset, FORMATS)
+    for chunk in _chunks(rows, _TOGETHER):
+        yield from _documents(encoder, [_example(convert, row) for row in chunk])
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def _example(convert: Conversion, row: RawRow) -> Example | MalformedRow:
+    found = tried(convert, row)
+    return MalformedRow(f"{row.place}: {found}") if isinstance(found, MalformedRow) else found
 
 
 def _documents(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hf_align.data.prompts import prompt_turns
+from hf_align.data.chat.prompts import prompt_turns
 from hf_align.evaluation.metrics.answer_match import comparable
 from hf_align.types import Example, Message
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.columns import aligned
-from hf_align.evaluation.bootstrap import bootstrap_interval
+from hf_align.runs.columns import aligned
+from hf_align.runs.formatting import MISSING, number
+from hf_align.statistics.bootstrap import bootstrap_interval
 
 Results = dict[str, dict[str, dict[str, dict[str, Any]]]]
 
@@ -161,14 +162,13 @@ def _difference(first: npt.NDArray[np.float64], other: npt.NDArray[np.float64], 
 def written(kind: str, figures: Mapping[str, Any], key: str) -> str:
     """A figure with its interval, if it has one: ``41.2 % [33.0, 49.9]``, ``1.203 [1.15, 1.26]``."""
     share = KINDS[kind].is_share(key)
-    value, interval = figures.get(key), figures.get(f"{key}_interval")
+    # In run.json a number that is not finite is a string.
+    value, *interval = map(number, [figures.get(key), *(figures.get(f"{key}_interval") or ())])
     if value is None:
-        return "–"
+        return MISSING
     text = _number(value, share)
-    if not interval:
-        return text
-    low, high = (_number(limit, share).removesuffix(" %") for limit in interval)
-    return f"{text} [{low}, {high}]"
+    limits = [_number(limit, share).removesuffix(" %") for limit in interval if limit is not None]
+    return f"{text} [{', '.join(limits)}]" if len(limits) == 2 else text
 
 
 def difference_written(kind: str, figures: Mapping[str, Any]) -> str:
@@ -195,9 +195,9 @@ def table_lines(results: Results, models: Sequence[str]) -> list[str]:
     rows = [["", "", *models]]
     for kind, tasks in results.items():
         for task, by_model in tasks.items():
-            for number, (key, name) in enumerate(shown_figures(kind, by_model).items()):
+            for place, (key, name) in enumerate(shown_figures(kind, by_model).items()):
                 cells = [written(kind, by_model.get(model, {}), key) for model in models]
-                rows.append(["" if number else task, name, *cells])
+                rows.append(["" if place else task, name, *cells])
             changes = [difference_written(kind, by_model.get(model, {})) for model in models]
             if any(changes):
                 main = figure_names(kind, by_model)[main_figure(kind, by_model)]

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import torch
 
 from hf_align.data.batching import split_by_tokens
-from hf_align.data.comparison_batches import collate_comparisons
+from hf_align.data.comparisons.batches import collate_comparisons
 from hf_align.data.packing import make_segments, pack_rows, pad_rows, to_device
 from hf_align.evaluation.tree_merging import merge_trees
+from hf_align.modeling.attention.packing_probe import enable_segment_attention, shares_prefixes
+from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.inputs import model_inputs
-from hf_align.modeling.packing_probe import enable_segment_attention, shares_prefixes
 from hf_align.modeling.precision import Precision, compute_dtype
-from hf_align.modeling.target_head import install_target_head
 from hf_align.types import Batch, ComparisonRow, TokenizedRow
 
 if TYPE_CHECKING:

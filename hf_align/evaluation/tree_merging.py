@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hf_align.data.comparisons.encoding import common_start
 from hf_align.types import ComparisonRow, TokenizedRow
 
 
@@ -61,11 +62,4 @@ def _merged(trees: Sequence[ComparisonRow], numbers: Sequence[int]) -> Compariso
 
 def _common(trees: Sequence[ComparisonRow], numbers: Sequence[int]) -> int:
     """Tokens that the prefixes of the trees ``numbers`` have in common at their start."""
-    first = trees[numbers[0]].prefix
-    shared = len(first)
-    for number in numbers[1:]:
-        other = trees[number].prefix
-        length = min(shared, len(other))
-        differing = np.flatnonzero(other[:length] != first[:length])
-        shared = int(differing[0]) if len(differing) else length
-    return shared
+    return common_start([trees[i].prefix for i in numbers])

@@ -6,7 +6,7 @@ from hf_align.losses.kl import kl_estimate
 from hf_align.losses.kl_control import AdaptiveKLController, FixedKLController
 from hf_align.losses.language_model import negative_log_likelihood, perplexity
 from hf_align.losses.masked import masked_mean, masked_whiten
-from hf_align.losses.ppo import policy_loss, probability_ratio, value_loss
+from hf_align.losses.policy import policy_loss, probability_ratio, value_loss
 from hf_align.losses.preference import (
     PAIRWISE_LOSSES,
     PairwiseLoss,

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from hf_align.losses.checks import check_shapes, check_sign
-from hf_align.losses.ppo import MAX_LOG_RATIO
+from hf_align.losses.policy import MAX_LOG_RATIO
 
 ImportanceMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import ModelConfig
-from hf_align.data.chat_format import resolve_chat_template
+from hf_align.data.chat.templates import resolve_chat_template
 from hf_align.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from hf_align.config.pretrain import PretrainModelConfig
     from hf_align.modeling.precision import Precision
 
 logger = logging.getLogger(__name__)
@@ -43,22 +42,6 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
             raise UserError(
                 f"{key}: the tokenizer of '{name}' has neither a pad nor an end-of-sequence token"
             )
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def load_pretraining_tokenizer(config: PretrainModelConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of a pre-training recipe, with a pad token; nothing of it depends on a chat template.
-
-    Raises UserError where it cannot be loaded.
-    """
-    key = "tokenizer_name_or_path" if config.tokenizer_name_or_path else "model_name_or_path"
-    name = str(config.tokenizer_name_or_path or config.model_name_or_path)
-    tokenizer = read_tokenizer(
-        key, name, revision=config.model_revision, trust_remote_code=config.trust_remote_code
-    )
-    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
-        # Padding is told apart by position, never by id.
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -187,7 +170,24 @@ def load_weights(
         prepare_quantized(model)
     if not all(torch.isfinite(p).all() for p in model.parameters() if p.is_floating_point()):
         raise UserError(f"model_name_or_path: '{name}' holds weights that are not finite numbers")
+    keep_soft_capping(model)
     return model, sorted(loaded["missing_keys"])
+
+
+def keep_soft_capping(model: PreTrainedModel) -> None:
+    """Give ``model`` eager attention where its scores are soft-capped and "sdpa" would leave that out.
+
+    transformers before 5.21 chooses "sdpa" for Gemma 2 and its kin all the same.
+    """
+    settings = model.config
+    parts = (
+        settings,
+        settings.get_text_config(),
+        *(getattr(settings, name, None) for name in ("encoder", "decoder")),
+    )
+    capped = any(getattr(part, "attn_logit_softcapping", None) is not None for part in parts)
+    if capped and settings._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
 
 
 def refuse_missing(name: str, kind: str, missing: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 
@@ -35,7 +36,9 @@ def _lengths(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     """For every position the length of its sequence, broadcastable to (B, T)."""
     if (segments := kwargs.get("segments")) is not None:
         lengths = segments.cu_seqlens.diff()
-        return lengths.repeat_interleave(lengths).unsqueeze(0).float()
+        # The filler behind the segments gets noise that nothing sees; its length must not be 0.
+        of_position = functional.pad(lengths.repeat_interleave(lengths), (0, segments.filler), value=1)
+        return of_position.unsqueeze(0).float()
     mask = kwargs.get("attention_mask")
     if mask is not None and mask.ndim == 2:
         return mask.sum(dim=1, keepdim=True).clamp(min=1).float()

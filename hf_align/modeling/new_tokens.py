@@ -17,7 +17,7 @@ import torch
 
 from hf_align.errors import UserError
 from hf_align.modeling.loading import check_local, check_vocabulary, first_line
-from hf_align.tokenization.extend import Extension, NewToken
+from hf_align.types.tokens import Extension, NewToken
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

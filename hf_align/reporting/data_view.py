@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hf_align.reporting import formatting
+from hf_align.runs import formatting
 
 # (key, heading). A column of zeros becomes a word in a note.
 _TROUBLES = (

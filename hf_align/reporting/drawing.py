@@ -1,36 +1,26 @@
-"""What every drawing shares: inline SVG by matplotlib, coloured by the page's style sheet.
+"""The one loop that draws plots: inline SVG by matplotlib, coloured by the page's style sheet.
 
-Colours are CSS variables (``var(--series-1)``), so that one drawing serves light mode, dark mode and
-paper; text stays text, in the page's font. The palette is Okabe and Ito's, which colour-blind readers can
-tell apart, and no two series of a drawing differ by colour alone. Which curves are drawn is decided in
-``plots`` (one run) and ``comparison_plots`` (several).
+A ``Plot`` is data, words and ``marks`` on two axes, and is drawn when a page asks for its ``forms``. Colours
+become CSS variables (``var(--series-1)``), so that one drawing serves light mode, dark mode and paper; text
+stays text, in the page's font. The palette is Okabe and Ito's, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup, escape
 
-from hf_align.reporting.metrics import Series, series
+from hf_align.reporting.marks import FAINT, FIRST, FIRST_SOFT, INK, RUN_COLORS, SECOND, Line, Mark
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_POINTS = 600
-"""Points drawn per curve; more would be invisible and would make the page heavy."""
-
-LARGEST = 1e30
-"""Values beyond this are as good as infinite, and more than a drawing can scale."""
-
-# Colours that appear nowhere else in a drawing, and the CSS variables that replace them.
-INK, FAINT, FIRST, FIRST_SOFT, SECOND = "#010101", "#010102", "#010103", "#010104", "#010105"
-RUN_COLORS = tuple(f"#01020{number}" for number in range(1, 9))
 _VARIABLES = {
     INK: "var(--muted)",
     FAINT: "var(--rule)",
@@ -39,7 +29,9 @@ _VARIABLES = {
     SECOND: "var(--series-2)",
     **{color: f"var(--run-{number})" for number, color in enumerate(RUN_COLORS, start=1)},
 }
-_SIZES = {"wide": (9.4, 3.3), "narrow": (4.4, 2.9), "small": (4.6, 2.45), "square": (4.6, 3.9)}
+HERO = ("wide", "narrow")
+"""Sizes of the first plot of a section: for wide screens and for narrow ones."""
+_SIZES = {"wide": (9.4, 3.3), "narrow": (4.4, 2.9), "small": (4.6, 2.45)}
 
 
 @dataclass(frozen=True)
@@ -49,46 +41,57 @@ class XAxis:
 
     name: str
     label: str
-    text: Callable[[float], str]
+    text: Callable[[float], str] = "{:g}".format
     whole: bool = False
 
 
-STEPS = XAxis("steps", "optimizer step", lambda value: f"{value:,.0f}", whole=True)
+STEPS = XAxis("steps", "optimizer step", "{:,.0f}".format, whole=True)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """``title`` and ``summary`` (a sentence with the numbers, also read out by screen readers), ``forms``:
-    the SVG per size name; ``note``: what was left out, or an empty string."""
+    """``title`` and ``summary`` (a sentence with the numbers, also read out by screen readers); ``name``: of
+    this plot alone on a page; ``note``: what was left out, or an empty string.
+
+    ``y``: label of the axis. ``scale``: ``zero`` begins at zero where nothing is negative, and turns
+    logarithmic where one point in twenty is far above the rest. ``rows``, ``columns``: names in place of the
+    numbers 0, 1, … of an axis, the first row on top. ``height``: in inches, in place of the size's.
+    """
 
     title: str
     summary: str
-    forms: Mapping[str, Markup]
+    name: str
+    marks: Sequence[Mark]
+    x: XAxis = STEPS
+    y: str = ""
     note: str = ""
+    sizes: Sequence[str] = ("small",)
+    scale: Literal["data", "zero", "log"] = "data"
+    x_limits: tuple[float, float] | None = None
+    y_limits: tuple[float, float] | None = None
+    rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    legend: Literal["best", "top"] = "best"
+    height: float = 0.0
+
+    @cached_property
+    def forms(self) -> dict[str, Markup]:
+        """The SVG elements by size, with unique ids and a title for screen readers."""
+        return {size: _svg(self, size) for size in self.sizes}
 
 
-def drawable(rows: Sequence[Mapping[str, Any]], key: str) -> Series:
-    """``series`` with values that no axis can hold counted among the bad ones."""
-    return within_limits(series(rows, key))
+def sentence(*parts: str) -> str:
+    """The parts with a capital letter and a full stop, and semicolons between them."""
+    text = "; ".join(part for part in parts if part)
+    return text[:1].upper() + text[1:] + "."
 
 
-def within_limits(found: Series) -> Series:
-    """``found`` with values beyond ``LARGEST`` counted among the bad ones."""
-    steps, values, bad_steps = found
-    kept = [(step, value) for step, value in zip(steps, values, strict=True) if abs(value) <= LARGEST]
-    bad_steps = bad_steps + [step for step, value in zip(steps, values, strict=True) if abs(value) > LARGEST]
-    return Series([step for step, _ in kept], [value for _, value in kept], bad_steps)
-
-
-def svg(
-    draw: Callable[[Axes], None], name: str, size: str, title: str, summary: str, x: XAxis = STEPS
-) -> Markup:
-    """Draw on fresh axes and return the SVG element alone, with unique ids and a title for screen readers."""
+def _svg(plot: Plot, size: str) -> Markup:
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator
 
+    name = f"{plot.name}-{size}"
     settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,  # the same run gives the same file
@@ -96,50 +99,108 @@ def svg(
         "font.family": "sans-serif",
         # A dollar sign in a name, of a class or a model, is no formula.
         "text.parse_math": False,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.edgecolor": FAINT,
-        "grid.color": FAINT,
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+        **dict.fromkeys(("axes.edgecolor", "grid.color"), FAINT),
     }
+    width, height = _SIZES[size]
+    height = plot.height or max(height, 0.8 + 0.19 * len(plot.rows))
     with rc_context(settings):
-        figure = Figure(figsize=_SIZES[size], layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         canvas = FigureCanvasSVG(figure)
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()
         axes.patch.set_alpha(0)
-        draw(axes)
-        axes.set_xlabel(x.label)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(which="both", length=0, labelcolor=INK)
-        axes.grid(axis="y", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if size == "wide" else 5, integer=x.whole))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: x.text(value)))
-        # Ticks that a drawing has fixed are names.
-        if axes.get_yscale() == "linear" and not isinstance(axes.yaxis.get_major_locator(), FixedLocator):
-            axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-            axes.yaxis.set_major_formatter(FuncFormatter(tick_text))
-        elif axes.get_yscale() == "log":
-            # Matplotlib writes the names of these ticks as formulas.
-            axes.yaxis.set_major_formatter(FuncFormatter(tick_text))
-            low, high = axes.get_ylim()
-            narrow = high < 30 * low
-            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-            axes.yaxis.set_minor_formatter(FuncFormatter(tick_text if narrow else lambda _value, _place: ""))
-        if x.whole:
-            _widen_few_steps(axes)
+        for mark in plot.marks:
+            mark.draw(axes)
+        _set_up(axes, plot, 8 if size == "wide" else 5)
         output = io.StringIO()
-        canvas.print_svg(output, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _inline(output.getvalue(), name, title, summary)
+        canvas.print_svg(output, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return _inline(output.getvalue(), name, plot.title, plot.summary)
+
+
+def _set_up(axes: Axes, plot: Plot, ticks: int) -> None:
+    """Scales, ticks, limits and legend, once everything is drawn; at most about ``ticks`` numbers below."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+    axes.set(xlabel=plot.x.label, ylabel=plot.y)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(which="both", length=0, labelcolor=INK)
+    axes.grid(axis="both" if plot.rows else "y", linewidth=0.8)
+    axes.set_axisbelow(True)
+    lines = [mark for mark in plot.marks if isinstance(mark, Line)]
+    drawn = axes.dataLim
+    if plot.rows:
+        axes.set_yticks(range(len(plot.rows)), plot.rows)
+        axes.set_ylim(len(plot.rows) - 0.4, -0.6)
+    elif plot.scale == "log" or (plot.scale == "zero" and _has_spikes([y for line in lines for y in line.y])):
+        # Matplotlib writes the names of these ticks as formulas.
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick_text))
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter(FuncFormatter(_tick_text if high < 30 * low else lambda *_: ""))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick_text))
+        if plot.scale == "zero" and drawn.y0 >= 0:
+            axes.set_ylim(0, (1.2 if plot.legend == "top" else 1.06) * drawn.y1 or 1.0)
+    if plot.columns:
+        axes.set_xticks(range(len(plot.columns)), plot.columns)
+        axes.set_xlim(-0.5, len(plot.columns) - 0.5)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, integer=plot.x.whole))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plot.x.text(value)))
+        if plot.x.whole and drawn.width < 2:  # matplotlib would show fractions of a step
+            axes.set_xlim(drawn.x0 - 0.5, drawn.x1 + 0.5)
+    axes.set(
+        **({"xlim": plot.x_limits} if plot.x_limits else {}),
+        **({"ylim": plot.y_limits} if plot.y_limits else {}),
+    )
+    labels = axes.get_legend_handles_labels()[1]
+    if labels:
+        top: Any = {"loc": "upper center", "ncols": len(labels), "columnspacing": 1.2, "handlelength": 1.5}
+        place: Any = top if plot.legend == "top" else {"loc": "best", "handlelength": 2.2}
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, **place)
+    _mark_ends(axes, [line for line in lines if line.end])
+
+
+def _has_spikes(values: Sequence[float]) -> bool:
+    """Whether one point in twenty is so high that the rest would be a flat line."""
+    ordered = sorted(values)
+    return len(ordered) > 2 and ordered[0] > 0 and ordered[-1] > 30 * ordered[int(0.95 * (len(ordered) - 1))]
+
+
+def _mark_ends(axes: Axes, lines: Sequence[Line]) -> None:
+    """The text at the end of each line; texts that would lie over each other are moved apart."""
+    axes.get_xlim()  # has the limits worked out
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ends = [(*to_axes.transform((line.x[-1], line.y[-1])), line) for line in lines]
+    apart, near = 0.075, 0.05
+    placed: list[tuple[float, float]] = []
+    for across, up, line in sorted(ends, key=lambda end: end[1]):
+        for other_across, other_up in placed:
+            if abs(other_across - across) < near and up - other_up < apart:
+                up = other_up + apart
+        placed.append((across, up))
+        where: Any = {
+            "xycoords": "axes fraction",
+            "xytext": (5, 0),
+            "textcoords": "offset points",
+            "va": "center",
+        }
+        look: Any = {"color": line.color, "fontsize": 8.5, "fontweight": "bold", "annotation_clip": False}
+        axes.annotate(line.end, (across, up), **where, **look)
+
+
+def _tick_text(value: float, _place: int) -> str:
+    """A number beside a tick, with commas from 1,000 on."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}" if abs(value) >= 1e-12 else "0"
 
 
 def _inline(document: str, name: str, title: str, summary: str) -> Markup:
     """The ``<svg>`` element of a matplotlib file, made safe to stand beside others in a page."""
     body = document[document.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'\b(id="|href="#)', rf"\g<1>{name}-", body)
     body = body.replace("url(#", f"url(#{name}-")
     # The page's font replaces matplotlib's; sizes stay.
@@ -154,75 +215,3 @@ def _inline(document: str, name: str, title: str, summary: str) -> Markup:
     )
     body = re.sub(r"^<svg.*?>", lambda _: label, body, count=1, flags=re.DOTALL)
     return Markup(re.sub(r"\s*\n\s*", "\n", body).replace("xlink:href", "href"))
-
-
-def thinned(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
-    """At most about ``MAX_POINTS`` points: the lowest and the highest of every bin, so that spikes stay."""
-    if len(values) <= MAX_POINTS:
-        return steps, values
-    width = math.ceil(2 * len(values) / MAX_POINTS)
-    kept = {0, len(values) - 1}
-    for first in range(0, len(values), width):
-        places = range(first, min(first + width, len(values)))
-        kept |= {min(places, key=values.__getitem__), max(places, key=values.__getitem__)}
-    order = sorted(kept)
-    return [steps[place] for place in order], [values[place] for place in order]
-
-
-def limit_spikes(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis where one point in twenty is so high that the rest would be a flat line."""
-    ordered = sorted(values)
-    usual = ordered[int(0.95 * (len(ordered) - 1))]
-    if len(ordered) > 2 and ordered[0] > 0 and ordered[-1] > 30 * usual:
-        axes.set_yscale("log")
-
-
-def start_at_zero(axes: Axes, values: Sequence[float]) -> None:
-    """Begin a linear axis of values that are not negative at zero."""
-    if min(values) >= 0 and axes.get_yscale() == "linear":
-        axes.set_ylim(0, 1.06 * max(values) or 1.0)
-
-
-def _widen_few_steps(axes: Axes) -> None:
-    """Half a step of room around one or two points, where matplotlib would show fractions of a step."""
-    first, last = axes.dataLim.x0, axes.dataLim.x1
-    if last - first < 2:
-        axes.set_xlim(first - 0.5, last + 0.5)
-
-
-def tick_text(value: float, _place: int) -> str:
-    """A number beside a tick, with commas from 1,000 on."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}" if abs(value) >= 1e-12 else "0"
-
-
-def binary_unit(values: Sequence[float]) -> tuple[float, str]:
-    """(bytes in the unit, its name): GiB or MiB, by the largest of the values."""
-    return (2.0**30, "GiB") if max(values) >= 2**30 else (2.0**20, "MiB")
-
-
-def course(values: Series, form: Any, unit: str = "") -> str:
-    """``from 2.1 to 0.9 (lowest 0.8), steps 1 to 120``, or the one value. ``unit`` starts with a space."""
-    if len(values.values) == 1:
-        return f"{form(values.values[0])}{unit} at step {values.steps[0]:,.0f}"
-    first, last = values.values[0], values.values[-1]
-    low, high = min(values.values), max(values.values)
-    extremes = [f"lowest {form(low)}"] if low < min(first, last) else []
-    extremes += [f"highest {form(high)}"] if high > max(first, last) else []
-    aside = f" ({', '.join(extremes)})" if extremes else ""
-    span = f"steps {values.steps[0]:,.0f} to {values.steps[-1]:,.0f}"
-    return f"from {form(first)} to {form(last)}{unit}{aside}, {span}"
-
-
-def sentence(text: str) -> str:
-    """The text with a capital letter and a full stop."""
-    return text[:1].upper() + text[1:] + "."
-
-
-def bad_note(*all_series: Series) -> str:
-    """A sentence on the steps whose values cannot be drawn; empty where there are none."""
-    bad = sorted({step for one in all_series for step in one.bad_steps})
-    if not bad:
-        return ""
-    listed = ", ".join(f"{step:,.0f}" for step in bad[:8]) + (" …" if len(bad) > 8 else "")
-    steps, values = ("step", "value was") if len(bad) == 1 else ("steps", "values were")
-    return f"Not drawn: at {steps} {listed} the {values} not finite (NaN, infinite or beyond {LARGEST:g})."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hf_align.reporting import formatting
 from hf_align.reporting.run_view import mapping
+from hf_align.runs import formatting
 
 Row = Mapping[str, Any]
 
@@ -16,18 +16,16 @@ def generation_view(item: Any) -> dict[str, Any]:
 
     The name of an answer says its reward, where it has one.
     """
-    record = mapping(item)
+    item = mapping(item)
     answers = []
     for key, label in (("before", "Before"), ("after", "After")):
-        reward = formatting.finite(record.get(f"{key}_reward"))
+        reward = formatting.finite(item.get(f"{key}_reward"))
         name = label if reward is None else f"{label}, reward {formatting.loss(reward)}"
-        answers.append(
-            answer_view(name, record.get(key), record.get(f"{key}_stopped"), record.get("reference"))
-        )
-    answers.append(reference_view(record.get("reference")))
+        answers.append(answer_view(name, item.get(key), item.get(f"{key}_stopped"), item.get("reference")))
+    answers.append(reference_view(item.get("reference")))
     return {
-        "source": str(record.get("source") or ""),
-        "prompt": str(record.get("prompt") or ""),
+        "source": str(item.get("source") or ""),
+        "prompt": str(item.get("prompt") or ""),
         "answers": answers,
     }
 

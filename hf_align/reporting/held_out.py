@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hf_align.reporting import formatting
-from hf_align.reporting.run_view import mapping
+from hf_align.reporting.run_view import Fact
+from hf_align.runs import formatting
+from hf_align.runs.schema import BeforeAndAfter, Record
 
 Row = Mapping[str, Any]
 
@@ -20,12 +21,22 @@ def held_out_row(name: str, before: Row, after: Row, key: str, form: Callable[[A
     return {"name": name, "cells": [form(before.get(key)), form(after.get(key)), between]}
 
 
+def accuracy_fact(evaluations: BeforeAndAfter) -> list[Fact]:
+    """The headline of what tells answers or texts apart; an empty list before it was evaluated."""
+    before, after = evaluations.before, evaluations.after
+    shares = [formatting.share(part["accuracy"]) for part in (before, after) if "accuracy" in part]
+    if not shares:
+        return []
+    limits = formatting.between(after.get("accuracy_interval"), formatting.share)
+    return [Fact("Held-out accuracy", " → ".join(shares), f"95 %: {limits}" if limits else "before training")]
+
+
 def merged_setting(record: Row, figure: str, what: str) -> list[tuple[str, str]]:
     """What merging the adapter changed, as (what, in words); an empty list where nothing was merged.
 
     ``figure``: under which name the largest difference stands in the record; ``what`` differs.
     """
-    difference = formatting.finite(mapping(record.get("merge")).get(figure))
+    difference = formatting.finite(Record.of(record).merge.get(figure))
     if difference is None:
         return []
     return [

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.errors import UserError, did_you_mean
-from hf_align.reporting.html import TEMPLATES, render_template, report_view
+from hf_align.reporting.html import report_view
 from hf_align.reporting.mask_view import mask_sample, sample_view
-from hf_align.reporting.metrics import METRICS_FILE, read_metrics
-from hf_align.reporting.run_record import read_run
+from hf_align.reporting.page import TEMPLATES, render_template
+from hf_align.runs.metrics import METRICS_FILE, read_metrics
+from hf_align.runs.record import read_run
+from hf_align.stages import STAGES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,18 +30,13 @@ PARTS: Mapping[str, str] = {
     "facts": "facts",
     "loss": "plots",
     "curves": "plots",
-    "preferences": "preferences",
-    "reward": "reward",
-    "ppo": "ppo",
-    "best_of_n": "best_of_n",
-    "classification": "classification",
-    "pretraining": "pretraining",
-    "evaluation": "evaluation",
     "generations": "generations",
     "data": "data",
     "mask": "samples",
+    **{stage.part: stage.part for stage in STAGES.values() if stage.part},
 }
-"""What can be shown, and which entry of the report's view holds it. ``loss``: the first of the curves."""
+"""What can be shown, and which entry of the report's view holds it. ``loss``: the first of the curves. The
+section of a stage is shown by its name in ``hf_align.stages``."""
 
 CLASS = "hf-align"
 
@@ -78,11 +75,9 @@ def show_run(run_dir: str | os.PathLike[str], *parts: str) -> Shown:
                 f"show_run: there is no part {part!r}; found in a report: {', '.join(PARTS)}."
                 f"{did_you_mean(part, PARTS)}"
             )
-        if not view[PARTS[part]]:
-            known = ", ".join(name for name, entry in PARTS.items() if view[entry])
+        if not view.get(PARTS[part]):
+            known = ", ".join(name for name, entry in PARTS.items() if view.get(entry))
             raise UserError(f"show_run: the report of {folder} has no {part}; it has {known}.")
-    if classes := view["classification"]:
-        view["classification"] = classes | {"mistakes": classes["mistakes"][:SHOWN]}
     return _shown(f"{folder}: {', '.join(wanted)}", wanted=wanted, **view)
 
 
@@ -91,18 +86,18 @@ def show_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> Shown:
 
     Raises UserError for a folder without a readable ``run.json`` and for one that is given twice.
     """
-    from hf_align.reporting.compared_run import read_runs
-    from hf_align.reporting.comparison import comparison_view
+    from hf_align.reporting.compare.page import comparison_view
+    from hf_align.reporting.compare.runs import read_runs
 
     view = comparison_view(read_runs(run_dirs))
     view["plots"] = view["plots"][:SHOWN_PLOTS]
-    return _shown(" and ".join(map(str, run_dirs)), wanted=("compared",), **view)
+    return _shown(" and ".join(map(str, run_dirs)), wanted=("compared",), stage=None, **view)
 
 
 def show_rows(rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase) -> Shown:
     """The tokens of rows as they are trained, those that count in the loss marked."""
     samples = [sample_view(mask_sample(row, tokenizer)) for row in rows]
-    return _shown(f"{len(samples)} rows", wanted=("mask",), samples=samples, reward=None)
+    return _shown(f"{len(samples)} rows", wanted=("mask",), samples=samples, stage=None)
 
 
 def _shown(summary: str, **view: Any) -> Shown:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hf_align.reporting import formatting
 from hf_align.reporting.token_view import marked_tokens, tokens_html, tokens_terminal
+from hf_align.runs import formatting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -128,7 +128,7 @@ def render_html(rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, report:
     ``report``: a DataReport, its dictionary, or None.
     """
     from hf_align.reporting.data_view import data_view
-    from hf_align.reporting.html import render_template
+    from hf_align.reporting.page import render_template
 
     to_dict = getattr(report, "to_dict", None)
     samples = [sample_view(mask_sample(row, tokenizer)) for row in rows]

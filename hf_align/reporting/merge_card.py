@@ -14,7 +14,7 @@ from typing import Any
 from hf_align.reporting.front_matter import front_matter
 from hf_align.reporting.markdown import code, inline, table
 from hf_align.reporting.model_card import CARD_FILE
-from hf_align.reporting.run_record import write_atomic
+from hf_align.runs.record import write_atomic
 
 
 def write_merge_card(folder: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:

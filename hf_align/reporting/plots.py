@@ -1,113 +1,166 @@
-"""The curves of one run.
+"""Quantities over the steps of a run, each plot a row of a table of ``Curves``.
 
-Each drawing comes in the sizes that the page shows it in. Which curves exist is decided here; how they are
-drawn is in ``drawing``, and what surrounds them belongs to the page.
+What a plot is made of is in ``marks``, how it is drawn in ``drawing``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from hf_align.reporting import formatting
-from hf_align.reporting.drawing import (
-    FIRST,
-    FIRST_SOFT,
-    INK,
-    SECOND,
-    STEPS,
-    Plot,
-    XAxis,
-    bad_note,
-    binary_unit,
-    course,
-    drawable,
-    limit_spikes,
-    sentence,
-    start_at_zero,
-    svg,
-    thinned,
+from hf_align.reporting.drawing import HERO, STEPS, Plot, XAxis, sentence
+from hf_align.reporting.marks import FAINT, FIRST_SOFT, POINTS, SECOND, SOLID, Level, Line, Mark, look
+from hf_align.runs import formatting
+from hf_align.runs.metrics import Series, evaluation_rows, series, smoothed, training_rows
+
+Row = Mapping[str, Any]
+
+LARGEST = 1e30
+"""Values beyond this are as good as infinite, and more than a drawing can scale."""
+MANY_POINTS = 31
+"""Curves of that many are smoothed, where they are noisy."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A plot of one quantity or two. ``y``: label of the axis; ``keys``: of metrics.jsonl, each with its
+    name, empty where it is alone; ``form``: a value in words, which ``unit`` follows."""
+
+    title: str
+    y: str
+    keys: Mapping[str, str]
+    form: Callable[[Any], str] = formatting.loss
+    unit: str = ""
+    sizes: Sequence[str] = ("small",)
+    y_limits: tuple[float, float] | None = None
+
+
+RUN_TABLE = (
+    Curves("Learning rate", "", {"learning_rate": ""}),
+    Curves("Gradient norm", "", {"grad_norm": ""}),
+    Curves("Throughput", "tokens/s", {"tokens_per_second": ""}, formatting.rate, " tokens/s"),
+    Curves("Peak memory", "", {"peak_memory_bytes": ""}, formatting.size),
 )
-from hf_align.reporting.metrics import Series, evaluation_rows, smoothed, training_rows
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
-def run_plots(rows: Sequence[Mapping[str, Any]], x: XAxis = STEPS) -> list[Plot]:
-    """The plots that the metrics allow, the loss first; an empty list if nothing was logged.
+def run_plots(rows: Sequence[Row], x: XAxis = STEPS) -> list[Plot]:
+    """The plots that the metrics of any run allow, the loss first; an empty list if nothing was logged.
 
     ``rows``: the lines of ``metrics.jsonl`` in order (see ``metrics.read_metrics``). ``x``: what a step is.
     """
     train, evaluation = training_rows(rows), evaluation_rows(rows)
-    losses, eval_losses = drawable(train, "loss"), drawable(evaluation, "eval_loss")
+    y = "loss, nats per target token"
+    for counted, label in (("rows", "loss, nats per row"), ("prompts", "loss per prompt")):
+        if any(counted in row for row in train) or any(f"eval_{counted}" in row for row in evaluation):
+            y = label
+    loss = Curves("Loss", y, {"loss": ""}, sizes=HERO)
+    words: Any = {"said": ("training loss", "held-out loss"), "labels": ("training", "held-out")}
+    shown = curve_plots([loss], "loss", train, evaluation, x=x, smooth_from=6, **words)
+    return shown + curve_plots(RUN_TABLE, "run", train, x=x)
+
+
+def curve_plots(
+    table: Iterable[Curves],
+    name: str,
+    train: Sequence[Row],
+    evaluation: Sequence[Row] = (),
+    *,
+    x: XAxis = STEPS,
+    said: tuple[str, str] = ("", ""),
+    labels: tuple[str, str] = ("", ""),
+    smooth_from: int | None = None,
+    asides: Mapping[str, tuple[Sequence[Mark], str]] | None = None,
+) -> list[Plot]:
+    """The plots of ``table`` that the metrics allow: lines of ``train``, diamonds of ``evaluation``.
+
+    ``said``, ``labels``: what the two are called in the summary and in the legend. ``smooth_from``: how many
+    values are smoothed. ``asides``: by the first key of a plot more marks, and more words for the summary.
+    """
     plots = []
-    if losses.values or eval_losses.values:
-        by_prompt = any("prompts" in row for row in train) or any("eval_prompts" in row for row in evaluation)
-        by_row = any("rows" in row for row in train) or any("eval_rows" in row for row in evaluation)
-        label = "loss, nats per row" if by_row else "loss, nats per target token"
-        label = "loss per prompt" if by_prompt else label
-        plots.append(_loss_plot(losses, eval_losses, label))
-    for key, title, unit, form in (
-        ("learning_rate", "Learning rate", "", formatting.loss),
-        ("grad_norm", "Gradient norm", "", formatting.loss),
-        ("tokens_per_second", "Throughput", "tokens/s", formatting.rate),
-        ("peak_memory_bytes", "Peak memory", "", formatting.size),
-    ):
-        values = drawable(train, key)
-        if values.values:
-            plots.append(_single_plot(key, title, unit, values, form, x))
+    for number, entry in enumerate(table):
+        found = [(drawable(train, key), drawable(evaluation, f"eval_{key}")) for key in entry.keys]
+        every = [one for pair in found for one in pair]
+        values = [value for one in every for value in one.values]
+        if not values:
+            continue
+        beside, more = (asides or {}).get(next(iter(entry.keys)), ((), ""))
+        marks = [*beside]
+        if min(values) < 0 < max(values):
+            marks.append(Level((0,), color=FAINT, dashes=SOLID))
+        scale, y = scale_of(entry, values)
+        told, notes = [], []
+        for place, (named, (sampled, held_out)) in enumerate(zip(entry.keys.values(), found, strict=True)):
+            smooth = smooth_from is not None and len(sampled.values) >= smooth_from
+            label = named or (labels[0] if smooth or held_out.values else "")
+            if smooth and not named:
+                marks.append(line(sampled, scale, color=FIRST_SOFT, width=1, label=label))
+                label = label and f"{label}, smoothed"
+            if sampled.values:
+                marks.append(line(sampled, scale, smooth=smooth, **look(place), label=label))
+                told.append(_words(said[0], named) + course(sampled, entry.form, entry.unit, x))
+            if held_out.values:
+                # Beside a second quantity, in the colour of its own, hollow for the second and not joined.
+                own: dict[str, Any] = {**look(place), "dashes": POINTS, "hollow": place > 0}
+                own = own if named else {"color": SECOND, "dashes": (4, 2), "width": 1.3}
+                marks.append(line(held_out, scale, **{**own, "marker": "D", "label": labels[1]}))
+                told.append(_words(said[1], named) + course(held_out, entry.form, entry.unit, x))
+                notes += [] if labels[1] else ["Diamonds: held-out prompts."]
+            notes += ["Training smoothed over a fifteenth of the points."] if smooth and not labels[0] else []
+        note = " ".join(dict.fromkeys(filter(None, (*notes, bad_note(*every)))))
+        summary, own_name = sentence(*told, more), f"{name}-{number}"
+        look_of_axes: dict[str, Any] = {"sizes": entry.sizes, "scale": "zero", "y_limits": entry.y_limits}
+        plots.append(Plot(entry.title, summary, own_name, marks, x, y, note, **look_of_axes))
     return plots
 
 
-def _loss_plot(train: Series, evaluation: Series, label: str) -> Plot:
-    def draw(axes: Axes) -> None:
-        if train.values:
-            many = len(train.values) > 5
-            steps, values = thinned(train.steps, train.values)
-            marker: dict[str, Any] = {} if len(train.values) > 1 else {"marker": "o", "markersize": 4}
-            color = FIRST_SOFT if many else FIRST
-            axes.plot(steps, values, color=color, linewidth=1, label="training", **marker)
-            if many:
-                steps, values = thinned(train.steps, smoothed(train.values))
-                axes.plot(steps, values, color=FIRST, linewidth=1.9, label="training, smoothed")
-        if evaluation.values:
-            steps, values = thinned(evaluation.steps, evaluation.values)
-            style: dict[str, Any] = {
-                "linestyle": (0, (4, 2)),
-                "marker": "D",
-                "markersize": 4.5,
-                "linewidth": 1.3,
-            }
-            if len(steps) < 3:  # a line between two points would claim a course that nobody measured
-                style["linestyle"] = "none"
-            axes.plot(steps, values, color=SECOND, label="held-out", **style)
-        axes.set_ylabel(label)
-        limit_spikes(axes, train.values + evaluation.values)
-        start_at_zero(axes, train.values + evaluation.values)
-        axes.legend(frameon=False, loc="best", labelcolor=INK, handlelength=2.2)
-
-    parts = [
-        f"{name} loss {course(values, formatting.loss)}"
-        for name, values in (("training", train), ("held-out", evaluation))
-        if values.values
-    ]
-    summary = sentence("; ".join(parts))
-    forms = {name: svg(draw, f"loss-{name}", name, "Loss", summary) for name in ("wide", "narrow")}
-    return Plot("Loss", summary, forms, bad_note(train, evaluation))
+def line(found: Series, scale: float = 1.0, *, smooth: bool = False, **style: Any) -> Line:
+    """``found`` in units of ``scale``. Fewer than three values are not joined: that would claim a course that
+    nobody measured."""
+    values = [value / scale for value in (smoothed(found.values) if smooth else found.values)]
+    style = {"marker": "o", **style, "dashes": POINTS} if len(values) < 3 else style
+    return Line(found.steps, values, **style)
 
 
-def _single_plot(key: str, title: str, unit: str, values: Series, form: Any, x: XAxis) -> Plot:
-    def draw(axes: Axes) -> None:
-        steps, points = thinned(values.steps, values.values)
-        scale = binary_unit(points) if form is formatting.size else (1.0, unit)
-        points = [point / scale[0] for point in points]
-        marker: dict[str, Any] = {} if len(points) > 1 else {"marker": "o", "markersize": 4}
-        axes.plot(steps, points, color=FIRST, linewidth=1.5, **marker)
-        axes.set_ylabel(scale[1])
-        limit_spikes(axes, points)
-        start_at_zero(axes, points)
+def scale_of(entry: Curves, values: Sequence[float]) -> tuple[float, str]:
+    """(what values are divided by, label of the axis): GiB or MiB for bytes, by the largest of the values."""
+    if entry.form is not formatting.size:
+        return 1.0, entry.y
+    return (2.0**30, "GiB") if max(values) >= 2**30 else (2.0**20, "MiB")
 
-    ending = f" {unit}" if unit else ""
-    summary = sentence(course(values, form, ending))
-    return Plot(title, summary, {"small": svg(draw, key, "small", title, summary, x)}, bad_note(values))
+
+def drawable(rows: Iterable[Row], key: str) -> Series:
+    """``series`` with values that no axis can hold counted among the bad ones."""
+    found = series(rows, key)
+    pairs = list(zip(found.steps, found.values, strict=True))
+    kept = [(step, value) for step, value in pairs if abs(value) <= LARGEST]
+    beyond = [step for step, value in pairs if abs(value) > LARGEST]
+    return Series([step for step, _ in kept], [value for _, value in kept], found.bad_steps + beyond)
+
+
+def course(found: Series, form: Callable[[Any], str], unit: str = "", x: XAxis = STEPS) -> str:
+    """``from 2.1 to 0.9 (lowest 0.8), steps 1 to 120``, or the one value. ``unit`` starts with a space."""
+    steps, values = found.steps, found.values
+    if len(values) == 1:
+        return f"{form(values[0])}{unit} at {x.name.removesuffix('s')} {steps[0]:,.0f}"
+    first, last, low, high = values[0], values[-1], min(values), max(values)
+    extremes = [f"lowest {form(low)}"] if low < min(first, last) else []
+    extremes += [f"highest {form(high)}"] if high > max(first, last) else []
+    aside = f" ({', '.join(extremes)})" if extremes else ""
+    return f"from {form(first)} to {form(last)}{unit}{aside}, {x.name} {steps[0]:,.0f} to {steps[-1]:,.0f}"
+
+
+def bad_note(*found: Series) -> str:
+    """A sentence on the steps whose values cannot be drawn; empty where there are none."""
+    bad = sorted({step for one in found for step in one.bad_steps})
+    if not bad:
+        return ""
+    listed = ", ".join(f"{step:,.0f}" for step in bad[:8]) + (" …" if len(bad) > 8 else "")
+    steps, values = ("step", "value was") if len(bad) == 1 else ("steps", "values were")
+    return f"Not drawn: at {steps} {listed} the {values} not finite (NaN, infinite or beyond {LARGEST:g})."
+
+
+def _words(what: str, name: str) -> str:
+    """``training (better answers) ``, or as much of it as there is."""
+    text = f"{what} ({name})" if what and name else what or name
+    return f"{text} " if text else ""

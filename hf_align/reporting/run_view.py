@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from hf_align.reporting import formatting
-from hf_align.reporting.data_view import first_number, totals
-from hf_align.reporting.metrics import evaluation_rows, series, training_rows
+from hf_align.reporting.data_view import totals
+from hf_align.runs import formatting
+from hf_align.runs.metrics import evaluation_rows, series, training_rows
+from hf_align.runs.schema import Model, Record
+from hf_align.stages import part_of
 
 Row = Mapping[str, Any]
 
@@ -50,11 +52,8 @@ def listing(value: Any) -> list[Any]:
 
 def model_name(record: Row) -> str:
     """The short name of the base model: the last part of its path or hub id."""
-    full = str(
-        mapping(record.get("recipe")).get("model_name_or_path")
-        or mapping(record.get("model")).get("name")
-        or ""
-    )
+    record = Record.of(record)
+    full = str(record.recipe.get("model_name_or_path") or record.model.name)
     return PurePath(full).name or "unnamed model"
 
 
@@ -64,14 +63,12 @@ def method(record: Row) -> str:
 
     Where none were, what was done: ``best of 16``.
     """
-    recipe = mapping(record.get("recipe"))
-    if record.get("command") == "best-of-n" and not recipe.get("train"):
-        return f"best of {recipe['num_generations']}" if "num_generations" in recipe else "best of n"
-    if record.get("command") == "pretrain":
-        return (
-            f"pre-training ({mapping(record.get('pretraining')).get('objective') or recipe.get('objective')})"
-        )
-    adapter = str(recipe.get("adapter") or mapping(record.get("model")).get("adapter") or "none")
+    record = Record.of(record)
+    recipe = record.recipe
+    part = part_of(record.command, "report")
+    if part is not None and part.method is not None and (own := part.method(record)):
+        return str(own)
+    adapter = str(recipe.get("adapter") or record.model.adapter or "none")
     if adapter == "none":
         if recipe.get("freeze_base"):
             return "a head on frozen features"
@@ -98,9 +95,16 @@ def method(record: Row) -> str:
     return f"{name} ({notes})" if notes else name
 
 
+def stage_figures(record: Row) -> dict[str, Any]:
+    """What a stage measures besides the final metrics, by name, for comparisons of runs."""
+    part = part_of(Record.of(record).command, "report")
+    return dict(part.figures(record)) if part is not None and part.figures is not None else {}
+
+
 def loss_change(record: Row, rows: Sequence[Row]) -> LossChange:
     """Held-out loss where there was an evaluation, otherwise the first and last logged training loss."""
-    final = mapping(record.get("final_metrics"))
+    record = Record.of(record)
+    final = record.final_metrics
     evaluations = evaluation_rows(rows)
     held_out = [(row.get("step"), formatting.number(row.get("eval_loss"))) for row in evaluations]
     before = formatting.number(final.get("eval_loss_before"))
@@ -120,20 +124,23 @@ def loss_change(record: Row, rows: Sequence[Row]) -> LossChange:
 
 def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
     """The headline facts, in reading order; what is unknown is left out."""
-    model, recipe = mapping(record.get("model")), mapping(record.get("recipe"))
-    final = mapping(record.get("final_metrics"))
+    record = Record.of(record)
+    model, recipe = record.model, record.recipe
+    final = record.final_metrics
     # Only there is the loss of a run that was cut short known to be one of tokens.
-    by_token = record.get("command") in (None, "sft")
+    by_token = record.command in ("", "sft")
     found = [_change_fact(loss_change(record, rows), final, by_token=by_token)]
-    found += [*_preference_facts(record), _reward_fact(record), _match_fact(record)]
+    part = part_of(record.command, "report")
+    found += part.held_out_facts(record) if part is not None and part.held_out_facts is not None else []
+    found.append(_match_fact(record))
     found.append(Fact("Method", method(record), _attention_note(model)))
     found.append(_parameters_fact(model))
-    found.append(_eva_fact(mapping(record.get("eva"))))
-    if model.get("precision"):
-        found.append(Fact("Precision", str(model["precision"]), _weights_note(recipe)))
-    data = totals(record.get("data_report"))
+    found.append(_eva_fact(record.eva))
+    if model.precision:
+        found.append(Fact("Precision", model.precision, _weights_note(recipe)))
+    data = totals(record.data_report)
     found.append(_number_fact("Training rows", data.get("rows"), formatting.count))
-    if record.get("command") != "classify":
+    if record.command != "classify":
         found.append(
             _number_fact(
                 "Target tokens in the data", data.get("target_tokens"), formatting.count, _token_share(data)
@@ -143,15 +150,13 @@ def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
     last_step = train[-1]["step"] if train else None
     steps = f"{formatting.count(last_step)} {'step' if last_step == 1 else 'steps'}" if train else ""
     # A record that was written before the run ended knows less than the log.
-    clocks = [first_number(record, "wall_time_seconds"), *series(train, "time_seconds").values[-1:]]
+    clocks = [record.wall_time_seconds, *series(train, "time_seconds").values[-1:]]
     seconds = max((clock for clock in clocks if clock is not None), default=None)
     found.append(_number_fact("Wall time", seconds, formatting.duration, steps))
     speeds = series(train, "tokens_per_second").values
-    speed = first_number(record, "tokens_per_second") or (statistics.median(speeds) if speeds else None)
+    speed = record.tokens_per_second or (statistics.median(speeds) if speeds else None)
     found.append(_number_fact("Throughput", speed, lambda value: f"{formatting.rate(value)} tokens/s"))
-    memory = first_number(record, "peak_memory_bytes") or max(
-        series(train, "peak_memory_bytes").values, default=None
-    )
+    memory = record.peak_memory_bytes or max(series(train, "peak_memory_bytes").values, default=None)
     found.append(_number_fact("Peak memory", memory, formatting.size))
     return [fact for fact in found if fact is not None]
 
@@ -176,51 +181,21 @@ def _change_fact(change: LossChange, final: Row, *, by_token: bool) -> Fact | No
     return Fact(change.name, value, "before training" if change.after is None else "")
 
 
-def _preference_facts(record: Row) -> list[Fact]:
-    """What a preference run is about, on held-out prompts; an empty list for other runs."""
-    summary = mapping(record.get("preference_summary"))
-    before, after = mapping(summary.get("before")), mapping(summary.get("after"))
-    found = []
-    for key, label, form in (
-        ("accuracy", "Held-out accuracy", formatting.share),
-        ("margin", "Held-out reward margin", formatting.loss),
-    ):
-        if formatting.finite(after.get(key)) is None:
-            continue
-        limits = formatting.between(after.get(f"{key}_interval"), form)
-        found.append(Fact(label, form(after[key]), f"95 %: {limits}" if limits else ""))
-    key = "likelihood_accuracy"
-    if all(formatting.finite(figures.get(key)) is not None for figures in (before, after)):
-        change = f"{formatting.share(before[key])} → {formatting.share(after[key])}"
-        found.append(Fact("Better answer likelier", change, "per token, held-out pairs"))
-    return found
-
-
-def _reward_fact(record: Row) -> Fact | None:
-    """Held-out accuracy of a reward model or a classifier; None for other runs."""
-    evaluations = mapping(record.get("reward_evaluation")) or mapping(record.get("classification"))
-    before, after = mapping(evaluations.get("before")), mapping(evaluations.get("after"))
-    shares = [formatting.share(part["accuracy"]) for part in (before, after) if "accuracy" in part]
-    if not shares:
-        return None
-    limits = formatting.between(after.get("accuracy_interval"), formatting.share)
-    return Fact("Held-out accuracy", " → ".join(shares), f"95 %: {limits}" if limits else "before training")
-
-
-def _match_fact(record: Row) -> Fact | None:
-    match = mapping(record.get("sample_exact_match"))
-    known = [key for key in ("before", "after") if formatting.finite(match.get(key)) is not None]
+def _match_fact(record: Record) -> Fact | None:
+    match = record.sample_exact_match
+    known = {"before": match.before, "after": match.after}
+    known = {when: share for when, share in known.items() if share is not None}
     if not known:
         return None
-    asked = len(listing(record.get("generations")))
+    asked = len(record.generations)
     details = [f"of {asked} held-out {'prompt' if asked == 1 else 'prompts'}"] if asked else []
-    details += [f"{known[0]} training"] if len(known) == 1 else []
-    value = " → ".join(formatting.share(match[key]) for key in known)
+    details += [f"{when} training" for when in known] if len(known) == 1 else []
+    value = " → ".join(map(formatting.share, known.values()))
     return Fact("Samples answered exactly", value, ", ".join(details))
 
 
-def _parameters_fact(model: Row) -> Fact | None:
-    trained, every = first_number(model, "trainable_parameters"), first_number(model, "parameters")
+def _parameters_fact(model: Model) -> Fact | None:
+    trained, every = model.trainable_parameters, model.parameters
     if trained is None:
         return None
     detail = f"of {formatting.short_count(every)} ({formatting.share(trained / every)})" if every else ""
@@ -250,10 +225,8 @@ def _token_share(data: Row) -> str:
     )
 
 
-def _attention_note(model: Row) -> str:
-    return {"segments": "packed without padding", "padded": "padded batches"}.get(
-        str(model.get("attention")), ""
-    )
+def _attention_note(model: Model) -> str:
+    return {"segments": "packed without padding", "padded": "padded batches"}.get(model.attention, "")
 
 
 def _weights_note(recipe: Row) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,3 +51,30 @@ def read_alphabet(
         if suffix and word[-1] in kept:
             marked.add(word[-1] + suffix)
     return Alphabet(tuple(sorted(kept)), tuple(sorted(marked)), len(ordered) - len(kept))
+
+
+Texts = Callable[[], Iterable[str]]
+
+
+LONGEST_TOKEN = 16
+"""Characters of the longest new token: beyond that, a token is a phrase of its corpus."""
+
+
+def is_byte_level(state: dict[str, Any]) -> bool:
+    """Whether a tokenizer, in the form of tokenizer.json, writes bytes as letters."""
+    return "ByteLevel" in json.dumps([state["pre_tokenizer"], state["decoder"]])
+
+
+def readable(token: str, *, byte_level: bool) -> bytes:
+    """The UTF-8 text of a token, marks of word borders as spaces; it may begin inside a character."""
+    if byte_level:
+        values = byte_values()
+        return bytes(values[letter] for letter in token if letter in values)
+    return token.replace("▁", " ").encode()
+
+
+def byte_values() -> dict[str, int]:
+    """The byte that each letter of a byte-level vocabulary stands for (GPT-2's table)."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}

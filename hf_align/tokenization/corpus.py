@@ -6,23 +6,19 @@ without the template that is put around it. Rows that cannot be read are counted
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hf_align.data.formats import COMPARISON_FORMATS, FORMATS, OtherStageError, resolve_format
-from hf_align.data.raw import MalformedRow, RawRow
+from hf_align.data.conversion.formats import COMPARISON_FORMATS, FORMATS, open_rows
+from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.data.report import SourceReport
-from hf_align.data.sources import read_rows
 from hf_align.errors import UserError
 from hf_align.types import Comparison, Example
 
 if TYPE_CHECKING:
     from hf_align.config import DatasetConfig
-    from hf_align.config.tokenizer import TextConfig
-
-_ROWS_SEEN_FOR_DETECTION = 50
+    from hf_align.tokenization.recipe import TextConfig
 
 
 @dataclass(frozen=True)
@@ -90,12 +86,11 @@ def texts_of(dataset: DatasetConfig, config: TextConfig, *, held_out: bool | Non
     Errors: ``UserError`` from the reader and the detection of the format; where a share of the rows above
     ``max_malformed_share`` cannot be read.
     """
-    rows = read_rows(dataset, streaming=True)
-    first = list(islice(rows, _ROWS_SEEN_FOR_DETECTION))
-    convert = _converter(dataset, first)
+    # A tokenizer learns from both kinds.
+    convert, rows = open_rows(dataset, FORMATS, COMPARISON_FORMATS, streaming=True)
     report = SourceReport(dataset.path, "train")
     share = config.eval_split_size
-    for number, row in enumerate(chain(first, rows)):
+    for number, row in enumerate(rows):
         report.read += 1
         try:
             texts = _encodable(texts_in(convert(row)))
@@ -124,16 +119,6 @@ def texts_in(example: Example | Comparison) -> Sequence[str]:
     if example.messages is not None:
         return [message.content for message in example.messages]
     return [example.text if example.text is not None else f"{example.prompt}{example.completion}"]
-
-
-def _converter(dataset: DatasetConfig, first: list[RawRow]) -> Callable[[RawRow], Any]:
-    compared = dataset.format in COMPARISON_FORMATS
-    where = {"where": dataset.path}
-    try:
-        table = COMPARISON_FORMATS if compared else FORMATS
-        return resolve_format(dataset.format, dataset.columns, first, formats=table, **where)[1]
-    except OtherStageError:  # found to be the other kind; a tokenizer learns from both
-        return resolve_format(dataset.format, dataset.columns, first, formats=COMPARISON_FORMATS, **where)[1]
 
 
 def _group(row: RawRow, column: str | None) -> str:

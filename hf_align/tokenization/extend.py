@@ -12,45 +12,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_align.data.chat_format import require_fast
+from hf_align.data.chat.templates import require_fast
 from hf_align.errors import UserError
+from hf_align.tokenization.alphabet import Texts
+from hf_align.types.tokens import Extension, NewToken
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-    from hf_align.config.tokenizer import ExtendOptions
+    from hf_align.tokenization.recipe import ExtendOptions
 
-Texts = Callable[[], Iterable[str]]
-
-LONGEST_TOKEN = 16
-"""Characters of the longest new token: beyond that, a token is a phrase of its corpus."""
 
 TOKENIZER_FILE = "tokenizer.json"
-
-
-@dataclass(frozen=True)
-class NewToken:
-    """``token``: its form in the vocabulary. ``pieces``: the ids of the tokens that it took before, in order;
-    empty where the old vocabulary had nothing but the unknown token for it."""
-
-    token: str
-    pieces: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Extension:
-    """``tokenizer``: the extended one. Its new ids are ``first_id``, ``first_id`` + 1, … in the order of
-    ``tokens``, behind all old ones."""
-
-    tokenizer: PreTrainedTokenizerFast
-    first_id: int
-    tokens: Sequence[NewToken]
 
 
 def extend_tokenizer(
@@ -90,26 +68,6 @@ def extend_tokenizer(
             f"{min_frequency} times. Give more text, or another (see new_tokens_from)."
         )
     return Extension(_reloaded(tokenizer, state, tokens, first_id), first_id, tokens)
-
-
-def is_byte_level(state: dict[str, Any]) -> bool:
-    """Whether a tokenizer, in the form of tokenizer.json, writes bytes as letters."""
-    return "ByteLevel" in json.dumps([state["pre_tokenizer"], state["decoder"]])
-
-
-def byte_values() -> dict[str, int]:
-    """The byte that each letter of a byte-level vocabulary stands for (GPT-2's table)."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
-
-
-def readable(token: str, *, byte_level: bool) -> bytes:
-    """The UTF-8 text of a token, marks of word borders as spaces; it may begin inside a character."""
-    if byte_level:
-        values = byte_values()
-        return bytes(values[letter] for letter in token if letter in values)
-    return token.replace("▁", " ").encode()
 
 
 def _reloaded(

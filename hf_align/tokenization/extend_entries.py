@@ -13,15 +13,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from hf_align.tokenization.alphabet import read_alphabet
+from hf_align.tokenization.alphabet import LONGEST_TOKEN, Texts, read_alphabet, readable
 from hf_align.tokenization.corpus import counted
-from hf_align.tokenization.extend import LONGEST_TOKEN, NewToken, Texts, readable
 from hf_align.tokenization.train import settled_pieces
+from hf_align.types.tokens import NewToken
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from hf_align.config.tokenizer import ExtendOptions
+    from hf_align.tokenization.recipe import ExtendOptions
 
 _SPARE = 2
 """Entries learned for each one wanted: some the vocabulary has, and some no word uses."""

@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from hf_align.tokenization.alphabet import LONGEST_TOKEN, Texts, is_byte_level, readable
 from hf_align.tokenization.corpus import counted
-from hf_align.tokenization.extend import LONGEST_TOKEN, NewToken, Texts, is_byte_level, readable
+from hf_align.types.tokens import NewToken
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from hf_align.config.tokenizer import ExtendOptions
+    from hf_align.tokenization.recipe import ExtendOptions
 
 _FIRST_CODE = 0x10000
 """Code points from here on stand for tokens: there are a million, and none has a meaning to the trainer."""

@@ -16,7 +16,7 @@ from hf_align.errors import UserError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from hf_align.config.tokenizer import TokenizerOptions
+    from hf_align.tokenization.recipe import TokenizerOptions
 
 _IN_TEMPLATES = re.compile(r"<\|\w+\|>")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_align.data.chat_format import resolve_chat_template
+from hf_align.data.chat.templates import resolve_chat_template
 from hf_align.errors import UserError
 from hf_align.tokenization.alphabet import Alphabet, read_alphabet
 from hf_align.tokenization.corpus import counted
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    from hf_align.config.tokenizer import TokenizerOptions
+    from hf_align.tokenization.recipe import TokenizerOptions
 
 logger = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import math
 from collections.abc import Sequence
@@ -32,10 +33,20 @@ def rows_per_rank(config: TrainingConfig) -> int:
 
 
 def world_size() -> int:
-    """Processes that train together; known once :func:`hf_align.training.launch.start` has run."""
+    """Processes that train together; known once :func:`hf_align.runs.processes.start` has run."""
     from accelerate import PartialState
 
     return int(PartialState().num_processes)
+
+
+def keep_outputs_precise(accelerator: Any) -> None:
+    """Keep what a model returns as it is under FSDP2; Accelerate would round it to the type of the weights.
+
+    Log-probabilities and values are computed in float32, and differences of them are what is learned from.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is not None and accelerator.is_fsdp2 and plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = dataclasses.replace(plugin.mixed_precision_policy, output_dtype=None)
 
 
 def training_arguments(

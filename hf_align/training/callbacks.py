@@ -10,7 +10,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from hf_align.reporting.metrics import METRICS_FILE, append_metrics
+from hf_align.runs.metrics import METRICS_FILE, append_metrics
 
 
 class ProgressBar(TrainerCallback):

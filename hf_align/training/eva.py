@@ -18,12 +18,13 @@ from hf_align.adapters.factory import count_parameters, trained_weights
 from hf_align.data.batching import StepSampler
 from hf_align.data.packing import to_device
 from hf_align.errors import UserError
-from hf_align.modeling.inputs import classification_inputs, model_inputs, scoring_inputs
-from hf_align.training import launch
+from hf_align.modeling.inputs import classification_inputs, model_inputs, places, scoring_inputs
+from hf_align.runs import processes
+from hf_align.runs.schema import Model, Record
 from hf_align.types import IGNORE_INDEX, ComparisonBatch, LabelledBatch
 
 if TYPE_CHECKING:
-    from hf_align.training.stage import Run
+    from hf_align.training.run import Run
     from hf_align.training.trainer import AlignTrainer
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def begin_with_eva(run: Run, trainer: AlignTrainer) -> None:
         eva.put_in(model, directions)
         # What was found is in the record of the first part, where that is in this folder.
         ranks = [{"name": eva.plain(name), "rank": len(axes)} for name, axes in directions.items()]
-        _record(run, model, run.record.content.get("eva") or {"layers": ranks})
+        _record(run, model, run.record.content.eva or {"layers": ranks})
         return
     started = time.perf_counter()
     needed = eva.needed_inputs(model)
@@ -68,7 +69,7 @@ def begin_with_eva(run: Run, trainer: AlignTrainer) -> None:
         with trainer.accelerator.autocast():
             return eva.find_directions(model, batches, lambda rows: _arguments(run, trainer, rows))
 
-    found = launch.on_main(look)
+    found = processes.on_main(look)
     eva.put_in(model, found.directions)
     layers = [
         {
@@ -109,11 +110,9 @@ def begin_with_eva(run: Run, trainer: AlignTrainer) -> None:
 def _record(run: Run, model: Any, facts: dict[str, Any]) -> None:
     """Run.json: what EVA found, and what is trained now that ranks have moved."""
     total, trainable = count_parameters(model)
-    run.record.update(
-        eva=facts,
-        model=run.record.content["model"]
-        | {"parameters": total, "trainable_parameters": trainable, "trained": trained_weights(model)},
-    )
+    run.record.update(Record(eva=facts))
+    trained = trained_weights(model)
+    run.record.update_model(Model(parameters=total, trainable_parameters=trainable, trained=trained))
 
 
 def _batches(run: Run, trainer: AlignTrainer, needed: int) -> list[list[Any]]:
@@ -149,14 +148,16 @@ def _counted(row: Any, run: Run) -> int:
 
 def _arguments(run: Run, trainer: AlignTrainer, rows: Sequence[Any]) -> tuple[dict[str, Any], torch.Tensor]:
     batch = to_device(trainer.task.collate(rows), trainer.args.device)
-    inputs = batch.inputs if isinstance(batch, ComparisonBatch | LabelledBatch) else batch
+    inputs = batch.inputs
     counted = inputs.shift_labels != IGNORE_INDEX
     if not run.config.adapter.eva_use_label_mask or not counted.any():
         real = inputs.attention_mask
         counted = torch.ones_like(counted) if real is None else real.bool()
     if isinstance(batch, LabelledBatch):
-        return classification_inputs(batch), counted
-    scores = str(trainer.model.active_peft_config.task_type).endswith("SEQ_CLS")
-    if isinstance(batch, ComparisonBatch):
-        return scoring_inputs(batch) if scores else model_inputs(batch.inputs), counted
-    return model_inputs(batch), counted
+        given = classification_inputs(batch)
+    elif isinstance(batch, ComparisonBatch):
+        scores = str(trainer.model.active_peft_config.task_type).endswith("SEQ_CLS")
+        given = scoring_inputs(batch) if scores else model_inputs(batch.inputs)
+    else:
+        given = model_inputs(batch)
+    return given, places(given, counted)

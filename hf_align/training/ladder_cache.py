@@ -24,22 +24,23 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
-from hf_align.adapters.ladder import Ladder
-from hf_align.adapters.ladder_states import KEY_BYTES, Part, StateFiles, StateWriter, open_part, stretches_of
-from hf_align.adapters.own import OwnLayer
-from hf_align.data import cache
+from hf_align.adapters.custom.layers import OwnLayer
+from hf_align.adapters.ladder.method import Ladder
+from hf_align.adapters.ladder.states import KEY_BYTES, Part, StateFiles, StateWriter, open_part, stretches_of
 from hf_align.data.batching import split_by_tokens
 from hf_align.data.packing import to_device
+from hf_align.data.store import cache
 from hf_align.errors import UserError
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.precision import Precision, compute_dtype
 from hf_align.modeling.weights_digest import model_digest
-from hf_align.training import launch
-from hf_align.training.code_digest import code_digest
-from hf_align.types import Batch, ComparisonBatch, LabelledBatch
+from hf_align.runs import processes as launch
+from hf_align.runs.code_digest import code_digest
+from hf_align.runs.schema import Record
+from hf_align.types import Batch
 
 if TYPE_CHECKING:
-    from hf_align.training.stage import Run
+    from hf_align.training.run import Run
     from hf_align.training.trainer import AlignTrainer
 
 logger = logging.getLogger(__name__)
@@ -50,9 +51,9 @@ _FILE, _KEYS, _LENGTHS = "states.bin", "keys.bin", "lengths.bin"
 _CODE = (
     "types/**/*.py",
     "data/packing.py",
-    "data/comparison_batches.py",
+    "data/comparisons/batches.py",
     "modeling/**/*.py",
-    "adapters/*.py",
+    "adapters/**/*.py",
     "training/ladder_cache.py",
 )
 
@@ -144,15 +145,8 @@ def use_known_states(run: Run, trainer: AlignTrainer) -> None:
         "computed" if missing else "of an earlier run found",
         seconds,
     )
-    run.record.update(
-        ladder_states={
-            "entry": key,
-            "reused": not missing,
-            "tokens": tokens,
-            "bytes": needed,
-            "seconds": seconds,
-        }
-    )
+    facts = {"entry": key, "reused": not missing, "tokens": tokens, "bytes": needed, "seconds": seconds}
+    run.record.update(Record(ladder_states=facts))
 
 
 def _parts(folder: Path, key: str, processes: int) -> tuple[list[str], list[str]]:
@@ -176,7 +170,7 @@ def _pass(run: Run, trainer: AlignTrainer) -> Pass:
     ladder: Any = layer.added["default"]
     layout = {"padded": task.padded, "shared": task.shared}
     batches = [
-        _inputs(task.collate(rows))
+        task.collate(rows).inputs
         for data in (run.data.train, run.data.eval)
         if len(data)
         for rows in split_by_tokens(list(data), trainer.max_tokens_per_batch, **layout)
@@ -191,15 +185,10 @@ def _pass(run: Run, trainer: AlignTrainer) -> Pass:
         computed=torch.float32,
     )
     # A few tokens tell in which format states come.
-    rungs, final = _run(how, _inputs(task.collate([task.filler()])))
+    rungs, final = _run(how, task.collate([task.filler()]).inputs)
     computed = functools.reduce(torch.promote_types, [one.dtype for one in rungs])
     stored = torch.bfloat16 if run.config.adapter.ladder_cache_dtype == "bfloat16" else computed
     return dataclasses.replace(how, computed=computed if final is None else final.dtype, stored=stored)
-
-
-def _inputs(batch: Any) -> Batch:
-    inputs: Batch = batch.inputs if isinstance(batch, ComparisonBatch | LabelledBatch) else batch
-    return inputs
 
 
 def _arguments(batch: Batch) -> dict[str, Any]:

@@ -16,27 +16,13 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from hf_align.config import TrainingConfig
+from hf_align.config import Recipe, TrainingConfig
 from hf_align.errors import UserError
-from hf_align.reporting.run_record import redact
-from hf_align.training import checkpoints, run_folder
+from hf_align.runs import checkpoints
+from hf_align.runs import folder as run_folder
+from hf_align.runs.record import redact
 
 logger = logging.getLogger(__name__)
-
-# Keys that change neither the order of what is trained nor, beyond rounding, the weights.
-FREE_KEYS = frozenset(
-    "output_dir resume_from_checkpoint force_resume report_to run_name logging_steps "
-    "save_strategy save_steps save_total_limit num_samples sample_max_new_tokens sample_temperature "
-    "max_malformed_share max_untrained_share max_tokens_per_batch gradient_checkpointing "
-    "dataset_num_proc dataset_cache dataset_cache_dir reference_cache chosen_fall_warning "
-    "ladder_cache_budget_gb "
-    "average_last save_merged record_rollouts record_limit "
-    "reward_check_pairs watch_reward_model watch_reward_functions watch_reward_model_input watch_action "
-    "watch_window watch_patience watch_max_drop watch_max_kl watch_max_length_ratio "
-    "watch_max_repetition_rise vllm_server_base_url vllm_server_timeout".split()
-)
-# Only their product with the number of processes matters, which is compared.
-ROWS_OF_A_STEP = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
 
 class RunIdentity(TrainerCallback, ExportableState):
@@ -51,24 +37,31 @@ class RunIdentity(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Trainer expects an entry for each callback that has a state, also in a checkpoint without one.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        # Trainer would go on logging and saving as often as the run did that the checkpoint is of.
+        state.compute_steps(args, state.max_steps)
 
 
-def run_identity(recipe: dict[str, Any], data_digest: str | None, *, processes: int = 1) -> dict[str, Any]:
-    """``data_digest`` is None for a stream, whose rows are not known beforehand."""
-    # Redacted, since it is written to disk; the same recipe always comes out the same.
-    left_out = FREE_KEYS.union(ROWS_OF_A_STEP)
-    kept = redact({key: value for key, value in recipe.items() if key not in left_out})
+def run_identity(
+    kind: type[Recipe], recipe: dict[str, Any], data_digest: str | None, *, processes: int = 1
+) -> dict[str, Any]:
+    """What makes a run that of ``recipe``, the values of a ``kind`` of recipe by key.
+
+    ``data_digest`` is None for a stream, whose rows are not known beforehand.
+    """
     rows = processes
-    for key in ROWS_OF_A_STEP:
+    for key in kind.keys_that_change("step_rows"):
         rows *= recipe.get(key, 1)
+    compared = kind.keys_that_change("result", "loss", "inputs", "machine")
+    rounding = kind.keys_that_change("rounding")
+    # Redacted, since it is written to disk; the same recipe always comes out the same.
     identity: dict[str, Any] = json.loads(
         json.dumps(
             {
-                "recipe": kept,
+                "recipe": redact({key: recipe[key] for key in compared if key in recipe}),
                 "data": data_digest,
                 "rows_per_step": rows,
                 "processes": processes,
-                "max_tokens_per_batch": recipe.get("max_tokens_per_batch"),
+                "rounding": {key: recipe[key] for key in rounding if key in recipe},
             }
         )
     )
@@ -143,7 +136,7 @@ def check_identity(checkpoint: Path, identity: dict[str, Any], *, force: bool) -
 def check_randomness(
     checkpoint: Path, identity: dict[str, Any], model: torch.nn.Module, *, noise: bool, force: bool
 ) -> None:
-    """Raise UserError where another number of processes, or another token budget, would change the run.
+    """Raise UserError where another number of processes, or a key that rounds differently, changes the run.
 
     The rows of a step are the same whatever the number of processes; random numbers in the forward pass are
     not, and neither are they for another cut into micro-batches. ``noise``: NEFTune is on. With ``force``,
@@ -159,13 +152,10 @@ def check_randomness(
     random_parts = (["neftune_noise_alpha"] if noise else []) + parts_that_draw_random_numbers(model)
     if not random_parts:
         return
+    values = {"the number of processes": (before, now)}
+    values |= {key: (_rounding(saved).get(key), value) for key, value in identity["rounding"].items()}
     changed = [
-        f"{what} was {saved[key]} and is {identity[key]}"
-        for key, what in (
-            ("processes", "the number of processes"),
-            ("max_tokens_per_batch", "max_tokens_per_batch"),
-        )
-        if saved.get(key) not in (None, identity[key])
+        f"{what} was {old} and is {new}" for what, (old, new) in values.items() if old not in (None, new)
     ]
     _refuse(
         checkpoint,
@@ -203,20 +193,24 @@ def _refuse(checkpoint: Path, problem: str, advice: str, *, force: bool) -> None
     logger.warning("%s (force_resume is set)", message)
 
 
+def _rounding(saved: dict[str, Any]) -> dict[str, Any]:
+    """Values of the keys that change results by rounding; older checkpoints have them in two other places."""
+    budget = {"max_tokens_per_batch": saved.get("max_tokens_per_batch")}
+    return {**saved.get("recipe", {}), **budget, **saved.get("rounding", {})}
+
+
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    old, new = dict(saved["recipe"]), now["recipe"]
-    for key in ROWS_OF_A_STEP:
-        old.pop(key, None)
+    old, new = saved["recipe"], now["recipe"]
     differences = [
         f"{key} was {old[key]!r} and is {new[key]!r}"
-        # A key that one side does not know came or went with a release; what it did then is its default.
-        for key in sorted(old.keys() & new.keys() - FREE_KEYS)
+        # A key that one side does not know came or went with a release, or no longer makes another run of it.
+        for key in sorted(old.keys() & new.keys())
         if old[key] != new[key]
     ]
     if saved.get("rows_per_step") not in (None, now["rows_per_step"]):
         differences.append(
             f"an optimizer step had {saved['rows_per_step']} rows and has {now['rows_per_step']} "
-            f"({' × '.join(ROWS_OF_A_STEP)} × processes)"
+            "(per_device_train_batch_size × gradient_accumulation_steps × processes)"
         )
     if saved["data"] != now["data"]:
         differences.append("the training rows have changed")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from hf_align.data.chat import prompt_ids, render_prompt
+from hf_align.data.chat.rendering import prompt_ids, render_prompt
 from hf_align.data.seq2seq import Seq2SeqEncoder, prompt_and_answer
-from hf_align.modeling.generation import Sampling, context_length
-from hf_align.modeling.sampling import sample_continuations
 from hf_align.modeling.seq2seq import seeded, write_answers
-from hf_align.modeling.stopping import stop_token_ids
 from hf_align.reporting.mask_view import spread
+from hf_align.runs.schema import Matches, Record
+from hf_align.sampling.answers import Answer, answer_of, sample_answers
+from hf_align.sampling.options import Sampling, context_length
+from hf_align.sampling.stopping import stop_token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,8 +38,8 @@ def generate_answers(
     stop_ids: list[int],
     seed: int,
     sharded: bool = False,
-) -> list[tuple[str, bool]]:
-    """``(answer, stopped)`` for each example; ``stopped`` is False where the token limit cut it off.
+) -> list[Answer]:
+    """The answer to each example.
 
     Greedy at temperature 0. What is drawn otherwise comes from ``seed`` alone and leaves the random state of
     training as it is. ``sharded``: every process holds a part of the model and answers the same examples.
@@ -48,23 +49,21 @@ def generate_answers(
     if model.config.is_encoder_decoder:
         written = _written(model, tokenizer, examples, config, seed=seed)
         model.train(was_training)
-        return [_answer(tokenizer, ids, stop_ids) for ids in written]
+        return [answer_of(tokenizer, ids, stop_ids) for ids in written]
     with tqdm(total=len(examples), desc="answering held-out prompts", leave=False) as bar:
-        found = sample_continuations(
+        found = sample_answers(
             model,
+            tokenizer,
             [prompt_ids(tokenizer, example) for example in examples],
             Sampling(config.sample_max_new_tokens, config.sample_temperature),
-            # Processes meet in each forward pass of a sharded model, and must make as many of them even where
-            # rounding lets one draw another token: nobody stops before the limit, and what is behind the end
-            # is cut off.
-            stop_ids=[] if sharded else stop_ids,
-            pad_token_id=int(tokenizer.pad_token_id),
+            stop_ids=stop_ids,
             max_rows=BATCH,
             generator=torch.Generator(device=model.device).manual_seed(seed),
+            sharded=sharded,
             progress=bar.update,
         )
     model.train(was_training)
-    return [_answer(tokenizer, continuation.tokens.tolist(), stop_ids) for continuation in found]
+    return [answer for (answer,) in found]
 
 
 def _written(
@@ -87,11 +86,6 @@ def _written(
             rows=BATCH,
             progress=bar.update,
         )
-
-
-def _answer(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop_ids: list[int]) -> tuple[str, bool]:
-    end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
-    return str(tokenizer.decode(ids[:end], skip_special_tokens=True)), end is not None
 
 
 class SampleSet:
@@ -154,9 +148,9 @@ class SampleSet:
             seed=seed,
             sharded=sharded,
         )
-        for entry, (answer, stopped) in zip(self.entries, answers, strict=True):
-            entry[when] = answer
-            entry[f"{when}_stopped"] = stopped
+        for entry, answer in zip(self.entries, answers, strict=True):
+            entry[when] = answer.text
+            entry[f"{when}_stopped"] = answer.stopped
 
     def restore(self, entries: Sequence[dict[str, Any]]) -> None:
         """Take the answers from before training from an earlier part of the same run."""
@@ -169,14 +163,14 @@ class SampleSet:
         """Write the ids that end an answer into the model's generation settings, which are saved with it."""
         self.model.generation_config.eos_token_id = list(self.stop_ids)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """The entries of run.json: ``generations`` and ``sample_exact_match``."""
         matches = {
             when: exact_match([entry[when] for entry in self.entries], [e["reference"] for e in self.entries])
             for when in ("before", "after")
             if self.entries and all(when in entry for entry in self.entries)
         }
-        return {"generations": self.entries, "sample_exact_match": matches}
+        return Record(generations=self.entries, sample_exact_match=Matches(**matches))
 
 
 def exact_match(answers: Sequence[str], references: Sequence[str]) -> float:

@@ -1,30 +1,22 @@
 """What every stage does around its own data, model and loss: launch, run folder, trainer, saving, report.
 
 A stage's command calls these in turn: ``begin``, ``open_run``, ``make_trainer``, ``train``, ``finish``. What
-this leaves out: the model that is trained (``trained_model``), and what it is trained on and how (``tasks``
+this leaves out: the model that is trained (``build``), and what it is trained on and how (``tasks``
 and the layers below).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hf_align.training import (
-    arguments,
-    callbacks,
-    checkpoints,
-    launch,
-    resume,
-    run_folder,
-    signals,
-    streaming,
-)
+from hf_align.runs import checkpoints, processes, signals
+from hf_align.runs import folder as run_folder
+from hf_align.runs.schema import Model, Record
+from hf_align.training import arguments, callbacks, resume, streaming
+from hf_align.training.run import Machine, Run
+from hf_align.training.saving import save_model
 from hf_align.training.tasks import Task
-from hf_align.training.trained_model import save_model
 from hf_align.training.trainer import AlignTrainer, steps_per_epoch
 
 if TYPE_CHECKING:
@@ -32,48 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from hf_align.config import TrainingConfig
-    from hf_align.modeling.precision import Precision
     from hf_align.training.samples import SampleSet
 
 MASK_SAMPLES = 6
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where this process runs: on a CPU or not, whether it is the main one, and in which precision."""
-
-    use_cpu: bool
-    main: bool
-    precision: Precision
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a stage: its recipe, its data, its record, and the checkpoint it goes on from, if any."""
-
-    command: str
-    config: Any
-    machine: Machine
-    tokenizer: PreTrainedTokenizerBase
-    data: Any
-    identity: dict[str, Any]
-    checkpoint: Path | None
-    record: run_folder.RunRecord
-
-    @property
-    def training(self) -> TrainingConfig:
-        training: TrainingConfig = self.config.training
-        return training
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[signals.StopRequest]:
-        """Signals ask the run to save and stop; whatever else ends it is noted in its record."""
-        resumed_by = launch.command_to_resume(self.command, self.config)
-        with (
-            signals.StopRequest(main=self.machine.main) as stop,
-            run_folder.marked_if_cut_short(self.record, resumed_by),
-        ):
-            yield stop
 
 
 def begin(training: TrainingConfig) -> Machine:
@@ -87,9 +40,9 @@ def begin(training: TrainingConfig) -> Machine:
 
     arguments.check_trackers(training.report_to)
     use_cpu = runs_on_cpu(training.use_cpu)
-    main = launch.start(use_cpu=use_cpu)
+    main = processes.start(use_cpu=use_cpu)
     resuming = training.resume_from_checkpoint is not None
-    launch.on_main(lambda: run_folder.check_output_dir(training.output_dir, resuming=resuming))
+    processes.on_main(lambda: run_folder.check_output_dir(training.output_dir, resuming=resuming))
     return Machine(use_cpu, main, resolve_precision(training.precision, use_cpu=use_cpu))
 
 
@@ -116,16 +69,17 @@ def open_run(
         print(data.report.summary(), flush=True)
     # What "auto" came to on this machine, so that a run is not continued in another precision unseen.
     resolved = config.to_flat() | {"use_cpu": machine.use_cpu, "precision": machine.precision}
-    identity = resume.run_identity(resolved, data.train_fingerprint, processes=arguments.world_size())
-    checkpoint = launch.on_main(lambda: resume.begin(training, identity))
-    run_folder.check_shared(training.output_dir, main=machine.main, wait=launch.wait_for_everyone)
+    identity = resume.run_identity(
+        type(config), resolved, data.train_fingerprint, processes=arguments.world_size()
+    )
+    checkpoint = processes.on_main(lambda: resume.begin(training, identity))
+    run_folder.check_shared(training.output_dir, main=machine.main, wait=processes.wait_for_everyone)
     record = run_folder.RunRecord(
         command, config, training.output_dir, resuming=checkpoint is not None, main=machine.main
     )
     shown = choose_rows(data.train, MASK_SAMPLES) if masks else []
-    record.update(
-        data_report=data.report.to_dict(), mask_samples=[mask_sample(row, tokenizer) for row in shown]
-    )
+    samples = [mask_sample(row, tokenizer) for row in shown]
+    record.update(Record(data_report=data.report.to_dict(), mask_samples=samples))
     return Run(command, config, machine, tokenizer, data, identity, checkpoint, record)
 
 
@@ -164,7 +118,7 @@ def make_trainer(
             training.save_total_limit,
             keep_best=training.load_best_model_at_end,
             also_flush=(metrics.path,),
-            saved=lambda checkpoint: record.update(last_checkpoint=checkpoint.name),
+            saved=lambda checkpoint: record.update(Record(last_checkpoint=checkpoint.name)),
         ),
         *callbacks_,
     ]
@@ -184,7 +138,8 @@ def make_trainer(
         schedule=schedule,
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    record.update(model=record.content["model"] | {"attention": "padded" if task.padded else "segments"})
+    arguments.keep_outputs_precise(trainer.accelerator)
+    record.update_model(Model(attention="padded" if task.padded else "segments"))
     adapter = getattr(run.config, "adapter", None)
     if adapter is not None and adapter.init_lora_weights == "eva":
         from hf_align.training.eva import begin_with_eva
@@ -212,14 +167,14 @@ def train(
     or ``after`` and the figures of that evaluation.
     """
     training, record = run.training, run.record
-    metrics: dict[str, Any] = dict(record.content.get("final_metrics") or {})
+    metrics: dict[str, Any] = dict(record.content.final_metrics)
     # Every process takes part in each forward pass of a sharded model, also when it generates.
     sharded = bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
     def answer(when: str) -> None:
         if samples is not None:
             samples.generate(when, seed=training.seed, main=record.main, sharded=sharded)
-            record.update(**samples.record())
+            record.update(samples.record())
 
     def before() -> None:
         if run.data.eval:
@@ -227,7 +182,7 @@ def train(
             metrics.update({f"{name}_before": value for name, value in figures.items() if _is_result(name)})
             if evaluated is not None:
                 evaluated("before", figures)
-        record.update(final_metrics=metrics)
+        record.update(Record(final_metrics=metrics))
         answer("before")
 
     if run.checkpoint is None:
@@ -241,8 +196,8 @@ def train(
             force=training.force_resume,
         )
         if samples is not None:
-            samples.restore(record.content.get("generations") or [])
-            record.update(**samples.record())
+            samples.restore(record.content.generations)
+            record.update(samples.record())
     with stop.training():
         trainer.train(resume_from_checkpoint=None if run.checkpoint is None else str(run.checkpoint))
     metrics["train_loss"] = trainer.sums.total["loss"] / max(trainer.sums.total["steps"], 1)
@@ -257,11 +212,13 @@ def train(
             evaluated("after", figures)
     answer("after")
     record.update(
-        status="completed",
-        final_metrics=metrics,
-        tokens_per_second=trainer.sums.total["tokens"] / max(trainer.sums.total["seconds"], 1e-9),
-        peak_memory_bytes=trainer.peak_memory_bytes(),
-        data_report=run.data.report.to_dict(),
+        Record(
+            status="completed",
+            final_metrics=metrics,
+            tokens_per_second=trainer.sums.total["tokens"] / max(trainer.sums.total["seconds"], 1e-9),
+            peak_memory_bytes=trainer.peak_memory_bytes(),
+            data_report=run.data.report.to_dict(),
+        )
     )
 
 
@@ -277,7 +234,7 @@ def finish(run: Run, results: Sequence[str]) -> None:
     write_model_card(output_dir)
     for line in results:
         print(line)
-    speed = run.record.content["tokens_per_second"]
+    speed = run.record.content.tokens_per_second or 0.0
     print(f"{speed:,.0f} tokens/s; model in {output_dir}; report: {report}")
 
 

@@ -6,60 +6,37 @@ leaves out: pre-training, whose batches say themselves what counts (``pretrainin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
-from hf_align.data.comparison_batches import collate_comparisons, without_pairs
-from hf_align.data.labelled_batches import collate_labelled, without_label
+from hf_align.data.comparisons.batches import collate_comparisons, without_pairs
 from hf_align.data.packing import pack_rows, pad_rows
 from hf_align.data.seq2seq import collate_seq2seq
-from hf_align.evaluation.classification import figures
 from hf_align.losses import perplexity
-from hf_align.objectives.causal_lm import causal_lm
-from hf_align.objectives.classification import classification
-from hf_align.objectives.seq2seq import seq2seq_lm
-from hf_align.types import IGNORE_INDEX, LossOutput, TokenizedRow
-
-Rows = Sequence[Any]
-"""Rows of one kind: TokenizedRow, ComparisonRow or PretrainingRow."""
+from hf_align.training.objectives.causal_lm import causal_lm
+from hf_align.training.objectives.seq2seq import seq2seq_lm
+from hf_align.training.step import StepTask
+from hf_align.types import LossOutput, TokenizedRow
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a stage trains: how rows become a batch, what is computed on it, and what it is divided by.
-
-    ``collate``: rows to one micro-batch, a dataclass of tensors. ``objective``: (model, batch) to summed
-    losses. ``units``: how many units (target tokens, prompts) a row has, and ``unit_name`` what they are
-    called in the log. ``filler``: a row that adds nothing to any loss, for a rank that has none left.
-    ``padded``: whether a micro-batch costs its padding; ``shared``: whether it holds each prompt once.
+@dataclass(frozen=True, kw_only=True)
+class Task(StepTask):
+    """A step's task, and what is logged of it. ``unit_name``: what its units are called in the log.
 
     ``train_metrics``: (sums, units) of the steps since the last logged one to figures for the log.
     ``eval_metrics``: (mean loss, units, sums, details) of an evaluation to its figures, without the prefix
     ``eval_``; details hold one array a name, over all rows. ``check_first_step``: called with the mean
     metrics of the first step of a run, before the optimizer moves anything; raises where they are wrong.
-
-    ``counts``, where only a batch says what counts (noise decides it): of a batch, its units first and what
-    else a step is to be told. Then all batches of a step are made before the first is computed, and ``weigh``
-    gives each of them the counts of the whole step on all ranks.
     """
 
-    collate: Callable[[Rows], Any]
-    objective: Callable[[torch.nn.Module, Any], LossOutput]
-    units: Callable[[Any], int]
-    filler: Callable[[], Any]
     unit_name: str
     eval_metrics: Callable[[float, int, dict[str, float], dict[str, Any]], dict[str, float]]
     train_metrics: Callable[[dict[str, float], int], dict[str, float]] | None = None
     check_first_step: Callable[[dict[str, float]], None] | None = None
-    counts: Callable[[Any], Sequence[int]] | None = None
-    weigh: Callable[[Any, Sequence[int]], Any] | None = None
-    padded: bool = False
-    shared: bool = True
 
 
 def language_model_task(*, packed: bool, pad_token_id: int) -> Task:
@@ -115,24 +92,6 @@ def comparison_task(
         "shared": share_prefix,
     }
     return Task(**(fields | options))
-
-
-def classification_task(*, packed: bool, pad_token_id: int, segment_ids: bool, classes: int) -> Task:
-    """The label of each row; the unit is the row."""
-    return Task(
-        collate=partial(collate_labelled, packed=packed, pad_token_id=pad_token_id, segment_ids=segment_ids),
-        objective=classification,
-        units=lambda row: int(row.label != IGNORE_INDEX),
-        filler=without_label,
-        unit_name="rows",
-        eval_metrics=lambda loss, units, sums, details: {
-            "loss": loss,
-            **figures(details, classes),
-            "rows": units,
-        },
-        train_metrics=lambda sums, units: {"accuracy": sums["correct"] / units},
-        padded=not packed,
-    )
 
 
 def comparison_metrics(

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from hf_align.types.batches import Batch, ComparisonBatch, LabelledBatch, PretrainingBatch, Segments
-from hf_align.types.examples import Comparison, Example, LabelledText, Message
+from hf_align.types.examples import AnyExample, Comparison, Example, LabelledText, Message
 from hf_align.types.results import LossOutput, PairLogps
-from hf_align.types.rows import IGNORE_INDEX, ComparisonRow, LabelledRow, PretrainingRow, TokenizedRow
+from hf_align.types.rows import (
+    IGNORE_INDEX,
+    ComparisonRow,
+    LabelledRow,
+    LazySequence,
+    PretrainingRow,
+    Row,
+    TokenizedRow,
+)
 
 __all__ = [
     "IGNORE_INDEX",
+    "AnyExample",
     "Batch",
     "Comparison",
     "ComparisonBatch",
@@ -17,11 +26,13 @@ __all__ = [
     "LabelledBatch",
     "LabelledRow",
     "LabelledText",
+    "LazySequence",
     "LossOutput",
     "Message",
     "PairLogps",
     "PretrainingBatch",
     "PretrainingRow",
+    "Row",
     "Segments",
     "TokenizedRow",
 ]

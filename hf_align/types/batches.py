@@ -23,6 +23,9 @@ class Segments:
     A parent stands before its children and has none itself. A child attends to all of its parent and to
     itself. Where there are parents, ``key_index`` (T_k,) int64 lists the positions of the keys of every
     segment in turn (its parent's, then its own), and ``cu_seqlens_k`` (S+1,) int32 where each list starts.
+
+    ``filler``: positions behind the last segment that belong to none. Nothing attends to them, and what comes
+    out of attention there is zero. T is the sum of the lengths and the filler.
     """
 
     starts: tuple[int, ...]
@@ -31,6 +34,7 @@ class Segments:
     parents: tuple[int, ...] = ()
     key_index: torch.Tensor | None = None
     cu_seqlens_k: torch.Tensor | None = None
+    filler: int = 0
 
     @property
     def max_length(self) -> int:
@@ -63,6 +67,11 @@ class Batch:
     tokens: int
     segments: Segments | None = None
     attention_mask: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> Batch:
+        """Itself: what a model reads, as in batches that hold more than that."""
+        return self
 
 
 @dataclass(frozen=True)

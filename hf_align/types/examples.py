@@ -1,8 +1,14 @@
-"""Rows of data sets in canonical form, before a tokenizer has seen them."""
+"""Rows of data sets in canonical form, before a tokenizer has seen them.
+
+``turns_in`` names the field that may hold a conversation, ``stored`` gives the content without the source as
+JSON takes it, and ``from_stored`` makes it an example again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +17,9 @@ class Message:
 
     role: str
     content: str
+
+
+Turns = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +33,17 @@ class Example:
     """
 
     source: str
-    messages: tuple[Message, ...] | None = None
+    messages: Turns | None = None
     prompt: str | None = None
     completion: str | None = None
     text: str | None = None
+
+    turns_in: ClassVar[str] = "messages"
+
+    def stored(self) -> tuple[str, Any]:
+        if self.messages is not None:
+            return "messages", _pairs(self.messages)
+        return ("prompt", (self.prompt, self.completion)) if self.text is None else ("text", self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +57,16 @@ class Comparison:
     """
 
     source: str
-    prompt: tuple[Message, ...] | str
+    prompt: Turns | str
     answers: tuple[str, ...]
     scores: tuple[float, ...]
     margin: float | None = None
+
+    turns_in: ClassVar[str] = "prompt"
+
+    def stored(self) -> tuple[str, Any]:
+        prompt = self.prompt if isinstance(self.prompt, str) else _pairs(self.prompt)
+        return "comparison", (prompt, self.answers, self.scores, self.margin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +77,41 @@ class LabelledText:
     text: str
     pair: str | None
     label: str
+
+    turns_in: ClassVar[str] = ""
+
+    def stored(self) -> tuple[str, Any]:
+        return "labelled", (self.text, self.pair, self.label)
+
+
+AnyExample = Example | Comparison | LabelledText
+
+
+def from_stored(source: str, kind: str, value: Any) -> AnyExample:
+    """The example at ``source`` of which ``stored`` gave ``kind`` and ``value``, lists for tuples.
+
+    Raises ValueError for an unknown kind.
+    """
+    match kind:
+        case "messages":
+            return Example(source, messages=_turns(value))
+        case "prompt":
+            return Example(source, prompt=value[0], completion=value[1])
+        case "text":
+            return Example(source, text=value)
+        case "comparison":
+            prompt, answers, scores, margin = value
+            if not isinstance(prompt, str):
+                prompt = _turns(prompt)
+            return Comparison(source, prompt, tuple(answers), tuple(scores), margin)
+        case "labelled":
+            return LabelledText(source, *value)
+    raise ValueError(f"unknown kind of example: {kind!r}")
+
+
+def _pairs(turns: Turns) -> list[tuple[str, str]]:
+    return [(turn.role, turn.content) for turn in turns]
+
+
+def _turns(pairs: Sequence[tuple[str, str]]) -> Turns:
+    return tuple(Message(role, content) for role, content in pairs)

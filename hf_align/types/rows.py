@@ -6,14 +6,68 @@ predict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 IGNORE_INDEX = -100
 """The label of a position whose next token does not count in the loss (PyTorch's convention)."""
+
+T = TypeVar("T", covariant=True)
+Ids = npt.NDArray[np.int32]
+Layout = tuple[Sequence[int], Sequence[float]]
+"""What a row is besides its tokens, for storage: as many integers as floats; none for a plain sequence."""
+
+
+class Row(Protocol):
+    """What every kind of row can do that is made of one sequence or of several that share a prefix."""
+
+    @property
+    def source(self) -> str:
+        """Where the row stands in its data set."""
+
+    def __len__(self) -> int:
+        """Tokens that are computed."""
+
+    @property
+    def target_tokens(self) -> int:
+        """How many tokens are targets."""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each whole sequence."""
+
+    def pieces(self) -> tuple[Ids, tuple[TokenizedRow, ...]]:
+        """(the prefix that all sequences share, possibly empty; what each of them has behind it)."""
+
+    def cut(self, length: int) -> Self:
+        """A copy with at most ``length`` tokens in each sequence; the ends go, the prefix last."""
+
+    def untrainable(self, cut_to: int | None = None) -> str:
+        """Why nothing can be learned from the row, or an empty string. ``cut_to``: how long it was made."""
+
+    def layout(self) -> Layout:
+        """All that the tokens of the pieces, their targets and the source leave out."""
+
+    @classmethod
+    def from_layout(cls, ids: Ids, mask: npt.NDArray[np.bool_], source: str, layout: Layout) -> Self:
+        """The row again: ``ids`` and target ``mask`` of the prefix and of all pieces behind it, joined."""
+
+
+class LazySequence(Sequence[T], ABC):
+    """A sequence whose items are made each time they are asked for; a slice is a list."""
+
+    @abstractmethod
+    def item(self, index: int) -> T:
+        """Item ``index``, counted from 0."""
+
+    def __getitem__(self, index: Any) -> Any:
+        numbers = range(len(self))[index]
+        return [self.item(i) for i in numbers] if isinstance(numbers, range) else self.item(numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +79,7 @@ class TokenizedRow:
     comes before the first token.
     """
 
-    input_ids: npt.NDArray[np.int32]
+    input_ids: Ids
     target_mask: npt.NDArray[np.bool_]
     source: str = ""
 
@@ -35,6 +89,31 @@ class TokenizedRow:
     @property
     def target_tokens(self) -> int:
         return int(self.target_mask.sum())
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return (len(self.input_ids),)
+
+    def pieces(self) -> tuple[Ids, tuple[TokenizedRow, ...]]:
+        return self.input_ids[:0], (self,)
+
+    def cut(self, length: int) -> Self:
+        every = ((field.name, getattr(self, field.name)) for field in fields(self))
+        # Copies, so that the long arrays are freed.
+        cut: Any = {name: one[:length].copy() for name, one in every if isinstance(one, np.ndarray)}
+        return replace(self, **cut)
+
+    def untrainable(self, cut_to: int | None = None) -> str:
+        if self.target_mask.any():
+            return ""
+        return "no token is a target" if cut_to is None else f"its targets begin after token {cut_to}"
+
+    def layout(self) -> Layout:
+        return (), ()
+
+    @classmethod
+    def from_layout(cls, ids: Ids, mask: npt.NDArray[np.bool_], source: str, layout: Layout) -> Self:
+        return cls(ids, mask, source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +127,7 @@ class ComparisonRow:
     log-probabilities of its targets under the reference model, (targets,) float32 in nats, or None.
     """
 
-    prefix: npt.NDArray[np.int32]
+    prefix: Ids
     branches: tuple[TokenizedRow, ...]
     scores: npt.NDArray[np.float64]
     margin: float | None = None
@@ -62,6 +141,47 @@ class ComparisonRow:
     @property
     def target_tokens(self) -> int:
         return sum(branch.target_tokens for branch in self.branches)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(len(self.prefix) + len(branch) for branch in self.branches)
+
+    def pieces(self) -> tuple[Ids, tuple[TokenizedRow, ...]]:
+        return self.prefix, self.branches
+
+    def cut(self, length: int) -> Self:
+        rest = max(0, length - len(self.prefix))
+        branches = tuple(branch.cut(rest) for branch in self.branches)
+        return replace(self, prefix=self.prefix[:length].copy(), branches=branches)
+
+    def untrainable(self, cut_to: int | None = None) -> str:
+        """Every sequence needs a target, and two that do not tie have to differ, also when they were cut."""
+        number = next((k for k, branch in enumerate(self.branches, 1) if not branch.target_tokens), None)
+        if number is None and not self.same_answers():
+            return ""
+        reason = "answers that do not tie are the same"
+        if number is not None:
+            reason = f"no token of answer {number} is a target"
+        return reason if cut_to is None else f"{reason} up to token {cut_to}"
+
+    def layout(self) -> Layout:
+        """Tokens of the prefix and of each branch; the margin (NaN where there is none) and the scores."""
+        margin = np.nan if self.margin is None else self.margin
+        return [len(self.prefix), *map(len, self.branches)], [margin, *self.scores]
+
+    @classmethod
+    def from_layout(cls, ids: Ids, mask: npt.NDArray[np.bool_], source: str, layout: Layout) -> Self:
+        lengths, (margin, *scores) = layout
+        cuts = np.cumsum(lengths[:-1])
+        prefix, *branches = np.split(ids, cuts)
+        masks = np.split(mask, cuts)[1:]
+        return cls(
+            prefix,
+            tuple(TokenizedRow(*branch, source) for branch in zip(branches, masks, strict=True)),
+            np.array(scores, np.float64),
+            None if np.isnan(margin) else margin,
+            source,
+        )
 
     def sequence(self, k: int) -> TokenizedRow:
         """The whole k-th sequence: prefix and branch."""
@@ -77,6 +197,14 @@ class ComparisonRow:
         order = range(len(self.branches))
         return [(i, j) for i in order for j in order if self.scores[i] > self.scores[j]]
 
+    def same_answers(self) -> bool:
+        """Whether two answers of which one is better have the same tokens."""
+        score_of: dict[bytes, float] = {}
+        for branch, score in zip(self.branches, self.scores.tolist(), strict=True):
+            if score_of.setdefault(branch.input_ids.tobytes(), score) != score:
+                return True
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class LabelledRow(TokenizedRow):
@@ -88,8 +216,26 @@ class LabelledRow(TokenizedRow):
     """
 
     label: int = IGNORE_INDEX
-    segment_ids: npt.NDArray[np.int32] | None = None
+    segment_ids: Ids | None = None
     number: int = -1
+
+    def untrainable(self, cut_to: int | None = None) -> str:
+        return ""
+
+    def layout(self) -> Layout:
+        """The segments in a line: how many tokens each has, then its number; the label is found elsewhere."""
+        if self.segment_ids is None:
+            return (), ()
+        starts = np.flatnonzero(np.diff(self.segment_ids, prepend=-1))
+        lengths = np.diff(starts, append=len(self))
+        numbers = np.stack((lengths, self.segment_ids[starts]), axis=1).ravel().tolist()
+        return numbers, [0.0] * len(numbers)
+
+    @classmethod
+    def from_layout(cls, ids: Ids, mask: npt.NDArray[np.bool_], source: str, layout: Layout) -> Self:
+        numbers = np.array(layout[0], np.int32)
+        segments = np.repeat(numbers[1::2], numbers[::2]) if len(numbers) else None
+        return cls(ids, mask, source, segment_ids=segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +254,7 @@ class PretrainingRow:
 
     def __len__(self) -> int:
         return self.length
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return (self.length,)

@@ -11,8 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 
 from hf_align.adapters.blocks import find_blocks
 from hf_align.adapters.bottleneck import BottleneckOptions
+from hf_align.adapters.custom.layers import own_layers
+from hf_align.adapters.custom.model import put_on
 from hf_align.adapters.methods import METHODS
-from hf_align.adapters.own import own_layers, put_on
 from hf_align.errors import UserError
 
 IDS = torch.arange(5, 15)[None]

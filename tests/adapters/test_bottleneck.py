@@ -9,8 +9,8 @@ import torch
 from helpers.tiny_models import tiny_model
 
 from hf_align.adapters.bottleneck import BottleneckOptions
+from hf_align.adapters.custom.model import put_on
 from hf_align.adapters.methods import METHODS
-from hf_align.adapters.own import put_on
 from hf_align.errors import UserError
 
 

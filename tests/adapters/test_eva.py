@@ -15,9 +15,9 @@ from hf_align.adapters.factory import apply_adapter
 from hf_align.config import AdapterConfig
 from hf_align.data.packing import pack_rows
 from hf_align.errors import UserError
-from hf_align.modeling.inputs import model_inputs
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.target_head import install_target_head
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
+from hf_align.modeling.inputs import model_inputs, places
 
 RANK = 4
 
@@ -29,7 +29,8 @@ def lora(model: Any, **options: Any) -> Any:
 
 def arguments(rows: Any) -> tuple[dict[str, Any], torch.Tensor]:
     batch = pack_rows(rows)
-    return model_inputs(batch), batch.shift_labels != -100
+    inputs = model_inputs(batch)
+    return inputs, places(inputs, batch.shift_labels != -100)
 
 
 def packed_model(dtype: torch.dtype = torch.float32) -> Any:

@@ -12,14 +12,13 @@ from helpers.tiny_checkpoint import save_tiny_checkpoint
 from safetensors.torch import load_file, save_file
 
 from hf_align.adapters.bottleneck import BottleneckOptions
+from hf_align.adapters.custom.model import load_own, put_on
 from hf_align.adapters.fingerprint import number_format
 from hf_align.adapters.methods import METHODS
-from hf_align.adapters.own import put_on
-from hf_align.adapters.own_files import load_own
 from hf_align.config import ModelConfig
 from hf_align.errors import UserError
 from hf_align.modeling.loading import load_model
-from hf_align.modeling.run_models import find_model, load_run_model
+from hf_align.saved_models.run_models import find_model, load_run_model
 
 FORMATS: dict[str, dict[str, Any]] = {
     "": {},

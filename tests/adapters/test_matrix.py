@@ -26,9 +26,9 @@ from hf_align.adapters.factory import apply_adapter, can_pack
 from hf_align.config import AdapterConfig, ModelConfig
 from hf_align.errors import UserError
 from hf_align.modeling.loading import load_model
-from hf_align.modeling.merging import adapter_kind, dequantized, merge
-from hf_align.modeling.reward_scoring import load_reward_model, score_rows
-from hf_align.modeling.run_models import attach_adapter, find_model, load_run_model
+from hf_align.saved_models.merging import adapter_kind, dequantized, merge
+from hf_align.saved_models.reward_scoring import load_reward_model, score_rows
+from hf_align.saved_models.run_models import attach_adapter, find_model, load_run_model
 from hf_align.types import TokenizedRow
 
 BIASED = {"attention_bias": True, "mlp_bias": True}

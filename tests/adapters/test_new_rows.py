@@ -16,12 +16,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from hf_align.adapters.factory import apply_adapter
 from hf_align.config import AdapterConfig, ModelConfig
-from hf_align.config.tokenizer import ExtendOptions
 from hf_align.errors import UserError
-from hf_align.modeling.merging import merge
 from hf_align.modeling.new_tokens import add_embeddings, load_model_to_extend, new_token_ids, save_extended
-from hf_align.modeling.run_models import attach_adapter, find_model, load_run_model
+from hf_align.saved_models.merging import merge
+from hf_align.saved_models.run_models import attach_adapter, find_model, load_run_model
 from hf_align.tokenization.extend import extend_tokenizer
+from hf_align.tokenization.recipe import ExtendOptions
 
 KEYS: dict[str, Any] = {"adapter": "lora", "lora_r": 2, "train_new_tokens": True}
 

@@ -15,7 +15,7 @@ from hf_align.adapters.factory import apply_adapter, trained_weights
 from hf_align.adapters.trainable import train_only
 from hf_align.config import AdapterConfig
 from hf_align.errors import UserError
-from hf_align.training import trained_model
+from hf_align.training import build
 
 
 def chosen(family: str, *patterns: str) -> set[str]:
@@ -102,10 +102,10 @@ def test_the_log_and_run_json_say_what_is_trained(caplog: pytest.LogCaptureFixtu
         training=SimpleNamespace(neftune_noise_alpha=None),
         config=SimpleNamespace(model=SimpleNamespace(model_name_or_path="tiny")),
         machine=SimpleNamespace(precision="fp32"),
-        record=SimpleNamespace(update=lambda **entries: found.update(entries)),
+        record=SimpleNamespace(update=found.update),
     )
     with caplog.at_level("INFO"):
-        trained_model.adapted(run, tiny_model("gpt2"), AdapterConfig(trainable=["norms"]), apply_adapter)
+        build.adapted(run, tiny_model("gpt2"), AdapterConfig(trainable=["norms"]), apply_adapter)
     assert "trained: transformer.h.*.ln_1.weight (2, 64 parameters)" in caplog.text
     assert {"name": "transformer.ln_f.bias", "count": 1, "parameters": 32} in found["model"]["trained"]
     assert found["model"]["trainable_parameters"] == 2 * (2 * 2 + 1) * 32

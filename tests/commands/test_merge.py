@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_align.__main__ import main as hf_align
 from hf_align.commands.merge import main
 from hf_align.errors import UserError
-from hf_align.modeling import merging
+from hf_align.saved_models import merging
 
 IDS = torch.tensor([[1, 70, 71, 72, 80, 90, 100, 101, 5, 6]])
 

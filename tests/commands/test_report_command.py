@@ -9,7 +9,7 @@ import pytest
 from hf_align.__main__ import main as hf_align
 from hf_align.commands.report import main
 from hf_align.errors import UserError
-from hf_align.reporting.run_record import write_json
+from hf_align.runs.record import write_json
 
 
 @pytest.fixture

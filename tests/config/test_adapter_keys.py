@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from hf_align.config.best_of_n import parse_best_of_n
-from hf_align.config.dpo import parse_dpo
-from hf_align.config.ppo import parse_ppo
-from hf_align.config.reward import parse_reward
-from hf_align.config.sft import parse_sft
+from hf_align.best_of_n.recipe import parse_best_of_n
 from hf_align.errors import UserError
+from hf_align.preference.recipe import parse_dpo
+from hf_align.reward_model.recipe import parse_reward
+from hf_align.rl.recipe import parse_ppo
+from hf_align.sft.recipe import parse_sft
 
 COMMON = {"model_name_or_path": "models/x", "datasets": "data/x.jsonl"}
 PARSERS: dict[str, Any] = {

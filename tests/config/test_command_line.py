@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.config import DatasetConfig, SftConfig, parse_sft
+from hf_align.config import DatasetConfig
 from hf_align.config.fields import choices, members, specs_of
 from hf_align.errors import UserError
+from hf_align.sft.recipe import SftConfig, parse_sft
 
 RECIPE = """\
 model_name_or_path: m

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hf_align.config import DpoConfig, RewardConfig, SftConfig
 from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
 from hf_align.config.group import KeyProblem
+from hf_align.preference.recipe import DpoConfig
+from hf_align.reward_model.recipe import RewardConfig
+from hf_align.sft.recipe import SftConfig
 
 
 def test_stages_that_compare_have_them_and_others_do_not() -> None:

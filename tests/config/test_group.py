@@ -14,13 +14,13 @@ from hf_align.config import (
     DatasetConfig,
     ModelConfig,
     SamplesConfig,
-    SftConfig,
     TrainingConfig,
     load_config,
 )
 from hf_align.config.fields import option, specs_of
 from hf_align.config.group import Group
 from hf_align.errors import UserError
+from hf_align.sft.recipe import SftConfig
 
 
 def _data(**values: Any) -> DataConfig:

@@ -24,6 +24,8 @@ class Journey(Group):
     speed: float | None = option(None, help="metres per second; " + "and so on " * 12)
     kind: Literal["slow", "fast"] = option("slow", help="how")
     by_night: bool = option(True, help="without stops")
+    coaches: int = option(2, help="in a row", changes="speed")
+    seats: int = option(2, help="of each", changes="rounding")
     stops: list[Stop] = option(factory=list, help="on the way")
     returns: list[Stop] = option(factory=list, help="on the way back")
 
@@ -43,10 +45,12 @@ def test_every_option_and_each_kind_of_entry() -> None:
     assert max(map(len, lines)) <= WIDTH
     listed = [line.split() for line in lines if line.startswith("  --")]
     assert [words[0] for words in listed][2:] == [
-        "--goal", "--speed", "--kind", "--by_night", "--stops", "--returns"
+        "--goal", "--speed", "--kind", "--by_night", "--coaches", "--seats", "--stops", "--returns"
     ]  # fmt: skip
     assert ["--goal", "TEXT", "where", "it", "ends", "[required]"] in listed
     assert "[one of slow, fast; default slow]" in text and "without stops [default true]" in text
+    assert "in a row [default 2; speed and memory only]" in text
+    assert "of each [default 2; speed and memory only, but for rounding]" in text
     assert text.count("Entries of stops:") == 1
     assert lines[-1].split() == [
         "place:",

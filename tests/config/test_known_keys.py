@@ -8,7 +8,9 @@ import re
 import pytest
 
 from hf_align.config.known_keys import _NAMED_HERE, unknown_key
-from hf_align.config.pipeline_stages import COMMANDS
+from hf_align.stages import PIPELINE_COMMANDS, recipe_class
+
+COMMANDS = {name: recipe_class(name) for name in PIPELINE_COMMANDS}
 
 KEYS = set(itertools.chain(*(recipe.keys() for recipe in COMMANDS.values())))
 TRAINED = {*COMMANDS["sft"].keys(), *COMMANDS["dpo"].keys()}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.config import DatasetConfig, SftConfig, load_recipe
+from hf_align.config import DatasetConfig, load_recipe
 from hf_align.errors import UserError
+from hf_align.sft.recipe import SftConfig
 
 START = "model_name_or_path: m\ndatasets: a.jsonl\n"
 

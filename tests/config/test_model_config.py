@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hf_align.config import ModelConfig, parse_sft
+from hf_align.config import ModelConfig
 from hf_align.config.group import KeyProblem
 from hf_align.errors import UserError
+from hf_align.sft.recipe import parse_sft
 
 
 def test_only_one_quantisation() -> None:

@@ -11,9 +11,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_align.config import SftConfig, load_recipe, parse_sft
+from hf_align.config import load_recipe
 from hf_align.config.fields import entry_type
 from hf_align.errors import UserError
+from hf_align.sft.recipe import SftConfig, parse_sft
 
 KEYS = list(SftConfig.keys())
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hf_align.config import DpoConfig, PpoConfig, SamplesConfig, SftConfig
+from hf_align.config import SamplesConfig
 from hf_align.config.group import KeyProblem
+from hf_align.preference.recipe import DpoConfig
+from hf_align.rl.recipe import PpoConfig
+from hf_align.sft.recipe import SftConfig
 
 
 def test_every_stage_that_writes_samples_has_them() -> None:

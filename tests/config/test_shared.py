@@ -6,12 +6,14 @@ import inspect
 
 import pytest
 
+from hf_align.commands.chat_recipe import ChatConfig
 from hf_align.config import shared
-from hf_align.config.chat import ChatConfig
 from hf_align.config.data import DatasetConfig
-from hf_align.config.evaluate_entries import EvaluatedModel, GenerationTask
 from hf_align.config.fields import Spec, specs_of
-from hf_align.config.pipeline_stages import COMMANDS
+from hf_align.evaluation.recipe_entries import EvaluatedModel, GenerationTask
+from hf_align.stages import PIPELINE_COMMANDS, recipe_class
+
+COMMANDS = {name: recipe_class(name) for name in PIPELINE_COMMANDS}
 
 NAMES = [
     name
@@ -34,7 +36,7 @@ def test_several_have_it_and_it_takes_the_same(name: str) -> None:
     assert len(limits) == 1
 
 
-def test_defaults_differ_for_nucleus_sampling_alone() -> None:
+def test_defaults_differ_for_nucleus_sampling_and_folders_alone() -> None:
     differing = [name for name in NAMES if len({str(spec.default) for spec in specs(name)}) > 1]
-    assert differing == ["top_p"]
+    assert differing == ["output_dir", "top_p"]
     assert specs_of(ChatConfig.groups()["chat"])["top_p"].default == 0.95

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from hf_align.data import pipeline, stored, workers
+from hf_align.data import pipeline
+from hf_align.data.store import datasets as stored
+from hf_align.data.store import workers
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from hf_align.config import DataConfig, DatasetConfig
 from hf_align.data import prepare_datasets
+from hf_align.data.reading.stream import RowStream
 from hf_align.data.report import DataReport
-from hf_align.data.stream import RowStream
 from hf_align.errors import UserError
 from hf_align.types import ComparisonRow, TokenizedRow
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_align.data.batching import StepSampler, split_by_tokens
-from hf_align.objectives.ppo import EpisodeRow, answer_tree, collate_episodes
-from hf_align.training.ppo_prompts import PromptOrder
+from hf_align.rl.episodes import EpisodeRow, answer_tree, collate_episodes
+from hf_align.rl.prompts import PromptOrder
 from hf_align.types import TokenizedRow
 
 
@@ -80,7 +80,7 @@ def test_split_keeps_every_row_and_the_budget(lengths: list[int], budget: int, p
 def test_answers_of_a_rollout_cost_their_prompt_where_it_is_not_shared(packed: bool) -> None:
     nothing = np.zeros(20, dtype=np.float32)
     tree = answer_tree(list(range(10)), [np.full(5, 7, dtype=np.int32)] * 4)
-    rows = [EpisodeRow(tree, nothing, nothing, nothing, nothing) for _ in range(4)]
+    rows = [EpisodeRow(tree, {"old_logps": nothing}) for _ in range(4)]
     # Four sequences of 15 tokens each: two rows to a batch.
     batches = split_by_tokens(rows, 120, padded=not packed, shared=False)
     assert [len(batch) for batch in batches] == [2, 2]

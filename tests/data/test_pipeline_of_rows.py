@@ -11,7 +11,7 @@ from helpers.tiny_checkpoint import tiny_tokenizer
 
 from hf_align.config import DataConfig, DatasetConfig
 from hf_align.data import pipeline
-from hf_align.data.chat import make_encoder
+from hf_align.data.chat.rendering import make_encoder
 from hf_align.data.pipeline import Source, check_overlong, check_shares, kept_rows
 from hf_align.data.report import SourceReport
 from hf_align.errors import UserError

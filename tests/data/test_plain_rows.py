@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from hf_align.data.chat import make_encoder, prompt_ids, render_prompt
+from hf_align.data.chat.rendering import make_encoder, prompt_ids, render_prompt
 from hf_align.errors import UserError
 from hf_align.types import Example, TokenizedRow
 

@@ -11,9 +11,10 @@ import pytest
 from helpers.chat_tokenizers import FAMILIES, byte_level_tokenizer
 
 from hf_align.config import DataConfig, DatasetConfig
-from hf_align.data import PreparedData, best_answer_example, prepare_datasets, render_prompt, stored
+from hf_align.data import PreparedData, best_answer_example, prepare_datasets, render_prompt
 from hf_align.data.report import SourceReport
 from hf_align.data.row_selection import RowSelection
+from hf_align.data.store import datasets as stored
 from hf_align.errors import UserError
 from hf_align.types import Comparison, ComparisonRow, Message, TokenizedRow
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.pretraining_tokenizers import unigram_tokenizer, wordpiece_tokenizer
 
-from hf_align.data.raw import MalformedRow
+from hf_align.data.reading.raw import MalformedRow
 from hf_align.data.seq2seq import Seq2SeqEncoder, collate_seq2seq, prompt_and_answer
 from hf_align.errors import UserError
 from hf_align.types import Example, Message, TokenizedRow

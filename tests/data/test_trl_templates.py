@@ -14,9 +14,9 @@ import pytest
 from helpers.chat_tokenizers import byte_level_tokenizer, conversation
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from hf_align.data.chat_format import chat_format
-from hf_align.data.raw import MalformedRow
-from hf_align.data.spans import render_with_answers
+from hf_align.data.chat.spans import render_with_answers
+from hf_align.data.chat.templates import chat_format
+from hf_align.data.reading.raw import MalformedRow
 
 FOLDER = resources.files("trl").joinpath("chat_templates")
 if not FOLDER.is_dir():

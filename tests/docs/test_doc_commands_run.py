@@ -13,15 +13,15 @@ from helpers.documented_workspace import Workspace
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 NOT_CARRIED_OUT = {
-    r"make (test|test-all|lint|format)\b.*": "would run the tests in the tests",
+    r"make (test|test-all|test-newest|test-oldest|lint|format)\b.*": "would run the tests in the tests",
     r"make install": "installs",
     r"make model": "installs a package to take the model from",
     r"make notebooks\b.*": "run by the tests of the notebooks",
     r"python scripts/build_notebooks\.py": "writes into the project; has tests of its own",
-    r"make pipeline\b.*|hf-align pipeline --config \S+": "every stage; see tests/commands/test_pipeline.py",
+    r"make pipeline\b.*|hf-align pipeline --config \S+": "every stage; see tests/pipeline/test_command.py",
     r"make docs": "built by test_doc_api.py",
     r"make bench-.*": "takes minutes and the real model; what it measures has tests of its own",
-    r".*vllm.*": "needs a vLLM server; tests/training/test_vllm_rollout.py has a stand-in",
+    r".*vllm.*": "needs a vLLM server; tests/rl/vllm/test_rollout.py has a stand-in",
     r"make test-kill": "takes minutes; run before a release",
     r"make .* ACCELERATE=.*": "FSDP and DeepSpeed need GPUs; their files are read by tests/test_recipes.py",
     r"sbatch .*": "needs SLURM",

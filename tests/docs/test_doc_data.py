@@ -10,10 +10,9 @@ from helpers.documentation import blocks, read
 
 from hf_align.config import DatasetConfig
 from hf_align.config.fields import specs_of
-from hf_align.data.formats import COMPARISON_FORMATS, FORMATS, resolve_format
-from hf_align.data.labelled import LABELLED_FORMATS
-from hf_align.data.raw import RawRow
-from hf_align.data.sources import READERS
+from hf_align.data.conversion.formats import COMPARISON_FORMATS, FORMATS, LABELLED_FORMATS, resolve_format
+from hf_align.data.reading.raw import RawRow
+from hf_align.data.reading.sources import READERS
 from hf_align.types import Comparison, Example, LabelledText
 
 PAGE = read("docs/data.md")
@@ -40,8 +39,8 @@ def test_every_format_has_rows_that_are_recognised(table, kind) -> None:
         assert name in rows_of, f"docs/data.md has no rows of the format {name}"
         rows = [RawRow(f"{name}:{n}", row) for n, row in enumerate(rows_of[name], start=1)]
         for row in rows:
-            recognised, convert = resolve_format("auto", {}, [row], where="docs/data.md", formats=table)
-            assert recognised == name
+            convert = resolve_format("auto", {}, [row], where="docs/data.md", formats=table)
+            assert convert.format == name
             assert isinstance(convert(row), kind)
 
 

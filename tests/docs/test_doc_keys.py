@@ -16,15 +16,13 @@ from helpers.documentation import PAGES, ROOT, blocks, read, spans
 from helpers.documented_commands import FOLLOWED
 from helpers.documented_commands import read as read_command
 
+from hf_align.commands.chat_recipe import ChatConfig
 from hf_align.config import DatasetConfig
-from hf_align.config.chat import ChatConfig
 from hf_align.config.command_line import read_option_text
-from hf_align.config.evaluate import EvaluateConfig
 from hf_align.config.fields import specs_of
 from hf_align.config.group import Group, Recipe
-from hf_align.config.merge import MergeConfig
-from hf_align.config.pipeline import PipelineConfig
 from hf_align.errors import UserError
+from hf_align.stages import STAGES, recipe_class
 
 WHOLE = [page for page in PAGES if page not in FOLLOWED]
 """Pages that speak of what is there; the others add it, and are followed by test_doc_extending.py."""
@@ -59,18 +57,7 @@ ELSEWHERE = {
 
 @functools.cache
 def _recipes() -> tuple[type[Recipe], ...]:
-    import hf_align.config as config
-
-    stages = [
-        value for value in vars(config).values() if isinstance(value, type) and issubclass(value, Recipe)
-    ]
-    return (
-        *(stage for stage in stages if stage is not Recipe),
-        ChatConfig,
-        MergeConfig,
-        EvaluateConfig,
-        PipelineConfig,
-    )
+    return (*map(recipe_class, STAGES), ChatConfig)
 
 
 @functools.cache
@@ -84,8 +71,14 @@ def _keys() -> dict[str, list[Any]]:
 
 
 def _groups() -> Iterator[type[Group]]:
-    for path in sorted((ROOT / "hf_align" / "config").glob("[!_]*.py")):
-        module = importlib.import_module(f"hf_align.config.{path.stem}")
+    package = ROOT / "hf_align"
+    files = [
+        *package.glob("config/[!_]*.py"),
+        *package.rglob("recipe*.py"),
+        package / "pipeline" / "stages.py",
+    ]
+    for path in sorted(files):
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Group) and value is not Group:
                 yield value
@@ -130,7 +123,7 @@ def test_yaml_blocks_are_recipes(page: str, tmp_path: Path) -> None:
 
 
 def read_keys(command: str) -> dict[str, Any]:
-    (recipe,) = {one for one in _recipes() if one.__module__ == f"hf_align.config.{command}"}
+    recipe: type[Recipe] = recipe_class(command)
     return recipe.keys()
 
 

@@ -12,7 +12,6 @@ from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
 from helpers.tiny_evaluation import write_questions
 from transformers import AutoModelForCausalLM
 
-from hf_align.config.evaluate_entries import GenerationTask
 from hf_align.errors import UserError
 from hf_align.evaluation.answering import (
     Asked,
@@ -23,8 +22,10 @@ from hf_align.evaluation.answering import (
     read_task,
     shown_answers,
 )
+from hf_align.evaluation.recipe_entries import GenerationTask
 from hf_align.evaluation.results import Results, main_figure, with_differences
-from hf_align.modeling.generation import Sampling
+from hf_align.sampling.answers import Answer
+from hf_align.sampling.options import Sampling
 
 GREEDY = Sampling(max_new_tokens=12)
 
@@ -104,7 +105,7 @@ def test_rows_may_have_several_references_and_checks_of_their_own(tmp_path):
 
 def reply(only: Asked, text: str, *others: str, stopped: bool = True, chosen: int = 0) -> Reply:
     texts = (text, *others)
-    return Reply(only, texts, texts, (stopped,) * len(texts), (4,) * len(texts), chosen)
+    return Reply(only, tuple(Answer(each, stopped, 4) for each in texts), texts, chosen)
 
 
 def test_figures_by_hand(folder):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hf_align.config.evaluate_entries import CHECKS, GenerationTask
 from hf_align.config.group import KeyProblem
 from hf_align.errors import UserError
 from hf_align.evaluation.instruction_checks import passed, read_checks
+from hf_align.evaluation.recipe_entries import CHECKS, GenerationTask
 
 
 @pytest.mark.parametrize(

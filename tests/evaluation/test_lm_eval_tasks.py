@@ -27,20 +27,20 @@ from helpers.tiny_adapters import save_adapter
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
+from hf_align.adapters.custom.model import put_on
 from hf_align.adapters.methods import METHODS
-from hf_align.adapters.own import put_on
 from hf_align.commands import evaluate
 from hf_align.config import ModelConfig
-from hf_align.config.evaluate import LmEvalConfig
 from hf_align.errors import UserError
-from hf_align.modeling.run_models import find_model, load_run_model
+from hf_align.evaluation.recipe import LmEvalConfig
+from hf_align.saved_models.run_models import find_model, load_run_model
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'hf_align[lm-eval]'")
 
 from lm_eval.tasks import TaskManager
 
-from hf_align.evaluation import lm_eval_bridge
-from hf_align.evaluation.lm_eval_bridge import open_tasks, run_tasks
+from hf_align.evaluation.lm_eval import bridge
+from hf_align.evaluation.lm_eval.bridge import open_tasks, run_tasks
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def read(monkeypatch) -> list[bool]:
         read.append(include_defaults)
         return TaskManager(include_path=include_path, include_defaults=False)
 
-    monkeypatch.setattr(lm_eval_bridge, "TaskManager", manager)
+    monkeypatch.setattr(bridge, "TaskManager", manager)
     return read
 
 

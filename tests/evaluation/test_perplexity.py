@@ -16,7 +16,7 @@ from tokenizers import processors
 from transformers import AutoModelForCausalLM
 
 from hf_align.config import DatasetConfig
-from hf_align.data.raw import MalformedRow
+from hf_align.data.reading.raw import MalformedRow
 from hf_align.errors import UserError
 from hf_align.evaluation.perplexity import (
     Document,

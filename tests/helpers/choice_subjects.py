@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_align.evaluation.choice_files import Frame, Question, Subject
+from hf_align.evaluation.choices.files import Frame, Question, Subject
 
 
 def question(number: int, choices: tuple[str, ...] = ("Oslo", "Rome", "Lima", "Cairo")) -> Question:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_align.evaluation.classification import classification_evaluation
+from hf_align.classify.metrics import classification_evaluation
 from hf_align.types import LabelledText
 
 NAMES = ["bills & taxes", "<b>food</b>", "travel"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 
-from hf_align.reporting.compared_run import ComparedRun
-from hf_align.reporting.comparison import comparison_view
-from hf_align.reporting.html import render_template
-from hf_align.reporting.metrics import MetricsLog
+from hf_align.reporting.compare.page import comparison_view
+from hf_align.reporting.compare.runs import ComparedRun
+from hf_align.reporting.page import render_template
+from hf_align.runs.metrics import MetricsLog
+from hf_align.runs.schema import Record
 
 RECORD = {
     "command": "sft",
@@ -50,7 +51,9 @@ def run(mark, *, rows=ROWS, name=None, **changes):
             record[part][inner] = value
         else:
             record[part] = value
-    return ComparedRun(mark, name or f"run {mark}", f"runs/{mark}", record, MetricsLog(list(rows), 0))
+    return ComparedRun(
+        mark, name or f"run {mark}", f"runs/{mark}", Record.of(record), MetricsLog(list(rows), 0)
+    )
 
 
 def cells(rows, label):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_align.data.formats import COMPARISON_FORMATS, resolve_format
-from hf_align.data.raw import RawRow
+from hf_align.data.conversion.formats import COMPARISON_FORMATS, resolve_format
+from hf_align.data.reading.raw import RawRow
 from hf_align.types import Comparison, Message
 
 
 def convert(row: dict[str, Any], name: str = "auto", columns: dict[str, str] | None = None) -> Comparison:
     """What the format ``name`` makes of ``row``; with ``auto``, the format that its columns fit."""
     raw = RawRow("f:1", row)
-    _, conversion = resolve_format(name, columns or {}, [raw], where="f", formats=COMPARISON_FORMATS)
+    conversion = resolve_format(name, columns or {}, [raw], where="f", formats=COMPARISON_FORMATS)
     return conversion(raw)
 
 

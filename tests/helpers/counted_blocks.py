@@ -24,7 +24,8 @@ def main(recipe: str, folder: str) -> None:
 
     def counting(self: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if hidden_states.shape[-1] == 32:
-            runs.append(hidden_states.shape[1])
+            filler = kwargs["segments"].filler if "segments" in kwargs else 0
+            runs.append(hidden_states.shape[1] - filler)
         return forward(self, hidden_states, *args, **kwargs)
 
     LlamaDecoderLayer.forward = counting

@@ -115,6 +115,8 @@ def check_call(call: list[str]) -> None:
         case ["python3", "-m", "pytest" | "ruff" | "mypy" as tool, *arguments]:
             importlib.import_module(tool)
             check_paths(arguments)
+        case ["python3", "-m", "pip", *arguments] if "install" in arguments:
+            check_paths(arguments)
         case ["python3" | "python", script, *arguments] if script.endswith(".py"):
             check_script(script, arguments)
         case ["vllm", "serve", *arguments]:
@@ -142,14 +144,16 @@ def hf_align_call(call: list[str]) -> tuple[int, list[str]] | None:
 def check_hf_align(arguments: list[str]) -> None:
     """The recipe and the options are read by the command itself, which is stopped before it does anything."""
     assert arguments, "the name of a command is missing"
-    if "--help" in arguments:
+    if "--help" in arguments or arguments == ["--version"]:
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
             try:
                 status = cli.main(arguments)
             except SystemExit as end:
                 status = int(end.code or 0)
-        assert status == 0 and "usage" in output.getvalue().lower()
+        assert (
+            status == 0 and ("hf-align" if "--version" in arguments else "usage") in output.getvalue().lower()
+        )
         return
     known = _commands()
     assert arguments[0] in known, f"{arguments[0]}: there is no such command; there are {', '.join(known)}"

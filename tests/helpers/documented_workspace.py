@@ -29,7 +29,7 @@ from helpers.recorded_shell import RecordedShell
 from helpers.scripts import SCRIPTS, load_script
 
 from hf_align.__main__ import main
-from hf_align.data.python_passages import read_python_areas
+from hf_align.data.reading.python_passages import read_python_areas
 
 LESS: dict[str, Any] = {
     "use_cpu": True,

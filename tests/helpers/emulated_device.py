@@ -220,7 +220,7 @@ def _forget_the_machine() -> None:
     for name in (
         "transformers.utils.import_utils",
         "accelerate.utils.imports",
-        "hf_align.modeling.varlen_attention",
+        "hf_align.modeling.attention.varlen",
     ):
         for known in vars(sys.modules.get(name, SimpleNamespace())).values():
             if callable(getattr(known, "cache_clear", None)):

@@ -19,7 +19,7 @@ from hf_align.evaluation.scoring import make_scorer
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
 
-    from hf_align.evaluation.lm_eval_bridge import EngineLM
+    from hf_align.evaluation.lm_eval.bridge import EngineLM
 
 CONTEXT = 96
 """Positions of the tiny models."""
@@ -123,7 +123,7 @@ def no_bar(*_: Any) -> Iterator[Any]:
 
 def engine(model: Any, tokenizer: Any = None, **options: Any) -> EngineLM:
     """Our model of lm-eval; ``options`` go to the scorer."""
-    from hf_align.evaluation.lm_eval_bridge import EngineLM
+    from hf_align.evaluation.lm_eval.bridge import EngineLM
 
     scorer = make_scorer(model, tokenizer or tiny_tokenizer(), precision="fp32", **options)
     return EngineLM(scorer, seed=1, max_rows=4, bar=no_bar)

@@ -15,10 +15,11 @@ import torch
 from helpers.ppo_parts import accelerator, answers, models, options, prompts, rollout_tools, update_tools
 from safetensors.torch import save_file
 
-from hf_align.training.ppo_checks import check_first_pass
-from hf_align.training.ppo_estimates import estimate
-from hf_align.training.ppo_rollout import gather_episodes, measure_episodes, trees_of, update_rows
-from hf_align.training.ppo_update import update
+from hf_align.rl.advantages import estimate
+from hf_align.rl.checks import check_first_pass
+from hf_align.rl.episodes import trees_of, update_rows
+from hf_align.rl.rollout import gather_episodes, measure_episodes
+from hf_align.rl.update import update
 
 LENGTHS = [[3, 1], [4, 2], [2, 6], [5, 5], [1, 1]]
 SETTINGS = {"num_ppo_epochs": 2, "num_mini_batches": 4, "entropy_coef": 0.01, "rollout_batch_size": 5}
@@ -39,7 +40,7 @@ def main(target: Path) -> None:
     estimates = estimate(episodes, scores, options(**SETTINGS), kl_coef=0.05)
     figures = update(
         update_tools(found, max_tokens=25, where=where, **SETTINGS),
-        update_rows(trees, episodes, estimates.advantages, estimates.returns),
+        update_rows(trees, episodes, estimates.columns),
         prompts=5,
         seed=(0,),
         check_first=lambda means: check_first_pass(means, "fp32"),

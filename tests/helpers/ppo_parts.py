@@ -10,14 +10,16 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from helpers.tiny_models import VOCABULARY, tiny_model
 
-from hf_align.config.ppo import PpoOptionsConfig
-from hf_align.data.prompts import Prompt
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.target_head import install_target_head
-from hf_align.modeling.value_head import PolicyWithValue, ValueHead
-from hf_align.training.ppo_models import PpoModels
-from hf_align.training.ppo_rollout import Episode, RolloutTools
-from hf_align.training.ppo_update import UpdateTools
+from hf_align.data.chat.prompts import Prompt
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
+from hf_align.rl.algorithms.ppo import ppo_objective
+from hf_align.rl.episodes import Episode
+from hf_align.rl.models import PpoModels
+from hf_align.rl.recipe import PpoOptionsConfig
+from hf_align.rl.rollout import RolloutTools
+from hf_align.rl.update import UpdateTools
+from hf_align.rl.value_head import PolicyWithValue, ValueHead
 from hf_align.types import Example
 
 STOP, PAD = 2, 0
@@ -69,7 +71,9 @@ def update_tools(
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    return UpdateTools(found, module, optimizer, scheduler, where, options(**given), max_tokens, 1.0)
+    chosen = options(**given)
+    loss = ppo_objective(chosen)
+    return UpdateTools(found, module, loss, optimizer, scheduler, where, chosen, max_tokens, 1.0)
 
 
 def prompts(lengths: list[int], *, seed: int = 3) -> list[tuple[int, Prompt]]:

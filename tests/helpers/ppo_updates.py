@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from helpers.ppo_parts import answers, options, prompts, rollout_tools, update_tools
 
-from hf_align.training import ppo_checks
-from hf_align.training.ppo_estimates import estimate
-from hf_align.training.ppo_models import PpoModels
-from hf_align.training.ppo_rollout import measure_episodes, trees_of, update_rows
-from hf_align.training.ppo_update import Numbered, update
+from hf_align.rl import checks as ppo_checks
+from hf_align.rl.advantages import estimate
+from hf_align.rl.episodes import trees_of, update_rows
+from hf_align.rl.models import PpoModels
+from hf_align.rl.rollout import measure_episodes
+from hf_align.rl.update import Numbered, update
 
 ASKED = prompts([7, 4, 9, 5])
 
@@ -27,7 +28,7 @@ def measured(found: PpoModels, **given: Any) -> list[Numbered]:
     measure_episodes(rollout_tools(found), trees)
     scores = np.array([one.reward for one in episodes])
     estimates = estimate(episodes, scores, options(**given), kl_coef=0.05)
-    return update_rows(trees, episodes, estimates.advantages, estimates.returns)
+    return update_rows(trees, episodes, estimates.columns)
 
 
 def run(found: PpoModels, rows: list[Numbered], *, seed: int = 0, **given: Any) -> dict[str, float]:

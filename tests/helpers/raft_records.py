@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_align.evaluation.best_of_n_curve import best_of_n_curve
+from hf_align.best_of_n.curve import best_of_n_curve
 
 
 def held_out(reward: float, change: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_align.training.ppo_replay import Again, Replayed
+from hf_align.rl.replay.run import Again, Replayed
 
 STATEFUL = {
     "adaptive_kl": True,

@@ -24,7 +24,20 @@ RECORDED = (
     "git",
     "vllm",
 )
-VARIABLES = ("RECIPE", "ARGS", "NPROC", "ACCELERATE", "RUN", "OUT", "PYTHON", "TORCH", "DATA", "COUNT")
+VARIABLES = (
+    "RECIPE",
+    "ARGS",
+    "NPROC",
+    "ACCELERATE",
+    "RUN",
+    "OUT",
+    "PYTHON",
+    "TORCH",
+    "DATA",
+    "COUNT",
+    "UPDATE",
+)
+ENVIRONMENTS = {"env": RECORDED, ".venv-newest": ("python3",), ".venv-oldest": ("python3",)}
 # The Makefile asks its interpreter for GPUs and cores; the answers are those of a machine without a GPU.
 RECORDER = """#!/bin/bash
 if [ "$1" = -c ]; then
@@ -45,11 +58,12 @@ class RecordedShell:
             shutil.copy(ROOT / name, folder / name)
         for name in ("hf_align", "tests", "recipes", "data", "docs", "scripts", "benchmarks"):
             (folder / name).symlink_to(ROOT / name)
-        programs = folder / "env" / "bin"
-        programs.mkdir(parents=True)
-        for name in RECORDED:
-            (programs / name).write_text(RECORDER)
-            (programs / name).chmod(0o755)
+        for environment, names in ENVIRONMENTS.items():
+            programs = folder / environment / "bin"
+            programs.mkdir(parents=True)
+            for name in names:
+                (programs / name).write_text(RECORDER)
+                (programs / name).chmod(0o755)
         (folder / "runs" / "quickstart").mkdir(parents=True)
         (folder / "runs" / "quickstart" / "run.json").touch()
 

@@ -12,11 +12,11 @@ import torch
 from helpers.comparisons import random_comparison
 from helpers.tiny_models import tiny_model
 
-from hf_align.data.comparison_batches import collate_comparisons
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.target_head import install_target_head
-from hf_align.training import reference_store
-from hf_align.training.reference import ReferencePass
+from hf_align.data.comparisons.batches import collate_comparisons
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
+from hf_align.preference import reference_store
+from hf_align.preference.reference import ReferencePass
 from hf_align.types import ComparisonRow
 
 SHAPES = [(6, (5, 9)), (0, (12, 3)), (11, (4, 4, 7)), (3, (2, 15)), (8, (7, 6)), (20, (3, 10, 2, 5))]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_align.evaluation.calibration import distribution, reward_evaluation
 from hf_align.reporting.html import write_report
 from hf_align.reporting.model_card import write_model_card
+from hf_align.statistics.calibration import distribution, reward_evaluation
 
 
 def evaluation(shift: float) -> dict[str, Any]:

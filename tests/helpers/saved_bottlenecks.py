@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hf_align.adapters.bottleneck import BottleneckOptions
+from hf_align.adapters.custom.model import put_on
 from hf_align.adapters.methods import METHODS
-from hf_align.adapters.own import put_on
 
 
 def bottleneck(model: Any, **options: Any) -> Any:

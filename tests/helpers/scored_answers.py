@@ -10,8 +10,8 @@ from helpers.tiny_checkpoint import save_tiny_checkpoint
 from helpers.tiny_models import redraw
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from hf_align.config import RewardsConfig
-from hf_align.training.rewards import load_rewards
+from hf_align.rewards.models import load_rewards
+from hf_align.rewards.recipe import RewardsConfig
 from hf_align.types import Example, Message
 
 PROMPT = (Message("system", "Be short."), Message("user", "Please send twelve lamps to Oslo."))

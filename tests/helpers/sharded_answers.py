@@ -12,6 +12,7 @@ from torch.distributed.fsdp import fully_shard
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from hf_align.config import SamplesConfig
+from hf_align.sampling.answers import Answer
 from hf_align.training.samples import generate_answers
 from hf_align.types import Example, Message
 
@@ -52,7 +53,7 @@ def main() -> None:
     stops_at_once = rank == 1
     stop_ids = list(range(len(tokenizer))) if stops_at_once else [2]
     found = generate_answers(sharded, tokenizer, examples, greedy, stop_ids=stop_ids, seed=0, sharded=True)
-    assert found == ([("", True)] * 3 if stops_at_once else expected), found
+    assert found == ([Answer("", True, 1)] * 3 if stops_at_once else expected), found
 
     drawn = SamplesConfig(sample_max_new_tokens=8, sample_temperature=1.5)
     generate_answers(sharded, tokenizer, examples, drawn, stop_ids=[2], seed=rank, sharded=True)

@@ -15,9 +15,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from hf_align.data.packing import pack_rows
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.target_head import install_target_head
-from hf_align.objectives.causal_lm import causal_lm
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
+from hf_align.training.objectives.causal_lm import causal_lm
 
 PROCESSES = 2
 CHUNK = 8

@@ -8,8 +8,8 @@ from typing import Any
 
 from helpers.tiny_checkpoint import save_tiny_checkpoint, write_orders
 
+from hf_align.best_of_n.answers import Answered
 from hf_align.commands import best_of_n
-from hf_align.evaluation.best_of_n_answers import Answered
 
 REWARD = '''"""Vowels of the answer, and what the row says."""
 

@@ -8,8 +8,8 @@ import torch
 from helpers.tiny_models import VOCABULARY, redraw, tiny_model
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from hf_align.adapters.ladder import LADDER, EncoderLadder, Ladder, LadderOptions
-from hf_align.adapters.own import OwnModel, put_on
+from hf_align.adapters.custom.model import OwnModel, put_on
+from hf_align.adapters.ladder.method import LADDER, EncoderLadder, Ladder, LadderOptions
 
 SEQ2SEQ: dict[str, dict[str, Any]] = {
     "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4},

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from hf_align.modeling.loading import keep_soft_capping
 from hf_align.types import TokenizedRow
 
 VOCABULARY = 97
@@ -90,6 +91,7 @@ def tiny_model(family: str, *, seed: int = 0) -> PreTrainedModel:
     torch.manual_seed(seed)
     config = AutoConfig.for_model(model_type, **options)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    keep_soft_capping(model)
     redraw(model, 0.15)
     return model
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers.tiny_checkpoint import save_tiny_checkpoint, write_orders
 
-import hf_align.training.pipeline as running
+import hf_align.pipeline.run as running
 from hf_align import __main__ as cli
 
 REWARD = """def vowels(prompts, completions, rows):

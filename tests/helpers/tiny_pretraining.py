@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_align.commands import pretrain
-from hf_align.config.tokenizer import TokenizerOptions
+from hf_align.tokenization.recipe import TokenizerOptions
 from hf_align.tokenization.train import train_tokenizer
 
 PEOPLE = ("fox", "dog", "player", "river", "party", "mountain")
@@ -115,7 +115,7 @@ def run(inputs: dict[str, Any], output_dir: Path, architecture: str, /, **option
 
 def every_pair() -> list[tuple[str, str]]:
     """(architecture, objective) for every objective, each with the architecture of its paper."""
-    from hf_align.config.pretrain import OWN_OBJECTIVE
+    from hf_align.pretraining.recipe import OWN_OBJECTIVE
 
     own = {
         objective: architecture for architecture, objective in OWN_OBJECTIVE.items() if architecture != "gpt2"

@@ -71,7 +71,7 @@ def close_weights(one: Path, other: Path) -> None:
 
 def merged_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines as the report shows them, without what depends on the machine's speed."""
-    from hf_align.reporting.metrics import evaluation_rows, read_metrics, training_rows
+    from hf_align.runs.metrics import evaluation_rows, read_metrics, training_rows
 
     rows = read_metrics(folder / "metrics.jsonl").rows
     return [

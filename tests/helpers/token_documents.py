@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hf_align.data.flat_rows import flatten, in_memory
 from hf_align.data.row_selection import RowSelection
+from hf_align.data.store.flat_rows import flatten, in_memory
 from hf_align.types import Example, TokenizedRow
 
 

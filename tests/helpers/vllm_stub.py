@@ -19,8 +19,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from hf_align.modeling.generation import Sampling
-from hf_align.modeling.sampling import sample_continuations
+from hf_align.sampling.continuations import sample_continuations
+from hf_align.sampling.options import Sampling
 
 
 class StubServer:

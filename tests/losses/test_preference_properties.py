@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_align.config import PairwiseLossConfig
 from hf_align.config.fields import specs_of
 from hf_align.losses import (
     PAIRWISE_LOSSES,
@@ -22,6 +21,7 @@ from hf_align.losses import (
     simpo_loss,
 )
 from hf_align.losses.preference import log1mexp
+from hf_align.preference.recipe import PairwiseLossConfig
 from hf_align.types import PairLogps
 
 logps = st.floats(-300, 0).map(lambda value: round(value, 3))

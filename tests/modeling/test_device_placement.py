@@ -21,16 +21,17 @@ from helpers.tiny_models import PACKABLE, UNPACKABLE, random_rows, tiny_model
 from transformers import AutoModelForCausalLM
 
 from hf_align.adapters.peft_methods import load_peft
-from hf_align.data.comparison_batches import collate_comparisons
+from hf_align.data.comparisons.batches import collate_comparisons
 from hf_align.data.packing import make_segments, pack_rows, pad_rows, to_device
-from hf_align.modeling import attention, varlen_attention
-from hf_align.modeling.generation import Sampling
+from hf_align.modeling.attention import segments as attention
+from hf_align.modeling.attention import varlen
+from hf_align.modeling.attention.packing_probe import enable_segment_attention, shares_prefixes
+from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.inputs import model_inputs
-from hf_align.modeling.packing_probe import enable_segment_attention, shares_prefixes
-from hf_align.modeling.sampling import sample_continuations
 from hf_align.modeling.seq2seq import seeded
-from hf_align.modeling.streaming import stream_tokens
-from hf_align.modeling.target_head import install_target_head
+from hf_align.sampling.continuations import sample_continuations
+from hf_align.sampling.options import Sampling
+from hf_align.sampling.streaming import stream_tokens
 
 ROWS = random_rows([9, 1, 23, 14], seed=3)
 TREES = [
@@ -104,6 +105,7 @@ def test_tensors_that_were_left_on_the_cpu_are_seen() -> None:
         with pytest.raises(RuntimeError, match="same device"):
             model(**model_inputs(batch))
         moved = model_inputs(to_device(batch, "cuda"))
+        assert moved["input_ids"].shape == batch.input_ids.shape, "nothing is compiled for a length there"
         with pytest.raises(RuntimeError, match=r"device|indices should be"):
             model(**{**moved, "shift_labels": batch.shift_labels})
         with pytest.raises(RuntimeError, match="same device"):
@@ -119,7 +121,7 @@ def test_half_precision_takes_the_variable_length_kernel(
     on_cpu = ready(family, "cpu", packed=True)
     expected = [passed(on_cpu, batch) for batch in batches]
     kernel = kind()
-    monkeypatch.setattr(varlen_attention, "_kernel", lambda: kernel)
+    monkeypatch.setattr(varlen, "_kernel", lambda: kernel)
     with emulated_cuda(bf16=True):
         model = ready(family, "cuda", packed=True).bfloat16()
         for batch, values in zip(batches, expected, strict=True):
@@ -135,7 +137,7 @@ def test_float32_weights_under_autocast_take_the_kernel_as_well(
 ) -> None:
     """Rotated queries and keys come in float32 there."""
     kernel = Kernel()
-    monkeypatch.setattr(varlen_attention, "_kernel", lambda: kernel)
+    monkeypatch.setattr(varlen, "_kernel", lambda: kernel)
     with emulated_cuda(bf16=True):
         model = ready(family, "cuda", packed=True)
         assert kernel.calls == 0
@@ -147,7 +149,7 @@ def test_float32_weights_under_autocast_take_the_kernel_as_well(
 
 def test_what_the_kernel_cannot_do_is_left_to_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel()
-    monkeypatch.setattr(varlen_attention, "_kernel", lambda: kernel)
+    monkeypatch.setattr(varlen, "_kernel", lambda: kernel)
     with emulated_cuda(bf16=True):
         segments = make_segments((3, 2), device="cuda")
         q = torch.randn(1, 4, 5, 8, device="cuda")
@@ -168,9 +170,6 @@ def test_sampling_and_streaming(family: str, samples: int) -> None:
     )
     found = []
 
-    def values(states: torch.Tensor) -> torch.Tensor:
-        return states.mean(dim=-1)
-
     def answers(device: str) -> None:
         model = tiny_model(family).to(device)
         if family in PACKABLE:
@@ -183,7 +182,6 @@ def test_sampling_and_streaming(family: str, samples: int) -> None:
             pad_token_id=0,
             samples=samples,
             draws=draws,
-            value=values,
         )
         generator = torch.Generator(device=model.device).manual_seed(2)
         drawn += sample_continuations(

@@ -11,7 +11,6 @@ from helpers.tiny_models import tiny_model
 from transformers import DynamicCache, LlamaForCausalLM
 
 from hf_align.errors import UserError
-from hf_align.modeling.generation import Sampling
 from hf_align.modeling.growing_cache import (
     GrowingLayer,
     cache_keyword,
@@ -21,8 +20,9 @@ from hf_align.modeling.growing_cache import (
     pick_rows,
     rename_cache,
 )
-from hf_align.modeling.sampling import sample_continuations
-from hf_align.modeling.streaming import stream_tokens
+from hf_align.sampling.continuations import sample_continuations
+from hf_align.sampling.options import Sampling
+from hf_align.sampling.streaming import stream_tokens
 
 
 @pytest.mark.parametrize("room", [0, 3, 50])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.tiny_checkpoint import save_tiny_checkpoint
+from helpers.tiny_models import tiny_model
 from safetensors.torch import load_file, save_file
 
 from hf_align.config import ModelConfig
@@ -129,3 +130,18 @@ def test_chat_template_replaces_the_tokenizers_own_and_pad_falls_back_to_eos(tmp
     own.pad_token = None
     own.save_pretrained(tmp_path)
     assert load_tokenizer(ModelConfig(str(tmp_path))).pad_token == own.eos_token
+
+
+def test_attention_scores_stay_soft_capped(tmp_path: Path) -> None:
+    # "sdpa" would leave the cap out, and some releases choose it.
+    model = tiny_model("gemma2")
+    assert model.config.attn_logit_softcapping == 3.0
+    model.set_attn_implementation("eager")
+    model.save_pretrained(tmp_path)
+    ids = torch.arange(3, 12)[None]
+    expected = model(input_ids=ids).logits
+    found = load_model(ModelConfig(str(tmp_path)), trainable_base=True, precision="fp32", use_cpu=True)
+    torch.testing.assert_close(found(input_ids=ids).logits, expected)
+    for layer in model.model.layers:
+        layer.self_attn.attn_logit_softcapping = 300.0
+    assert (model(input_ids=ids).logits - expected).abs().max() > 0.01

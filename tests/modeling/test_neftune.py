@@ -7,9 +7,9 @@ import torch
 from helpers.tiny_models import random_rows, tiny_model
 
 from hf_align.data.packing import pack_rows, pad_rows
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.neftune import install_neftune
-from hf_align.modeling.packing_probe import enable_segment_attention
 
 ROWS = random_rows([4, 64, 16])
 
@@ -19,11 +19,11 @@ def noise(batch, alpha: float) -> torch.Tensor:
     model = tiny_model("llama").train()
     assert enable_segment_attention(model)
     embedding = model.get_input_embeddings()
-    clean = embedding(batch.input_ids)
+    inputs = model_inputs(batch)
+    clean = embedding(inputs["input_ids"])
     install_neftune(model, alpha)
     seen = []
     embedding.register_forward_hook(lambda _, __, output: seen.append(output))
-    inputs = model_inputs(batch)
     inputs.pop("shift_labels")
     model(**inputs)
     return (seen[0] - clean).detach()
@@ -32,7 +32,9 @@ def noise(batch, alpha: float) -> torch.Tensor:
 @pytest.mark.parametrize("packed", [True, False])
 def test_strength_follows_the_length_of_each_sequence(packed: bool) -> None:
     found = noise(pack_rows(ROWS) if packed else pad_rows(ROWS, 0), alpha=6.0)
-    pieces = found[0].split([4, 64, 16]) if packed else [found[i, : len(row)] for i, row in enumerate(ROWS)]
+    pieces = (
+        found[0, :84].split([4, 64, 16]) if packed else [found[i, : len(row)] for i, row in enumerate(ROWS)]
+    )
     for row, piece in zip(ROWS, pieces, strict=True):
         bound = 6.0 / math.sqrt(len(row) * 32)
         assert piece.abs().max() <= bound * 1.0001

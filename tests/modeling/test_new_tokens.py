@@ -17,7 +17,6 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from hf_align.config.tokenizer import ExtendOptions, TokenizerOptions
 from hf_align.errors import UserError
 from hf_align.modeling.new_tokens import (
     add_embeddings,
@@ -26,8 +25,10 @@ from hf_align.modeling.new_tokens import (
     new_token_ids,
     save_extended,
 )
-from hf_align.tokenization.extend import Extension, NewToken, extend_tokenizer
+from hf_align.tokenization.extend import extend_tokenizer
+from hf_align.tokenization.recipe import ExtendOptions, TokenizerOptions
 from hf_align.tokenization.train import train_tokenizer
+from hf_align.types.tokens import Extension, NewToken
 
 
 def _llama(rows=6, tied=True, dtype=torch.float32):

@@ -9,8 +9,8 @@ from helpers.tiny_models import PACKABLE, tiny_model
 from transformers import PreTrainedModel
 
 from hf_align.data.packing import pack_rows, pad_rows
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.target_head import install_target_head
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
 
 
 @pytest.fixture(scope="module", params=sorted(PACKABLE))

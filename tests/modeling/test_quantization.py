@@ -10,10 +10,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from hf_align.adapters.factory import apply_adapter, count_parameters
 from hf_align.config import AdapterConfig, ModelConfig
 from hf_align.data.packing import pack_rows
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.inputs import model_inputs
 from hf_align.modeling.loading import load_model
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.target_head import install_target_head
 
 BATCH = pack_rows(random_rows([14, 9, 20]))
 QUANTIZED = {

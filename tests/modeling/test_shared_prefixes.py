@@ -9,11 +9,11 @@ from helpers.comparisons import random_comparison
 from helpers.tiny_models import PACKABLE, UNPACKABLE, tiny_model
 from transformers import PreTrainedModel
 
-from hf_align.data.comparison_batches import collate_comparisons
-from hf_align.modeling import packing_probe
+from hf_align.data.comparisons.batches import collate_comparisons
+from hf_align.modeling.attention import packing_probe
+from hf_align.modeling.attention.packing_probe import enable_segment_attention, shares_prefixes
+from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.inputs import model_inputs
-from hf_align.modeling.packing_probe import enable_segment_attention, shares_prefixes
-from hf_align.modeling.target_head import install_target_head
 from hf_align.types import ComparisonBatch, ComparisonRow, TokenizedRow
 
 # Prompts shorter and longer than the sliding windows of the tiny models (6), pairs and rankings, no prompt.
@@ -117,7 +117,7 @@ def test_the_probe_finds_branches_that_see_each_other(
 
     def forget_parents(batch):
         inputs = model_inputs(batch)
-        object.__setattr__(batch.segments, "parents", ())
+        object.__setattr__(inputs["segments"], "parents", ())
         return inputs
 
     monkeypatch.setattr(packing_probe, "model_inputs", forget_parents)

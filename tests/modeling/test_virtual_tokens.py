@@ -12,11 +12,11 @@ from helpers.tiny_models import tiny_model
 from hf_align.adapters.factory import apply_adapter
 from hf_align.config import AdapterConfig
 from hf_align.data.packing import pad_rows
-from hf_align.modeling.generation import Sampling
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.inputs import model_inputs
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.sampling import sample_continuations
-from hf_align.modeling.target_head import install_target_head
+from hf_align.sampling.continuations import sample_continuations
+from hf_align.sampling.options import Sampling
 from hf_align.types import TokenizedRow
 
 METHODS = ("prompt", "p_tuning", "prefix")
@@ -121,7 +121,7 @@ def test_the_probe_says_that_it_is_padded(method: str, caplog: pytest.LogCapture
 def test_scores_of_a_padded_batch_are_those_of_each_answer_alone(method: str) -> None:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    from hf_align.modeling.reward_head import install_reward_head
+    from hf_align.modeling.heads.reward import install_reward_head
 
     config = AutoConfig.for_model(
         "llama",

@@ -15,8 +15,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from hf_align.config import ModelConfig
+from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.loading import load_model
-from hf_align.modeling.target_head import install_target_head
 from hf_align.modeling.weights_digest import model_digest
 
 

@@ -11,8 +11,8 @@ import pytest
 from helpers.documentation import ROOT
 from helpers.scripts import SCRIPTS, load_script
 
-from hf_align.config.sft import parse_sft
-from hf_align.evaluation.chat_service import KEY_VARIABLE, ChatService
+from hf_align.evaluation.judging.chat_service import KEY_VARIABLE, ChatService
+from hf_align.sft.recipe import parse_sft
 from hf_align.types import Message
 
 

@@ -11,11 +11,11 @@ import torch
 from helpers.tiny_models import tiny_model
 from helpers.trl_pairs import STEPS, Logged, assert_same_weights, pairs, run_ours, run_trl
 
-from hf_align.data.comparison_batches import collate_comparisons
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.target_head import install_target_head
-from hf_align.objectives.preference import PreferenceObjective, loss_terms
-from hf_align.training.reference import ReferencedRows, ReferencePass, reference_logps, target_ends
+from hf_align.data.comparisons.batches import collate_comparisons
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
+from hf_align.preference.objective import PreferenceObjective, loss_terms
+from hf_align.preference.reference import ReferencedRows, ReferencePass, reference_logps, target_ends
 from hf_align.training.tasks import comparison_task
 from hf_align.types import ComparisonRow
 

@@ -14,9 +14,9 @@ from helpers.tiny_models import PACKABLE, redraw
 from helpers.trl_pairs import STEPS, Logged, assert_same_weights, pairs, run_ours, run_trl
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.reward_head import install_reward_head
-from hf_align.objectives.reward import reward
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.reward import install_reward_head
+from hf_align.reward_model.objective import reward
 from hf_align.training.tasks import comparison_task
 from hf_align.types import ComparisonRow
 

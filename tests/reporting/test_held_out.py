@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hf_align.reporting import formatting
 from hf_align.reporting.held_out import held_out_row, merged_setting
+from hf_align.runs import formatting
 
 
 def test_before_after_and_interval() -> None:

@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_align.errors import UserError
-from hf_align.reporting.html import render_template, report_view, write_report
-from hf_align.reporting.metrics import METRICS_FILE, MetricsLog, append_metrics
-from hf_align.reporting.run_record import write_json
+from hf_align.reporting.html import report_view, write_report
+from hf_align.reporting.page import render_template
+from hf_align.runs.metrics import METRICS_FILE, MetricsLog, append_metrics
+from hf_align.runs.record import write_json
+from hf_align.stages import STAGES
 
 VOID = {"meta", "link", "br", "wbr"}
 RECORD = {
@@ -151,6 +153,12 @@ def test_the_page_tells_the_run(folder):
         ),
     ):
         assert fact in page.text, fact
+
+
+def test_a_version_that_was_not_tested_is_marked(folder):
+    assert "2.99 (newer than tested)" not in read(write_report(folder())).text
+    page = read(write_report(folder({**RECORD, "untested_versions": {"torch": "newer"}})))
+    assert "2.99 (newer than tested)" in page.text
 
 
 def test_the_page_asks_for_nothing(folder):
@@ -291,3 +299,11 @@ def test_no_record_however_odd_breaks_the_page(data):
             record[key] = data.draw(JSON)
     rows = [{"eval_loss": data.draw(JSON), "step": data.draw(JSON)}]
     Page(render_template("report.html.jinja", **report_view(record, MetricsLog(rows, 0), "runs/x")))
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_a_run_shows_the_section_of_its_own_stage_and_no_other(command):
+    view = report_view({"command": command}, MetricsLog([], 0), "runs/x")
+    parts = {stage.part for stage in STAGES.values() if stage.part}
+    assert set(view) & parts == {STAGES[command].part} - {None}
+    assert (view["stage"] is None) == (STAGES[command].part is None)

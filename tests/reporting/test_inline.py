@@ -9,13 +9,13 @@ import pytest
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer, write_orders
 
 from hf_align.commands import sft
-from hf_align.config.sft import parse_sft
 from hf_align.data.prepare import prepare_datasets
 from hf_align.errors import UserError
 from hf_align.reporting.html import report_view
 from hf_align.reporting.inline import CLASS, confined_style, show_rows, show_run, show_runs
-from hf_align.reporting.metrics import read_metrics
-from hf_align.reporting.run_record import read_run
+from hf_align.runs.metrics import read_metrics
+from hf_align.runs.record import read_run
+from hf_align.sft.recipe import parse_sft
 
 
 @pytest.fixture(scope="module")

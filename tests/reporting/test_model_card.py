@@ -11,7 +11,7 @@ import yaml
 
 from hf_align.errors import UserError
 from hf_align.reporting.model_card import model_card, write_model_card
-from hf_align.reporting.run_record import write_json
+from hf_align.runs.record import write_json
 
 RECORD = {
     "command": "sft",

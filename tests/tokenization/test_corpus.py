@@ -7,9 +7,9 @@ import json
 import pytest
 
 from hf_align.config import KeyProblem
-from hf_align.config.tokenizer import TextConfig
 from hf_align.errors import UserError
 from hf_align.tokenization.corpus import check_held_out, held_out_texts, training_texts
+from hf_align.tokenization.recipe import TextConfig
 
 
 def _write(path, rows):

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_align.config.tokenizer import ExtendOptions, TokenizerOptions
 from hf_align.errors import UserError
-from hf_align.tokenization.extend import byte_values, extend_tokenizer
+from hf_align.tokenization.alphabet import byte_values
+from hf_align.tokenization.extend import extend_tokenizer
+from hf_align.tokenization.recipe import ExtendOptions, TokenizerOptions
 from hf_align.tokenization.train import train_tokenizer
 
 TYPES = ("bpe", "byte_level_bpe", "wordpiece", "unigram")

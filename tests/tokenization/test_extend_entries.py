@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from helpers.tiny_corpus import CHINESE, ENGLISH
 
-from hf_align.config.tokenizer import ExtendOptions, TokenizerOptions
 from hf_align.tokenization.extend_entries import add_entries
+from hf_align.tokenization.recipe import ExtendOptions, TokenizerOptions
 from hf_align.tokenization.train import train_tokenizer
 
 

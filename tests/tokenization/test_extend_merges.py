@@ -8,8 +8,8 @@ from helpers.tiny_corpus import CHINESE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hf_align.config.tokenizer import ExtendOptions
 from hf_align.tokenization.extend import extend_tokenizer
+from hf_align.tokenization.recipe import ExtendOptions
 
 
 def _extend(base, texts=CHINESE, **options):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from hf_align.config.tokenizer import TokenizerOptions
 from hf_align.errors import UserError
+from hf_align.tokenization.recipe import TokenizerOptions
 from hf_align.tokenization.special_tokens import FAMILIES, put_around, special_tokens, template_tokens
 
 

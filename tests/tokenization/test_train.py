@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from hf_align.config import KeyProblem
-from hf_align.config.tokenizer import FAMILY_OF_TYPE, TokenizerOptions, parse_tokenizer
 from hf_align.errors import UserError
+from hf_align.tokenization.recipe import FAMILY_OF_TYPE, TokenizerOptions, parse_tokenizer
 from hf_align.tokenization.train import settled_pieces, train_tokenizer
 
 KNOWN = "abcdefghijklmnopqrstuvwxyzABCDE,.苹果三é"

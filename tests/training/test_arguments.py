@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from hf_align.config import TrainingConfig
 from hf_align.errors import UserError
-from hf_align.training.arguments import check_trackers, rows_per_rank, training_arguments
+from hf_align.training.arguments import (
+    check_trackers,
+    keep_outputs_precise,
+    rows_per_rank,
+    training_arguments,
+)
 
 
 def made(steps_per_epoch: int | None = 10, **options: Any) -> Any:
@@ -45,3 +53,14 @@ def test_a_tracker_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     check_trackers(["none"])
     with pytest.raises(UserError, match=r"report_to: wandb is not installed.*hf_align\[wandb\]"):
         check_trackers(["wandb"])
+
+
+@pytest.mark.parametrize(("sharded", "kept"), [(True, None), (False, torch.bfloat16)])
+def test_outputs_of_a_sharded_model_keep_their_type(sharded: bool, kept: torch.dtype | None) -> None:
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, output_dtype=torch.bfloat16)
+    plugin = SimpleNamespace(mixed_precision_policy=policy)
+    accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin), is_fsdp2=sharded)
+    keep_outputs_precise(accelerator)
+    assert plugin.mixed_precision_policy.output_dtype == kept
+    assert plugin.mixed_precision_policy.param_dtype == torch.bfloat16
+    keep_outputs_precise(SimpleNamespace(state=SimpleNamespace(), is_fsdp2=False))

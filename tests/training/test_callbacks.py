@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.trainer_states import ARGS, control, state
 
-from hf_align.training import callbacks, signals
+from hf_align.runs import signals
+from hf_align.training import callbacks
 
 
 def test_time_goes_on_where_the_earlier_part_ended(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from helpers import (
 from helpers.documented_kernel import Kernel
 from helpers.emulated_device import PEAK_MEMORY, emulated_cuda
 
-from hf_align.modeling import precision, varlen_attention
+from hf_align.modeling import precision
+from hf_align.modeling.attention import varlen
 
 Run = Callable[..., dict[str, Any]]
 
@@ -131,7 +132,7 @@ def test_half_precision_takes_the_variable_length_kernel(
     run = run_of(tiny_runs, tmp_path)
     expected = run(tmp_path / "cpu", **SHORT, **options, use_cpu=True)
     kernel = Kernel()
-    monkeypatch.setattr(varlen_attention, "_kernel", lambda: kernel)
+    monkeypatch.setattr(varlen, "_kernel", lambda: kernel)
     with emulated_cuda(bf16=True):
         found = run(tmp_path / "gpu", **SHORT, **options, use_cpu=False, precision="auto")
     assert found["model"]["precision"] == "bf16"

@@ -19,9 +19,9 @@ from helpers.tiny_runs import merged_metrics, same_weights, steps, weights
 from transformers import AutoTokenizer
 
 from hf_align.config import DatasetConfig
-from hf_align.config.pretrain import PretrainDataConfig
-from hf_align.data.collators import make_collator
-from hf_align.data.pretraining import prepare_pretraining
+from hf_align.pretraining.collators import make_collator
+from hf_align.pretraining.data import prepare_pretraining
+from hf_align.pretraining.recipe import PretrainDataConfig
 from hf_align.training.streaming import RankStream
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

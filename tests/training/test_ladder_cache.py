@@ -18,10 +18,10 @@ from helpers.tiny_classifiers import run as classify
 from helpers.tiny_runs import make_inputs, run, same_weights, weights, write_recipe
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from hf_align.adapters.ladder_states import KEY_BYTES
-from hf_align.config import SftConfig
-from hf_align.config.ppo import PpoConfig
+from hf_align.adapters.ladder.states import KEY_BYTES
 from hf_align.errors import UserError
+from hf_align.rl.recipe import PpoConfig
+from hf_align.sft.recipe import SftConfig
 from hf_align.training import ladder_cache
 
 LADDER: dict[str, Any] = {"adapter": "ladder", "ladder_reduction_factor": 4, "num_samples": 0}
@@ -40,7 +40,8 @@ def blocks_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counting(self: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if hidden_states.shape[-1] == 32:
-            runs.append(hidden_states.shape[1])
+            filler = kwargs["segments"].filler if "segments" in kwargs else 0
+            runs.append(hidden_states.shape[1] - filler)
         return forward(self, hidden_states, *args, **kwargs)
 
     monkeypatch.setattr(LlamaDecoderLayer, "forward", counting)

@@ -18,12 +18,16 @@ def test_noise_is_added_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     noises: list[torch.Tensor] = []
 
     def see(embedding: Any, given: Any, output: torch.Tensor) -> None:
-        noises.append((output - torch.nn.functional.embedding(given[0], embedding.weight)).detach())
+        noise = (output - torch.nn.functional.embedding(given[0], embedding.weight)).detach()
+        # Without what fills the row behind its one sequence.
+        noises.append(noise[:, : lengths[-1]])
 
+    lengths: list[int] = []
     step = AlignTrainer.training_step
 
     def watched(self: AlignTrainer, model: torch.nn.Module, *args: Any) -> torch.Tensor:
         # The last of the hooks sees what all of them have done.
+        lengths.append(sum(len(row) for row in args[0]))
         handle = model.get_input_embeddings().register_forward_hook(see)  # type: ignore[operator]
         loss = step(self, model, *args)
         handle.remove()

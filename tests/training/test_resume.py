@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.tiny_models import tiny_model
-from helpers.tiny_runs import make_inputs, merged_metrics, run, same_weights, steps
+from helpers.tiny_runs import close_weights, make_inputs, merged_metrics, run, same_weights, steps
 
 from hf_align.errors import UserError
-from hf_align.training import resume
+from hf_align.sft.recipe import SftConfig
+from hf_align.stages import recipe_class
+from hf_align.training import resume, trainer
 from hf_align.training.trainer import AlignTrainer
 
 STEPS = {"save_strategy": "steps", "save_steps": 4, "save_total_limit": None, "eval_strategy": "epoch"}
@@ -125,11 +128,19 @@ def test_early_stopping_goes_on_counting(
     # The sums of the evaluations are given: the second is the best, two worse ones follow it.
     sums = {6: 500.0, 12: 400.0, 18: 450.0, 24: 460.0}
 
-    def given(self: AlignTrainer, values: torch.Tensor) -> list[float]:
-        # Loss and correct tokens, in evaluations behind the number of counted tokens.
-        return [*[0.0] * (len(values) - 2), sums.get(self.state.global_step, 1e3), 0.0]
+    evaluate = AlignTrainer.evaluate
+    now: list[int] = []
 
-    monkeypatch.setattr(AlignTrainer, "_sum_over_ranks", given)
+    def watched(self: AlignTrainer, *given: Any, **named: Any) -> dict[str, float]:
+        now[:] = [self.state.global_step]
+        return evaluate(self, *given, **named)
+
+    def given(values: torch.Tensor, accelerator: Any) -> list[float]:
+        # Loss and correct tokens, in evaluations behind the number of counted tokens.
+        return [*[0.0] * (len(values) - 2), sums.get(now[0], 1e3), 0.0]
+
+    monkeypatch.setattr(AlignTrainer, "evaluate", watched)
+    monkeypatch.setattr(trainer, "sum_over_processes", given)
     options = {
         "num_train_epochs": 8,
         "eval_strategy": "epoch",
@@ -164,26 +175,103 @@ def test_only_the_rows_of_a_step_count_not_how_they_are_accumulated(
     assert same_weights(copy, whole)
 
 
+def test_keys_of_speed_memory_and_outputs_may_change(inputs: dict[str, Any], whole: Path, copy: Path) -> None:
+    for step in (8, 12):
+        shutil.rmtree(copy / f"checkpoint-{step}")
+    speed = {"packing": False, "max_tokens_per_batch": 100, "gradient_checkpointing": True}
+    others = {"logging_steps": 3, "save_steps": 6, "dataset_cache": False, "run_name": "again"}
+    run(inputs, copy, **{**STEPS, **speed, **others}, resume_from_checkpoint="auto")
+    assert steps(copy) == [4, 6, 12]
+    close_weights(copy, whole)
+
+
+def other(value: Any) -> Any:
+    """A value that is not ``value``."""
+    if isinstance(value, list):
+        return [*value, "x"]
+    if isinstance(value, dict):
+        return {**value, "x": 1}
+    return not value if isinstance(value, bool) else f"{value}x"
+
+
+@pytest.mark.parametrize("command", ["sft", "dpo", "reward", "classify", "pretrain", "ppo"])
+def test_a_key_makes_another_run_where_it_says_so(tmp_path: Path, command: str) -> None:
+    kind = recipe_class(command)
+    recipe = {name: spec.default for name, spec in kind.keys().items()}
+    checkpoint = stored(tmp_path, resume.run_identity(kind, recipe, "digest"))
+    rows = kind.keys_that_change("step_rows")
+    another = kind.keys_that_change("result", "loss", "inputs", "machine")
+    for key in recipe:
+        changed = 1000 if key in rows else other(recipe[key])
+        now = resume.run_identity(kind, {**recipe, key: changed}, "digest")
+        words = f"another run: ({key} was|an optimizer step had)" if key in (*another, *rows) else None
+        refused(words, lambda now=now: resume.check_identity(checkpoint, now, force=False))
+
+
+def refused(words: str | None, call: Callable[[], None]) -> None:
+    """Raise AssertionError unless ``call`` is a user error of these words, or without words none."""
+    if words is None:
+        call()
+        return
+    with pytest.raises(UserError, match=words):
+        call()
+
+
+def old_identity(recipe: dict[str, Any]) -> dict[str, Any]:
+    """As checkpoints have it that were written before keys said what they change."""
+    return {
+        "recipe": {key: value for key, value in recipe.items() if key != "max_tokens_per_batch"},
+        "data": "digest",
+        "rows_per_step": 8,
+        "processes": 1,
+        "max_tokens_per_batch": recipe["max_tokens_per_batch"],
+    }
+
+
+def test_older_checkpoints_go_on(tmp_path: Path) -> None:
+    kind, model = recipe_class("dpo"), tiny_model("llama")
+    recipe = {name: spec.default for name, spec in kind.keys().items()}
+    checkpoint = stored(tmp_path, old_identity({**recipe, "a_key_of_then": 1}))
+
+    def now(**changes: Any) -> dict[str, Any]:
+        return resume.run_identity(kind, {**recipe, **changes}, "digest")
+
+    resume.check_identity(checkpoint, now(share_prefix=False, max_tokens_per_batch=9), force=False)
+    refused("beta was 0.1", lambda: resume.check_identity(checkpoint, now(beta=0.2), force=False))
+    model.config.attention_dropout = 0.1
+    resume.check_randomness(checkpoint, now(), model, noise=False, force=False)
+    for changes, words in (
+        ({"share_prefix": False}, "share_prefix was True and is False, and attention_dropout would draw"),
+        ({"max_tokens_per_batch": 9}, "max_tokens_per_batch was 4096 and is 9"),
+    ):
+        refused(
+            words,
+            lambda changes=changes: resume.check_randomness(
+                checkpoint, now(**changes), model, noise=False, force=False
+            ),
+        )
+
+
 def identity(processes: int, budget: int = 100) -> dict[str, Any]:
     recipe = {
         "per_device_train_batch_size": 4 // processes,
         "gradient_accumulation_steps": 1,
         "max_tokens_per_batch": budget,
     }
-    return resume.run_identity(recipe, "digest", processes=processes)
+    return resume.run_identity(SftConfig, recipe, "digest", processes=processes)
 
 
-def stored(folder: Path, processes: int) -> Path:
+def stored(folder: Path, identity: dict[str, Any]) -> Path:
     checkpoint = folder / "checkpoint-3"
     checkpoint.mkdir(exist_ok=True)
-    entry = {"args": {}, "attributes": {"identity": identity(processes)}}
+    entry = {"args": {}, "attributes": {"identity": identity}}
     state = {"global_step": 3, "stateful_callbacks": {"RunIdentity": entry}}
     (checkpoint / "trainer_state.json").write_text(json.dumps(state))
     return checkpoint
 
 
 def test_another_number_of_processes_is_allowed_where_it_is_exact(tmp_path: Path) -> None:
-    checkpoint, model = stored(tmp_path, processes=2), tiny_model("llama")
+    checkpoint, model = stored(tmp_path, identity(2)), tiny_model("llama")
     now = identity(1)
     resume.check_identity(checkpoint, now, force=False)
     resume.check_randomness(checkpoint, now, model, noise=False, force=False)
@@ -199,7 +287,7 @@ def test_another_number_of_processes_is_allowed_where_it_is_exact(tmp_path: Path
 
 
 def test_parts_of_several_processes_need_as_many_again(tmp_path: Path) -> None:
-    checkpoint = stored(tmp_path, processes=2)
+    checkpoint = stored(tmp_path, identity(2))
     (checkpoint / "latest").write_text("global_step3")
     with pytest.raises(UserError, match="parts of 2 processes and cannot be continued by 1"):
         resume.check_randomness(checkpoint, identity(1), tiny_model("llama"), noise=False, force=True)

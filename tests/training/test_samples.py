@@ -37,19 +37,19 @@ def test_a_batch_of_prompts_is_answered_as_each_alone(parts) -> None:
     together = generate_answers(*parts, EXAMPLES, CONFIG, stop_ids=[2], seed=0)
     alone = [generate_answers(*parts, [one], CONFIG, stop_ids=[2], seed=0)[0] for one in EXAMPLES]
     assert together == alone
-    assert len({answer for answer, _ in together}) > 1
+    assert len({answer.text for answer in together}) > 1
 
 
 def test_stopping_is_told_from_being_cut_off(parts) -> None:
     model, tokenizer = parts
-    (cut, stopped), *_ = generate_answers(model, tokenizer, EXAMPLES[:1], CONFIG, stop_ids=[2], seed=0)
-    first = tokenizer(cut, add_special_tokens=False)["input_ids"]
-    assert not stopped
+    (cut,) = generate_answers(model, tokenizer, EXAMPLES[:1], CONFIG, stop_ids=[2], seed=0)
+    first = tokenizer(cut.text, add_special_tokens=False)["input_ids"]
+    assert not cut.stopped
     assert first
-    (answer, stopped), *_ = generate_answers(
+    (answer,) = generate_answers(
         model, tokenizer, EXAMPLES[:1], CONFIG, stop_ids=list(range(len(tokenizer))), seed=0
     )
-    assert (answer, stopped) == ("", True)
+    assert (answer.text, answer.stopped) == ("", True)
 
 
 def test_sampling_leaves_the_random_state_of_training_alone(parts) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer, write_orders
 
-from hf_align.config import SftConfig, TrainingConfig
+from hf_align.config import TrainingConfig
 from hf_align.data.prepare import prepare_datasets
 from hf_align.errors import UserError
-from hf_align.reporting.run_record import read_run
+from hf_align.runs.record import read_run
+from hf_align.sft.recipe import SftConfig
 from hf_align.training import stage
 
 

@@ -9,6 +9,7 @@ import pytest
 from helpers.comparisons import random_comparison
 from helpers.tiny_models import random_rows
 
+from hf_align.classify.objective import classification_task
 from hf_align.training import tasks
 from hf_align.types import LabelledRow, LossOutput
 
@@ -26,7 +27,7 @@ def test_units_and_fillers(packed: bool) -> None:
             random_comparison(3, (4, 2)),
         ),
         "rows": (
-            tasks.classification_task(packed=packed, pad_token_id=0, segment_ids=False, classes=2),
+            classification_task(packed=packed, pad_token_id=0, segment_ids=False, classes=2),
             LABELLED,
         ),
     }
@@ -49,7 +50,7 @@ def test_figures_by_hand() -> None:
     }  # fmt: skip
     compared = tasks.comparison_metrics(0.5, 4, {"margin": 2.0}, {})
     assert compared == {"loss": 0.5, "margin": 0.5, "prompts": 4}
-    labelled = tasks.classification_task(packed=True, pad_token_id=0, segment_ids=False, classes=2)
+    labelled = classification_task(packed=True, pad_token_id=0, segment_ids=False, classes=2)
     details = {"labels": np.array([0, 1, 1, 1]), "predictions": np.array([0, 1, 0, 1])}
     assert labelled.eval_metrics(1.0, 4, {}, details)["accuracy"] == 0.75
     assert labelled.train_metrics is not None and labelled.train_metrics({"correct": 3.0}, 4) == {

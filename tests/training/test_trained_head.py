@@ -12,7 +12,9 @@ from helpers.tiny_classifiers import save_model
 from transformers import AutoModelForSequenceClassification
 
 from hf_align.config import AdapterConfig
-from hf_align.training.trained_head import CHECKED_ROWS, checked_rows, packs, ready_for_rows
+from hf_align.modeling.heads.sequence import install_sequence_head, reads_last_token
+from hf_align.training.build import make_ready, may_pack, ready_for_rows
+from hf_align.training.saving import CHECKED_ROWS, checked_rows
 
 
 def run(**options: Any) -> Any:
@@ -34,7 +36,8 @@ def test_what_reads_one_token_can_be_packed(
     tmp_path: Path, kind: str, options: dict[str, Any], packed: bool
 ) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(save_model(kind, tmp_path), num_labels=1)
-    assert packs(run(**options), model) is packed
+    wanted = reads_last_token(model) and may_pack(run(**options).config)
+    assert (make_ready(model, install_sequence_head, pack=wanted) != "padded") is packed
 
 
 def test_rows_are_padded_on_the_right_by_a_token_that_ends_nothing(tmp_path: Path) -> None:

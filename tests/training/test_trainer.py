@@ -10,8 +10,8 @@ import torch
 from helpers.tiny_models import random_rows, tiny_model
 
 from hf_align.config import TrainingConfig
-from hf_align.modeling.packing_probe import enable_segment_attention
-from hf_align.modeling.target_head import install_target_head
+from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.heads.target import install_target_head
 from hf_align.training import arguments, tasks, trainer
 
 ROWS = random_rows([12, 5, 21, 8, 3, 17, 9, 4, 14, 6], seed=3)
@@ -113,11 +113,18 @@ def test_evaluation_leaves_training_mode_and_weights_alone(tmp_path: Path) -> No
     assert all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
 
 
-def test_rows_are_reshuffled_every_epoch_and_all_are_trained(tmp_path: Path) -> None:
+def test_rows_are_reshuffled_every_epoch_and_all_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = build(tmp_path, per_device_train_batch_size=4, num_train_epochs=3)
     seen: list[str] = []
-    plan = run._plan
-    run._plan = lambda rows, tokens: seen.extend(row.source for row in rows) or plan(rows, tokens)
+    inner = trainer.compute_gradients
+
+    def watched(model: Any, rows: Any, *others: Any, **options: Any) -> Any:
+        seen.extend(row.source for row in rows)
+        return inner(model, rows, *others, **options)
+
+    monkeypatch.setattr(trainer, "compute_gradients", watched)
     run.train()
     epochs = [seen[i : i + 10] for i in (0, 10, 20)]
     assert [sorted(epoch) for epoch in epochs] == [sorted(row.source for row in ROWS)] * 3

@@ -1,0 +1,1 @@
+"""What every custom adapter method shares: layers, model, files."""

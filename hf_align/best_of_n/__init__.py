@@ -1,0 +1,1 @@
+"""Best-of-N: recipe, command, sampling, files, report, card."""

@@ -1,0 +1,1 @@
+"""Rejection-sampling fine-tuning (RAFT): rounds of Best-of-N and fine-tuning."""

@@ -1,0 +1,1 @@
+"""Classification: recipe, command, data, model, objective, report, card."""

@@ -1,0 +1,1 @@
+"""Conversations: templates, turns, rendering, and the spans that are trained."""

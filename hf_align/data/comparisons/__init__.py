@@ -1,0 +1,1 @@
+"""Compared answers: forms, conversion, encoding, batches."""

@@ -1,0 +1,124 @@
+"""Turns the values of one row into an ``Example``, one function a format.
+
+Each takes the place of the row and its values by canonical column (None where the row has none), and raises
+``MalformedRow`` with the reason when the row cannot be used as it stands. Nothing is repaired: what a row
+says is either carried over whole or the row is malformed. Choosing the format is the business of ``formats``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hf_align.data.conversion.turns import (
+    read_text,
+    read_turns,
+    refuse_empty,
+    system_turns,
+    with_system_column,
+)
+from hf_align.data.reading.raw import MalformedRow, kind_of
+from hf_align.types import Example, Message
+
+_BAIZE_MARKER = re.compile(r"\[\|(Human|AI)\|\]")
+
+
+def from_alpaca(place: str, values: dict[str, Any]) -> Example:
+    """``instruction``, ``input`` and ``output``; also ``system`` and ``history`` (pairs of user, assistant).
+
+    Instruction and input, where there is one, are joined by a line break into the user's turn.
+    """
+    messages = alpaca_prompt(values)
+    messages.append(Message("assistant", read_text(values["output"], "output")))
+    return _conversation(place, messages)
+
+
+def alpaca_prompt(values: dict[str, Any]) -> list[Message]:
+    """The turns before the answer: system, history, and the user's turn of instruction and input."""
+    instruction = read_text(values["instruction"], "instruction", optional=True)
+    given = read_text(values["input"], "input", optional=True)
+    if not instruction.strip() and not given.strip():
+        raise MalformedRow("instruction and input are empty")
+    messages = system_turns(values["system"])
+    history = values["history"]
+    if history is not None and history != "":
+        if not isinstance(history, list):
+            raise MalformedRow(
+                f"history: expected a list of [user, assistant] pairs, found {kind_of(history)}"
+            )
+        for number, pair in enumerate(history, start=1):
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise MalformedRow(f"history {number}: expected a pair [user, assistant]")
+            messages.append(Message("user", read_text(pair[0], f"history {number}, user")))
+            messages.append(Message("assistant", read_text(pair[1], f"history {number}, assistant")))
+    user = f"{instruction}\n{given}" if instruction and given else instruction or given
+    return [*messages, Message("user", user)]
+
+
+def from_sharegpt(place: str, values: dict[str, Any]) -> Example:
+    """``conversations``: turns with from/value (ShareGPT, Vicuna) or role/content; also ``system``."""
+    turns = read_turns(values["conversations"], "conversations")
+    return _conversation(place, with_system_column(turns, values["system"]))
+
+
+def from_messages(place: str, values: dict[str, Any]) -> Example:
+    """``messages``: turns with role/content (or from/value)."""
+    return _conversation(place, read_turns(values["messages"], "messages"))
+
+
+def from_baize(place: str, values: dict[str, Any]) -> Example:
+    """``input``: a transcript with ``[|Human|]`` and ``[|AI|]`` before each turn.
+
+    Text before the first marker becomes the system turn. The white space around a turn belongs to the
+    transcript; so does the empty human turn that closes each transcript of this kind.
+    """
+    transcript = read_text(values["input"], "input")
+    preamble, *parts = _BAIZE_MARKER.split(transcript)
+    if not parts:
+        raise MalformedRow("the transcript has neither [|Human|] nor [|AI|]")
+    messages = system_turns(preamble.strip())
+    for speaker, content in zip(parts[::2], parts[1::2], strict=True):
+        messages.append(Message("user" if speaker == "Human" else "assistant", content.strip()))
+    if messages[-1] == Message("user", ""):
+        messages.pop()
+    return _conversation(place, messages)
+
+
+def from_prompt_completion(place: str, values: dict[str, Any]) -> Example:
+    """``prompt`` and ``completion``: two strings, or two lists of turns, which make one conversation."""
+    prompt, completion = values["prompt"], values["completion"]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        if not any(turn.role == "assistant" for turn in read_turns(completion, "completion")):
+            raise MalformedRow("completion: no assistant turn")
+        return _conversation(place, read_turns(prompt, "prompt") + read_turns(completion, "completion"))
+    if isinstance(prompt, list) != isinstance(completion, list):
+        raise MalformedRow(
+            f"prompt is {kind_of(prompt)} and completion is {kind_of(completion)}; "
+            "expected two strings or two lists of turns"
+        )
+    example = Example(
+        place, prompt=read_text(prompt, "prompt"), completion=read_text(completion, "completion")
+    )
+    refuse_empty(completion, "completion")
+    return example
+
+
+def from_text(place: str, values: dict[str, Any]) -> Example:
+    """``text``: one plain document."""
+    text = read_text(values["text"], "text")
+    refuse_empty(text, "text")
+    return Example(place, text=text)
+
+
+def _conversation(place: str, messages: Sequence[Message]) -> Example:
+    """An example of these turns, which must have an assistant turn and no empty one of that role."""
+    answers = [message for message in messages if message.role == "assistant"]
+    if not answers:
+        raise MalformedRow("no assistant turn")
+    for number, message in enumerate(answers, start=1):
+        if not message.content.strip():
+            raise MalformedRow(
+                "empty answer" if len(answers) == 1 else f"empty answer (assistant turn {number})"
+            )
+    return Example(place, messages=tuple(messages))

@@ -1,0 +1,40 @@
+"""Turns the values of one row into a ``LabelledText``, one function a format; as in ``answers``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hf_align.data.conversion.turns import read_text, refuse_empty
+from hf_align.data.reading.raw import MalformedRow, kind_of
+from hf_align.types import LabelledText
+
+
+def from_text(place: str, values: dict[str, Any]) -> LabelledText:
+    """``text`` and ``label``."""
+    return LabelledText(place, _text(values["text"], "text"), None, read_label(values["label"]))
+
+
+def from_pair(place: str, values: dict[str, Any]) -> LabelledText:
+    """``sentence1``, ``sentence2`` and ``label``."""
+    first, second = _text(values["sentence1"], "sentence1"), _text(values["sentence2"], "sentence2")
+    return LabelledText(place, first, second, read_label(values["label"]))
+
+
+def read_label(value: Any) -> str:
+    """The name of a label: a text as it stands, or a whole number written out.
+
+    Raises MalformedRow for anything else.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return _text(value, "label")
+    raise MalformedRow(f"label: expected a text or a whole number, found {kind_of(value)}")
+
+
+def _text(value: Any, column: str) -> str:
+    text = read_text(value, column)
+    refuse_empty(text, column)
+    return text

@@ -1,0 +1,1 @@
+"""Prepared rows on disk: cache, fingerprint, flat files, worker processes."""

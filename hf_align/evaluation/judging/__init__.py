@@ -1,0 +1,1 @@
+"""Rewards, preferences, win rates and judges."""

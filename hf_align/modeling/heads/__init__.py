@@ -1,0 +1,1 @@
+"""Heads that run inside a model's own forward: target tokens, sequences, rewards."""

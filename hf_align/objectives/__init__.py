@@ -1,1 +1,0 @@
-"""Objectives: (model, batch) to a summed loss, wiring losses to models."""

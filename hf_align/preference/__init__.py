@@ -1,0 +1,1 @@
+"""Preference optimization (DPO and its family): recipe, command, objective, reference, report, card."""

@@ -1,0 +1,1 @@
+"""Pre-training: recipe, command, data, new models, objectives, report, card."""

@@ -1,0 +1,1 @@
+"""Objectives whose batches say themselves what counts: masked tokens and span boundaries."""

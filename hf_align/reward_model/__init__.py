@@ -1,0 +1,1 @@
+"""Reward models: recipe, command, objective, report, card."""

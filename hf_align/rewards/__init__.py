@@ -1,0 +1,1 @@
+"""Rewards of answers: Python functions, reward models, several of them weighted."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning from rewards (PPO): recipe, command, rollout, advantages, update, report."""

@@ -1,0 +1,1 @@
+"""Recorded rollouts, and computing one of them again bit for bit."""

@@ -1,0 +1,122 @@
+"""``replay-STEP.html``: a replayed PPO update as a page, with tokens coloured by advantage and KL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from hf_align.reporting.page import render_template
+from hf_align.reporting.token_view import visible_html
+from hf_align.rl.replay.view import (
+    answer_cells,
+    answer_columns,
+    answer_texts,
+    as_recorded,
+    figures_table,
+    score_steps,
+    token_cells,
+    token_headings,
+    verdict,
+)
+
+if TYPE_CHECKING:
+    from hf_align.rl.replay.accounts import Account
+    from hf_align.rl.replay.run import Replayed
+
+LEVELS = 4
+LISTED = 512
+"""Answers in the table; more would make the page heavy."""
+_TYPICAL = 95
+"""Percentile of the tokens of a rollout that gets the strongest colour."""
+_LATER_PART = "‥"
+
+
+def page_name(step: int) -> str:
+    """The file in the run folder that shows the replay of a step."""
+    return f"replay-{step}.html"
+
+
+def render_page(replayed: Replayed, found: Sequence[Account], standing: Mapping[str, Account]) -> str:
+    """The page; ``standing``: the answers that are shown token by token, by what makes them stand out."""
+    again = None if replayed.again is None else replayed.again.figures
+    scales = {name: _scale(found, name) for name in ("advantage", "kl")}
+    reasons: dict[int, list[str]] = {}
+    for why, account in standing.items():
+        reasons.setdefault(account.number, []).append(why)
+    listed = sorted(found, key=lambda one: -abs(one.loss if one.loss is not None else one.advantage))
+    return render_template(
+        "rl/replay/page.html.jinja",
+        step=replayed.recording.step,
+        run_dir=str(replayed.folder),
+        prompts=len(replayed.recording.prompts),
+        answers=len(found),
+        tokens=sum(len(account.ids) for account in found),
+        verdict=verdict(replayed),
+        exact=replayed.again is not None,
+        as_recorded=as_recorded(replayed),
+        figures=figures_table(replayed.recording.figures, again),
+        columns=answer_columns(found),
+        rows=[answer_cells(account) for account in listed[:LISTED]],
+        left_out=max(0, len(listed) - LISTED),
+        order="part of the loss" if found[0].loss is not None else "advantage",
+        shown=[_answer(replayed, found[number - 1], why, scales) for number, why in reasons.items()],
+        signed_kl=replayed.config.ppo.kl_estimator == "k1",
+        meanings=token_headings(found[0]),
+    )
+
+
+def _answer(
+    replayed: Replayed, account: Account, why: Sequence[str], scales: Mapping[str, float]
+) -> dict[str, Any]:
+    texts = answer_texts(account, replayed.tokenizer)
+    cells = [token_cells(account, place) for place in range(len(texts))]
+    headings = [heading for heading, _ in token_headings(account)]
+    titles = [
+        f"token {place + 1}\n" + "\n".join(f"{name} {cell}" for name, cell in zip(headings, row, strict=True))
+        for place, row in enumerate(cells)
+    ]
+    clipped = account.tokens.get("clipped")
+    prompt = str(replayed.tokenizer.decode(list(account.prompt_ids), skip_special_tokens=False))
+    return {
+        "title": f"Answer {account.number} to prompt {account.prompt}",
+        "source": account.source,
+        "why": ", ".join(why),
+        "prompt": visible_html(prompt),
+        "steps": score_steps(account, replayed),
+        "by_advantage": _strip(texts, account.tokens["advantage"], scales["advantage"], titles, clipped),
+        "by_kl": _strip(texts, account.tokens["kl"], scales["kl"], titles, None),
+        "headings": headings,
+        "table": [
+            (str(place + 1), visible_html(text) if text else _LATER_PART, row)
+            for place, (text, row) in enumerate(zip(texts, cells, strict=True))
+        ],
+    }
+
+
+def _strip(texts: Sequence[str], values: Any, scale: float, titles: Sequence[str], underlined: Any) -> Markup:
+    """Tokens one after the other, each coloured by its value and underlined where ``underlined`` is not 0."""
+    pieces = []
+    for place, (text, title) in enumerate(zip(texts, titles, strict=True)):
+        marks = [level(float(values[place]), scale)]
+        if underlined is not None and underlined[place]:
+            marks.append("cl")
+        kind = " ".join(mark for mark in marks if mark)
+        shown = visible_html(text) if text else _LATER_PART
+        pieces.append(Markup('<span class="{}" title="{}">{}</span>').format(kind, title, shown))
+    return Markup("").join(pieces)
+
+
+def level(value: float, scale: float) -> str:
+    """The class of a colour: p1 to p4 above 0, n1 to n4 below, none near 0 or where nothing differs."""
+    if not math.isfinite(value) or scale <= 0:
+        return ""
+    steps = min(LEVELS, math.floor(abs(value) / scale * LEVELS + 0.5))
+    return f"{'p' if value > 0 else 'n'}{steps}" if steps else ""
+
+
+def _scale(found: Sequence[Account], name: str) -> float:
+    return float(np.percentile(np.abs(np.concatenate([one.tokens[name] for one in found])), _TYPICAL))

@@ -1,0 +1,117 @@
+"""The flight recorder of a PPO run: every rollout goes to disk, before its update and again with its figures.
+
+An update that fails is recorded too, therefore, without figures. What this leaves out: the file itself
+(``ppo_recording``), and what is made of it (``ppo_replay``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hf_align.rl.recipe import PpoConfig
+from hf_align.rl.replay.recording import FOLDER, Circumstances, Recording, path_of, recorded_steps, save
+from hf_align.runs.checkpoints import all_checkpoints, step_of
+from hf_align.runs.record import redact
+
+if TYPE_CHECKING:
+    from hf_align.data.chat.prompts import Prompt
+    from hf_align.rewards.scaling import Scores
+    from hf_align.rl.checkpoints import Progress
+    from hf_align.rl.episodes import Episode
+    from hf_align.rl.recipe import PpoConfig
+    from hf_align.training.run import Run
+
+
+class Recorder:
+    """Writes on the main process only, and only where the recipe has ``record_rollouts``.
+
+    ``rollouts``: of the whole run as planned; ``order``: what, beside seed and rollout, seeds the order of
+    mini-batches.
+    """
+
+    def __init__(self, run: Run, *, rollouts: int, order: int) -> None:
+        self.config: PpoConfig = run.config
+        training = self.config.training
+        self.folder = Path(training.output_dir)
+        self.on = run.machine.main and training.record_rollouts
+        self.order = order
+        self.circumstances = Circumstances(
+            rollouts=rollouts,
+            processes=run.identity["processes"],
+            threads=torch.get_num_threads(),
+            precision=run.machine.precision,
+            device="cpu" if run.machine.use_cpu else "accelerator",
+            torch=torch.__version__,
+            recipe=recipe_digest(self.config.to_flat()),
+            seed=training.seed,
+        )
+        if self.on:
+            for part in (self.folder / FOLDER).glob(".*.part"):  # of a process that was killed
+                part.unlink(missing_ok=True)
+
+    def write(
+        self,
+        before: Progress,
+        prompts: Sequence[tuple[int, Prompt]],
+        episodes: Sequence[Episode],
+        scores: Scores,
+        figures: Mapping[str, float],
+    ) -> None:
+        """Write or write again the rollout that follows ``before``; older ones than the limit go.
+
+        Arguments as in :class:`~hf_align.rl.replay.recording.Recording`, over all processes. Raises
+        OSError where the disk is full.
+        """
+        if not self.on:
+            return
+        options = self.config.ppo
+        recording = Recording(
+            [prompt for _, prompt in prompts],
+            list(episodes),
+            scores,
+            before,
+            (self.circumstances.seed, self.order, before.rollouts),
+            before.rollouts * options.num_ppo_epochs * options.num_mini_batches,
+            dict(figures),
+            self.circumstances,
+        )
+        save(recording, self.folder)
+        self._prune(recording.step)
+
+    def forget_after(self, step: int) -> None:
+        """Remove the rollouts after ``step``, where the run goes on; it writes them anew."""
+        if self.on:
+            for later in recorded_steps(self.folder):
+                if later > step:
+                    path_of(self.folder, later).unlink(missing_ok=True)
+
+    def _prune(self, newest: int) -> None:
+        limit = self.config.training.record_limit
+        if limit is None:
+            return
+        oldest = newest - limit + 1
+        # An update is computed again from the checkpoint before it, by way of all that lie between.
+        bases = [at for at in map(step_of, all_checkpoints(self.folder)) if at < oldest]
+        first = bases[-1] + 1 if bases else oldest
+        for step in recorded_steps(self.folder):
+            if step < first:
+                path_of(self.folder, step).unlink(missing_ok=True)
+
+
+def recipe_digest(recipe: Mapping[str, Any]) -> str:
+    """A digest of the keys of a flat ``recipe`` that decide about the numbers of an update.
+
+    Device and precision are not among them: a recording has them as they came out.
+    """
+    # Keys that change results by rounding count here, where every bit is compared.
+    left_out = PpoConfig.keys_that_change("machine", "step_rows", "outputs", "speed", "place", "resuming")
+    kept = redact({key: value for key, value in recipe.items() if key not in left_out})
+    budget = kept.pop("max_tokens_per_batch", None)
+    content = json.dumps([kept, budget], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

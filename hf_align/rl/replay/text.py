@@ -1,0 +1,70 @@
+"""A replayed PPO update for the terminal: figures, the answers that stand out, and one answer in full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hf_align.reporting.token_view import visible
+from hf_align.rl.replay.view import (
+    answer_cells,
+    answer_columns,
+    answer_texts,
+    figures_table,
+    score_steps,
+    token_cells,
+    token_headings,
+    verdict,
+)
+from hf_align.runs.columns import aligned
+
+if TYPE_CHECKING:
+    from hf_align.rl.replay.accounts import Account
+    from hf_align.rl.replay.run import Replayed
+
+
+def summary_text(replayed: Replayed, found: Sequence[Account], standing: Mapping[str, Account]) -> str:
+    """Figures and verdict, then the answers of ``standing`` with what makes each stand out."""
+    recording = replayed.recording
+    tokens = sum(len(account.ids) for account in found)
+    lines = [
+        f"Rollout {recording.step} of {replayed.folder}: {len(recording.prompts):,} prompts, "
+        f"{len(found):,} answers, {tokens:,} tokens",
+        *verdict(replayed),
+        "",
+    ]
+    again = None if replayed.again is None else replayed.again.figures
+    columns = ["figure", "recorded"] if again is None else ["figure", "recorded", "again", "difference"]
+    table = figures_table(recording.figures, again)
+    cells = [[figure.name, figure.recorded, figure.again, figure.difference] for figure in table]
+    lines += aligned([columns, *(row[: len(columns)] for row in cells)], text_columns=1)
+    lines += ["", *aligned([["", *answer_columns(found)], *_rows(standing)], text_columns=1)]
+    return "\n".join(lines)
+
+
+def answer_text(replayed: Replayed, account: Account) -> str:
+    """Where the numbers of one answer came from, token by token."""
+    prompt = str(replayed.tokenizer.decode(list(account.prompt_ids), skip_special_tokens=False))
+    headings = ["", "token", *(heading for heading, _ in token_headings(account))]
+    texts = answer_texts(account, replayed.tokenizer)
+    rows = [
+        [str(place + 1), _on_one_line(text), *token_cells(account, place)] for place, text in enumerate(texts)
+    ]
+    return "\n".join(
+        [
+            f"Answer {account.number} to prompt {account.prompt} ({account.source}):",
+            f"  {_on_one_line(prompt)}",
+            "",
+            *(f"  {line}" for line in score_steps(account, replayed)),
+            "",
+            *aligned([headings, *rows], text_columns=2),
+        ]
+    )
+
+
+def _rows(standing: Mapping[str, Account]) -> list[list[str]]:
+    return [[why, *answer_cells(account)] for why, account in standing.items()]
+
+
+def _on_one_line(text: str) -> str:
+    return visible(text).replace("\n", "").replace("\t", "")

@@ -1,0 +1,92 @@
+"""What an update did with each token: its ratio, whether it was clipped, its share of the losses.
+
+Taken from the very numbers that the update computes, so that the shares add up to what was logged. For one
+process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hf_align.rl.algorithms.base import TokenObjective
+from hf_align.rl.episodes import EpisodeBatch, EpisodeRow
+from hf_align.rl.update import Numbered
+
+Seen = Callable[[EpisodeBatch, Mapping[str, torch.Tensor]], None]
+
+
+class TokenTrace:
+    """Of the N tokens of a rollout, in the order of ``rows``, which are those of the update.
+
+    ``shares``: by the name of a loss the part of each token in its mean over the steps, (N,). ``ratios``:
+    when it was last trained on, NaN where it never was. ``passes``: how often it was trained on, and
+    ``clipped``: how often its ratio lay outside the clip range then.
+    """
+
+    def __init__(self, rows: Sequence[Numbered]) -> None:
+        self._rows = [row for _, row in rows]  # kept, so that no other object gets the id of one
+        starts = np.cumsum([0, *(row.target_tokens for row in self._rows)])
+        self._starts = {id(row): int(start) for row, start in zip(self._rows, starts, strict=False)}
+        tokens = int(starts[-1])
+        self._sums = {"loss": np.zeros(tokens)}
+        self.ratios: npt.NDArray[np.float64] = np.full(tokens, np.nan)
+        self.passes: npt.NDArray[np.int64] = np.zeros(tokens, np.int64)
+        self.clipped: npt.NDArray[np.int64] = np.zeros(tokens, np.int64)
+        self.steps = 0
+        self._waiting: list[tuple[tuple[EpisodeRow, ...], dict[str, npt.NDArray[np.float64]]]] = []
+
+    @property
+    def shares(self) -> dict[str, npt.NDArray[np.float64]]:
+        return {name: sums / max(self.steps, 1) for name, sums in self._sums.items()}
+
+    def seen(self, batch: EpisodeBatch, figures: Mapping[str, torch.Tensor]) -> None:
+        """One micro-batch of the next step."""
+        kept = {
+            name: tokens.detach().double().cpu().numpy()
+            for name, tokens in figures.items()
+            if name in ("ratio", "clip_fraction") or _is_loss(name)
+        }
+        self._waiting.append((batch.rows, kept))
+
+    def taken(self) -> None:
+        """The step of the micro-batches so far is taken; those of a step that kl_stop ends are left out."""
+        tokens = sum(len(figures["ratio"]) for _, figures in self._waiting)
+        for rows, figures in self._waiting:
+            start = 0
+            for row in rows:
+                end = start + row.target_tokens
+                place = self._starts[id(row)]
+                here = slice(place, place + end - start)
+                for name in filter(_is_loss, figures):
+                    sums = self._sums.setdefault(name, np.zeros(len(self.passes)))
+                    sums[here] += figures[name][start:end] / tokens
+                self.ratios[here] = figures["ratio"][start:end]
+                self.clipped[here] += figures["clip_fraction"][start:end].astype(np.int64)
+                self.passes[here] += 1
+                start = end
+        self._waiting.clear()
+        self.steps += 1
+
+
+def _is_loss(name: str) -> bool:
+    return name == "loss" or name.endswith("_loss")
+
+
+@dataclass(frozen=True)
+class TracedObjective(TokenObjective):
+    """The losses of ``inner``, shown to ``seen`` token by token."""
+
+    inner: TokenObjective
+    seen: Seen
+
+    def of_tokens(
+        self, module: torch.nn.Module, batch: EpisodeBatch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        losses, figures = self.inner.of_tokens(module, batch)
+        self.seen(batch, {"loss": losses, **figures})
+        return losses, figures

@@ -1,0 +1,216 @@
+"""A replayed PPO update in words and tables: figures as logged and as computed again, an account of answers.
+
+The same texts serve the terminal (``replay_text``) and the page (``replay_page``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_align.reporting.token_view import token_texts
+from hf_align.runs import formatting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from hf_align.rl.replay.accounts import Account
+    from hf_align.rl.replay.run import Again, Replayed
+
+OF_THE_MACHINE = ("tokens_per_second", "peak_memory_bytes")
+"""Figures that no replay can give again, beside those that end with ``_seconds``."""
+_CONTEXT = 16
+"""Tokens of a prompt that are decoded with its answer, whose first one would lose its space otherwise."""
+
+# (name of a token's figure, heading, what it is)
+TOKEN_COLUMNS = (
+    ("kl", "KL", "estimated divergence from the reference, in nats"),
+    ("reward", "reward", "the divergence at its price, and at the last token the score"),
+    ("value", "value", "what the value head expected from here on"),
+    ("return", "return", "what the value head is trained towards"),
+    ("raw advantage", "raw adv.", "advantage by generalised advantage estimation"),
+    ("advantage", "adv.", "the advantage that was trained with, whitened where the recipe says so"),
+    ("ratio", "ratio", "of probabilities, trained policy to the one that sampled, when last trained on"),
+    ("clipped", "clipped", "passes in which the ratio lay outside the clip range"),
+    ("loss", "loss", "the token's part of total_loss"),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One logged figure. ``again``: computed again, or an en dash; ``difference``: = where no bit differs."""
+
+    name: str
+    recorded: str
+    again: str
+    difference: str
+
+
+def figures_table(recorded: Mapping[str, float], again: Mapping[str, float] | None) -> list[Figure]:
+    """Every figure that says something about the rollout and its update, in the order of the log."""
+    names = [name for name in recorded if name not in OF_THE_MACHINE and not name.endswith("_seconds")]
+    found = []
+    for name in [*names, *(name for name in again or {} if name not in recorded)]:
+        old, new = recorded.get(name), (again or {}).get(name)
+        difference = ""
+        if old is not None and new is not None:
+            same = old == new or (np.isnan(old) and np.isnan(new))
+            difference = "=" if same else f"{new - old:+.2g}"
+        shown = [formatting.MISSING if value is None else f"{value:.7g}" for value in (old, new)]
+        found.append(Figure(name, shown[0], shown[1], difference))
+    return found
+
+
+def verdict(replayed: Replayed) -> list[str]:
+    """How the replay went, as sentences."""
+    again, recording = replayed.again, replayed.recording
+    said = []
+    if not recording.finished:
+        said.append("The run ended in this update, so that only the figures of the rollout are recorded.")
+    if again is None:
+        said += ["The update cannot be computed again; this is what was recorded.", replayed.why_not]
+        return [*said, *replayed.notes]
+    said += _how(again, recording.step)
+    table = figures_table(recording.figures, again.figures)
+    compared = [figure for figure in table if figure.difference]
+    differing = [figure.name for figure in compared if figure.difference != "="]
+    if again.failure:
+        said.append(f"The update stops: {again.failure}")
+    if differing:
+        said.append(f"{len(differing)} of {len(compared)} figures differ: {', '.join(differing)}.")
+    else:
+        said.append(f"All {len(compared)} figures are as recorded, bit for bit.")
+    largest = {name: value for name, value in again.measured.items() if value > 0}
+    if largest:
+        listed = ", ".join(f"{name} {value:.2g}" for name, value in largest.items())
+        said.append(f"Largest differences at a token, measured again: {listed}.")
+    return [*said, *replayed.notes]
+
+
+def as_recorded(replayed: Replayed) -> bool:
+    """Whether the whole update was computed again, with the same bits, from the same rollouts on the way."""
+    again = replayed.again
+    if again is None or again.failure or any(again.on_the_way.values()) or any(again.measured.values()):
+        return False
+    table = figures_table(replayed.recording.figures, again.figures)
+    return replayed.recording.finished and all(figure.difference in ("", "=") for figure in table)
+
+
+def _how(again: Again, step: int) -> list[str]:
+    base = again.base
+    place = "the start of training" if base.checkpoint is None else str(base.checkpoint)
+    between = list(again.on_the_way)
+    by_way = f" by way of the updates of {_span(between)}" if between else ""
+    said = [f"Computed again from {place}{by_way}."]
+    wrong = {at: names for at, names in again.on_the_way.items() if names}
+    if wrong:
+        first = min(wrong)
+        said.append(
+            f"On the way the figures of {len(wrong)} of {len(between)} updates are not as logged, first "
+            f"those of rollout {first} ({', '.join(wrong[first])})."
+        )
+    elif between:
+        said.append("On the way all figures are as logged, bit for bit.")
+    return said
+
+
+def _span(steps: Sequence[int]) -> str:
+    return f"rollout {steps[0]}" if len(steps) == 1 else f"rollouts {steps[0]} to {steps[-1]}"
+
+
+def score_steps(account: Account, replayed: Replayed) -> list[str]:
+    """How the score of an answer and its advantages came about, a step a line."""
+    options, rewards = replayed.config.ppo, replayed.config.rewards
+    products = [
+        f"{value:.4g} {name}" if weight == 1 else f"{weight:g} × {value:.4g} {name}"
+        for name, (value, weight) in account.parts.items()
+    ]
+    lines = [f"reward {account.reward:.4g} = {' + '.join(products)}"]
+    if account.penalized != account.reward:
+        lines.append(
+            f"less {rewards.missing_eos_penalty:g}, since it was cut off (missing_eos_penalty): "
+            f"{account.penalized:.4g}"
+        )
+    if options.normalize_scores:
+        mean, deviation = account.moments.mean, account.moments.std
+        lines.append(
+            f"less the mean of the scores so far ({mean:.4g}), divided by their deviation ({deviation:.4g})"
+        )
+    if options.score_clip is not None:
+        lines.append(f"clipped to ±{options.score_clip:g}")
+    lines.append(f"score {account.score:.4g}, given to the last token")
+    coefficient = replayed.recording.before.kl_coef
+    lines.append(
+        f"KL {account.kl:.4g} nats × kl_coef {coefficient:.4g} = {account.charge:.4g}, "
+        "taken off token by token"
+    )
+    if options.whiten_rewards:
+        lines.append(
+            "rewards of tokens scaled to variance 1 in the rollout, around their mean (whiten_rewards)"
+        )
+    if "raw advantage" in account.tokens:
+        raw = float(account.tokens["raw advantage"].mean())
+        whitened = " after whitening" if options.whiten_advantages else ""
+        lines.append(f"advantage {raw:.4g} in the mean over its tokens, {account.advantage:.4g}{whitened}")
+    else:
+        lines.append(f"advantage {account.advantage:.4g} in the mean over its tokens")
+    losses = {"policy": account.policy_loss, "value": account.value_loss, "total": account.loss}
+    if account.loss is not None:
+        shares = ", ".join(f"{name} {share:+.4g}" for name, share in losses.items() if share is not None)
+        lines.append(f"its part of the logged losses: {shares}")
+    if account.watch:
+        watched = ", ".join(f"{name} {value:.4g}" for name, value in account.watch.items())
+        lines.append(f"not trained on: {watched}")
+    return lines
+
+
+def answer_texts(account: Account, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The text of each token of the answer; empty for one that is a later part of the same character."""
+    context = list(account.prompt_ids[-_CONTEXT:])
+    texts: list[str] = []
+    for length, text in token_texts([*context, *account.ids.tolist()], tokenizer):
+        texts += [text, *[""] * (length - 1)]
+    return texts[len(context) :]
+
+
+def token_cells(account: Account, place: int) -> list[str]:
+    """The figures of one token under the headings of :func:`token_headings`."""
+    cells = []
+    for name, _, _ in TOKEN_COLUMNS:
+        if name not in account.tokens:
+            continue
+        value = float(account.tokens[name][place])
+        if name == "clipped":
+            cells.append(f"{value:.0f} of {account.passes}")
+        elif np.isnan(value):
+            cells.append(formatting.MISSING)
+        else:
+            cells.append(f"{value:.4f}" if name == "ratio" else f"{value:.3g}")
+    return cells
+
+
+def token_headings(account: Account) -> list[tuple[str, str]]:
+    """(heading, what it is) of each figure that the tokens of ``account`` have."""
+    return [(heading, text) for name, heading, text in TOKEN_COLUMNS if name in account.tokens]
+
+
+def answer_columns(found: Sequence[Account]) -> list[str]:
+    """The headings of :func:`answer_cells`."""
+    first = found[0]
+    parts = list(first.parts) if len(first.parts) > 1 else []
+    computed = ["loss", "clipped"] if first.loss is not None else []
+    return ["answer", "prompt", "tokens", *parts, "reward", "score", "KL", "advantage", *computed, "end"]
+
+
+def answer_cells(account: Account) -> list[str]:
+    """One answer on one line."""
+    parts = [value for value, _ in account.parts.values()] if len(account.parts) > 1 else []
+    numbers = [*parts, account.reward, account.score, account.kl, account.advantage]
+    cells = [str(account.number), str(account.prompt), str(len(account.ids))]
+    cells += [f"{value:.3g}" for value in numbers]
+    if account.loss is not None:
+        cells += [f"{account.loss:+.2g}", formatting.share(account.clipped)]
+    return [*cells, "" if account.stopped else "cut off"]

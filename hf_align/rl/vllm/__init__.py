@@ -1,0 +1,1 @@
+"""A vLLM server that samples in our place."""

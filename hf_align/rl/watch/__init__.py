@@ -1,0 +1,1 @@
+"""The reward-hacking watch: rules, what they do, and what they show."""

@@ -1,0 +1,1 @@
+"""The run folder: record, metrics, processes, signals, checkpoints."""

@@ -1,0 +1,178 @@
+"""The run folder: where a run starts in it, what run.json says, and what is left when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from hf_align.runs import releases
+from hf_align.config import Recipe
+from hf_align.errors import UserError
+from hf_align.runs import disk_full
+from hf_align.runs.checkpoints import newest_complete, remove_leftovers
+from hf_align.runs.record import RUN_FILE, collect_machine, collect_versions, read_run, redact, write_json
+from hf_align.runs.schema import Model, Record
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_output_dir(output_dir: str, *, resuming: bool) -> None:
+    """Make ``output_dir`` ready for a run; nothing that is in it gets lost.
+
+    An earlier run there is moved to ``<output_dir>.<time>`` unless it is resumed. What a killed process left
+    half-done is cleaned up. Raises UserError for a folder that holds something else.
+    """
+    check_output_dir(output_dir, resuming=resuming)
+    folder = Path(output_dir)
+    if resuming or (folder / RUN_FILE).is_file() or _only_leftovers(folder):
+        remove_leftovers(folder)
+    if resuming or not folder.exists() or not any(folder.iterdir()):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"output_dir: '{output_dir}' cannot be made: {error.strerror or error}; choose another folder"
+            ) from error
+        return
+    moved = _free_name(folder.with_name(f"{folder.name}.{datetime.now(UTC):%Y%m%d-%H%M%S}"))
+    folder.rename(moved)
+    folder.mkdir()
+    logger.warning("%s held an earlier run, which is now in %s", folder, moved)
+
+
+def check_output_dir(output_dir: str, *, resuming: bool) -> None:
+    """Raise UserError for a file, and for a folder that holds something else than a run."""
+    folder = Path(output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output_dir: '{output_dir}' is a file; expected a folder")
+    usable = resuming or not folder.exists() or (folder / RUN_FILE).is_file() or _only_leftovers(folder)
+    if not usable:
+        raise UserError(
+            f"output_dir: '{output_dir}' is not empty and is not a run folder (it has no {RUN_FILE}); "
+            "choose another folder"
+        )
+
+
+def _only_leftovers(folder: Path) -> bool:
+    """Whether nothing is in ``folder`` but temporary files, as after a kill before run.json was written."""
+    return folder.is_dir() and all(path.match(f".{RUN_FILE}.*.part") for path in folder.iterdir())
+
+
+def _free_name(path: Path) -> Path:
+    """``path``, with a number after it where that name is taken."""
+    count, free = 1, path
+    while free.exists():
+        count += 1
+        free = path.with_name(f"{path.name}.{count}")
+    return free
+
+
+def check_shared(output_dir: str, *, main: bool, wait: Callable[[], None]) -> None:
+    """Raise UserError on a process that does not see the main process's ``output_dir``.
+
+    Each process writes its own part of a checkpoint there. ``wait``: returns once all processes called it.
+    """
+    mark = Path(output_dir) / ".processes.part"
+    if main:
+        mark.touch()
+    wait()
+    seen = mark.exists()
+    wait()
+    if main:
+        mark.unlink()
+    if not seen:
+        raise UserError(
+            f"output_dir: the main process's '{output_dir}' is not visible on {platform.node()}; with "
+            "several machines it has to be on a file system that they share."
+        )
+
+
+class RunRecord:
+    """run.json, written whole whenever something is added to it.
+
+    A resumed run keeps what the first part recorded (evaluation and samples from before training) and adds
+    to its wall time.
+    """
+
+    def __init__(self, command: str, recipe: Recipe, output_dir: str, *, resuming: bool, main: bool) -> None:
+        self.path = Path(output_dir) / RUN_FILE
+        self.main = main
+        self.started = time.perf_counter()
+        self.content = read_run(output_dir) if resuming and self.path.is_file() else Record()
+        self.earlier_seconds = self.content.wall_time_seconds or 0.0
+        if not self.content.started:
+            self.content.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.update(
+            Record(
+                command=command,
+                status="running",
+                recipe=redact(recipe.to_flat()),
+                recipe_path=recipe.recipe_path,
+                overrides=redact(recipe.overrides),
+                versions=collect_versions(),
+                machine=collect_machine(),
+            ),
+            releases.record_entries(),
+        )
+
+    def update(self, *entries: Record) -> None:
+        """Take over the entries that are given, and write the whole."""
+        for each in entries:
+            self.content.update(each)
+        seconds = self.earlier_seconds + time.perf_counter() - self.started
+        self.content.wall_time_seconds = round(seconds, 1)
+        if self.main:
+            write_json(self.path, self.content)
+
+    def update_model(self, facts: Model) -> None:
+        """Take over what is given of the entry ``model``."""
+        self.update(Record(model=Model.of(self.content.model | facts)))
+
+
+@contextlib.contextmanager
+def marked_if_cut_short(record: RunRecord, command: str) -> Iterator[None]:
+    """Whatever ends the run in here is noted in run.json, with a word on how to resume.
+
+    ``command``: the shell command that does. Raises UserError in place of the error of a full disk.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if record.main:
+            output_dir = str(record.path.parent)
+            full = disk_full.explain(error, output_dir, command=command)
+            _note_interruption(record)
+            if full is not None:
+                raise full from error
+            if isinstance(error, torch.OutOfMemoryError):
+                raise UserError(
+                    "the GPU's memory does not hold this run. Lower max_tokens_per_batch (the result stays "
+                    "the same), set gradient_checkpointing: true, or train an adapter on a 4-bit base "
+                    f"(adapter: lora, load_in_4bit: true). {str(error).splitlines()[0]}"
+                ) from error
+            if not isinstance(error, UserError):
+                _say_how_to_resume(output_dir, command)
+        raise
+
+
+def _note_interruption(record: RunRecord) -> None:
+    try:
+        record.update(Record(status="interrupted"))
+    except OSError as error:
+        logger.warning("%s could not be written: %s", record.path, error)
+
+
+def _say_how_to_resume(output_dir: str, command: str) -> None:
+    checkpoint = newest_complete(output_dir)
+    if checkpoint is None:
+        print(f"\nInterrupted before the first checkpoint; the run folder is {output_dir}.", file=sys.stderr)
+    else:
+        print(f"\nInterrupted; saved up to {checkpoint}. Continue with:\n  {command}", file=sys.stderr)

@@ -1,0 +1,160 @@
+"""One optimizer step: rows, cut into micro-batches, to gradients of the parameters and summed metrics.
+
+The loss of a step is
+
+    loss = (sum of the local losses) x processes / (units of the whole step on all processes),
+
+so that the gradient, averaged over processes, is the gradient of the mean loss per unit of the step (per
+target token, for language modelling), however it was cut. Every training loop takes its steps here. What this
+leaves out: which rows make a step, the optimizer, and what is trained (objectives and losses hold it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate import DistributedType
+
+from hf_align.data.batching import split_by_tokens
+from hf_align.data.packing import to_device
+from hf_align.types import LossOutput
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Rows = Sequence[Any]
+"""Rows of one kind: TokenizedRow, ComparisonRow, PretrainingRow or EpisodeRow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTask:
+    """What a step needs to know: how rows become a batch, what is computed on it, what it is divided by.
+
+    ``collate``: rows to one micro-batch, a dataclass of tensors. ``objective``: (model, batch) to summed
+    losses. ``units``: how many units (target tokens, prompts) a row has. ``filler``: a row that adds nothing
+    to any loss, for a process that has none left. ``padded``: whether a micro-batch costs its padding;
+    ``shared``: whether it holds each prompt once.
+
+    ``counts``, where only a batch says what counts (noise decides it): of a batch, its units first and what
+    else a step is to be told. Then all batches of a step are made before the first is computed, and ``weigh``
+    gives each of them the counts of the whole step on all processes.
+    """
+
+    collate: Callable[[Rows], Any]
+    objective: Callable[[torch.nn.Module, Any], LossOutput]
+    units: Callable[[Any], int]
+    filler: Callable[[], Any]
+    counts: Callable[[Any], Sequence[int]] | None = None
+    weigh: Callable[[Any, Sequence[int]], Any] | None = None
+    padded: bool = False
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One process's micro-batches of a step, as rows or as batches already, and the sums over all processes.
+
+    ``counts``: the units of the step, and what else the task counts.
+    """
+
+    micro_batches: list[Any]
+    counts: tuple[int, ...]
+    tokens: int
+
+    @property
+    def units(self) -> int:
+        return self.counts[0]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step came to on all processes: ``loss`` per unit, and ``sums`` of the objective's metrics over
+    its ``units``. ``tokens``: those that were computed, prompts included."""
+
+    loss: float
+    sums: dict[str, float]
+    units: int
+    tokens: int
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The metrics per unit."""
+        return {name: value / max(1, self.units) for name, value in self.sums.items()}
+
+
+def plan_step(
+    rows: Rows, task: StepTask, accelerator: Accelerator, *, max_tokens: int, evaluating: bool = False
+) -> StepPlan:
+    """Cut this process's ``rows`` into micro-batches of ``max_tokens``; every process has to call this.
+
+    ``evaluating``: rows stay rows, and units that only batches know are left at 0.
+    """
+    # All batches of an evaluation at once could be large, and nothing is divided before its end.
+    collated = task.counts is not None and not evaluating
+    micro_batches: list[Any] = split_by_tokens(rows, max_tokens, padded=task.padded, shared=task.shared)
+    if collated:
+        micro_batches = [task.collate(part) for part in micro_batches or [[task.filler()]]]
+        counts = np.sum([task.counts(batch) for batch in micro_batches], axis=0).tolist()
+    else:
+        counts = [0 if task.counts else sum(task.units(row) for row in rows)]
+    mine = [*counts, sum(len(row) for row in rows), len(micro_batches)]
+    everyone = np.array([mine])
+    if accelerator.num_processes > 1:
+        gathered = accelerator.gather(torch.tensor([mine], device=accelerator.device))
+        everyone = gathered.cpu().numpy()
+    # Every process runs the same number of passes: sharded models meet in each, gradients in the last.
+    while len(micro_batches) < everyone[:, -1].max():
+        filler = [task.filler()]
+        micro_batches.append(task.collate(filler) if collated else filler)
+    *counts, tokens, _ = everyone.sum(axis=0).tolist()
+    return StepPlan(micro_batches, tuple(counts), tokens)
+
+
+def micro_batch(rows: Any, task: StepTask, plan: StepPlan, device: torch.device) -> Any:
+    """One of the plan's micro-batches as a batch on the device."""
+    if isinstance(rows, list):
+        return to_device(task.collate(rows), device)
+    return to_device(task.weigh(rows, plan.counts) if task.weigh else rows, device)
+
+
+def compute_gradients(
+    model: torch.nn.Module, rows: Rows, task: StepTask, accelerator: Accelerator, *, max_tokens: int
+) -> StepResult:
+    """Add the gradient of one step to those of the parameters; every process has to call this.
+
+    ``model``: as Accelerate has wrapped it. ``rows``: this process's share, which may be empty.
+    """
+    plan = plan_step(rows, task, accelerator, max_tokens=max_tokens)
+    units, processes = max(1, plan.units), accelerator.num_processes
+    # The loss is that of the whole step already; DeepSpeed would divide it by its own accumulation steps.
+    options = {"scale_wrt_gas": False} if accelerator.distributed_type == DistributedType.DEEPSPEED else {}
+    loss = torch.zeros((), device=accelerator.device)
+    sums: dict[str, torch.Tensor] = {}
+    for i, some in enumerate(plan.micro_batches):
+        last = i == len(plan.micro_batches) - 1
+        # DeepSpeed's engine makes its optimizer step in any backward pass that is not told otherwise.
+        accelerator.sync_gradients = last
+        with contextlib.nullcontext() if last else accelerator.no_sync(model):
+            output = task.objective(model, micro_batch(some, task, plan, accelerator.device))
+            scaled = output.loss_sum * (processes / units)
+            accelerator.backward(scaled, **options)
+        loss += scaled.detach()
+        for name, value in output.metrics.items():
+            sums[name] = sums.get(name, 0.0) + value.detach().double()
+    # In one transfer: each number read by itself would wait for the device.
+    totals = torch.stack([loss.double() / processes, *sums.values()])
+    mean_loss, *metrics = sum_over_processes(totals, accelerator)
+    return StepResult(mean_loss, dict(zip(sums, metrics, strict=True)), plan.units, plan.tokens)
+
+
+def sum_over_processes(values: torch.Tensor, accelerator: Accelerator) -> list[float]:
+    """The sums of (N,) ``values`` over all processes."""
+    if accelerator.num_processes > 1:
+        values = accelerator.gather(values.unsqueeze(0).to(accelerator.device)).sum(dim=0)
+    result: list[float] = values.tolist()
+    return result

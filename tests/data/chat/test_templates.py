@@ -1,0 +1,68 @@
+"""Finding a chat template and learning its generation prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.chat_tokenizers import FAMILIES, byte_level_tokenizer, conversation
+
+from hf_align.data.chat.templates import SHIPPED_TEMPLATES, chat_format, resolve_chat_template
+from hf_align.errors import UserError
+
+
+def test_shipped_templates_render_as_documented() -> None:
+    messages = conversation("Hi", "Hello", "And?", system="Be brief.")
+    chatml = chat_format(byte_level_tokenizer(resolve_chat_template("chatml")))
+    assert chatml.render(messages, add_generation_prompt=True) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    alpaca = chat_format(byte_level_tokenizer(resolve_chat_template("alpaca")))
+    assert alpaca.render(messages, add_generation_prompt=True) == (
+        "<s>Be brief.\n\n### Instruction:\nHi\n\n### Response:\nHello</s>\n\n"
+        "### Instruction:\nAnd?\n\n### Response:\n"
+    )
+
+
+def test_every_shipped_template_has_a_file_and_every_file_a_name() -> None:
+    import hf_align.data
+
+    folder = Path(hf_align.data.__file__).parent / "templates"
+    assert sorted(path.stem for path in folder.glob("*.jinja")) == sorted(SHIPPED_TEMPLATES)
+
+
+@pytest.mark.parametrize(
+    ("family", "prompt"),
+    [
+        ("chatml", "<|im_start|>assistant\n"),
+        ("llama3", "<|start_header_id|>assistant<|end_header_id|>\n\n"),
+        ("gemma", "<start_of_turn>model\n"),
+        ("alpaca", "### Response:\n"),
+        ("mistral", ""),
+    ],
+)
+def test_the_generation_prompt(family: str, prompt: str) -> None:
+    assert chat_format(byte_level_tokenizer(FAMILIES[family][0])).generation_prompt == prompt
+
+
+def test_a_template_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_bytes(b"\xef\xbb\xbf{{ messages }}")
+    assert resolve_chat_template(str(path)) == "{{ messages }}"
+
+
+def test_wrong_template_names_and_files(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"neither a file nor the name.*alpaca, chatml.*Did you mean 'chatml'"
+    ):
+        resolve_chat_template("chat_ml")
+    empty, binary = tmp_path / "empty.jinja", tmp_path / "binary.jinja"
+    empty.write_text(" \n")
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="empty"):
+        resolve_chat_template(str(empty))
+    with pytest.raises(UserError, match="UTF-8"):
+        resolve_chat_template(str(binary))
+    with pytest.raises(UserError, match="neither a file"):
+        resolve_chat_template(str(tmp_path))

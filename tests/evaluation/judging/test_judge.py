@@ -1,0 +1,40 @@
+"""A judge: the last verdict of a reply counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from hf_align.evaluation.judging.judge import Judge, read_verdict
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("Because.\nVerdict: 1", "first"),
+        ("verdict: 2\n**Verdict:** 1", "first"),
+        ("Verdict: Tie.", "tie"),
+        ("Verdict: 12", "unreadable"),
+        ("The first one.", "unreadable"),
+        ("", "unreadable"),
+    ],
+)
+def test_the_last_verdict_counts(reply, verdict):
+    assert read_verdict(reply) == verdict
+
+
+def test_answers_stand_in_the_prompt_and_verdicts_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def replies(self, conversations, progress=None):
+        asked.extend(conversations)
+        return ["Verdict: tie", "Verdict: 2", "no idea"]
+
+    monkeypatch.setattr(Judge, "replies", replies)
+    pairs = [("q {first}", "a", "b"), ("q", "c{", "d"), ("q", "e", "f")]
+    assert Judge("http://x", "j").compare(pairs) == ["tie", "second", "unreadable"]
+    (message,) = asked[0]
+    assert (
+        message.role == "user"
+        and "[Request]\nq {first}\n\n[Answer 1]\na\n\n[Answer 2]\nb\n" in message.content
+    )
+    assert "c{" in asked[1][0].content
