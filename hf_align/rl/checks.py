@@ -17,11 +17,18 @@ from hf_align.rl.episodes import Episode
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
-"""In nats per token, and for ratios, whose logarithms are such differences."""
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 6e-2, "fp16": 2e-2}
+"""In nats per token, and for ratios, whose logarithms are such differences.
 
-CLIPPED: dict[Precision, float] = {"fp32": 0.0, "bf16": 0.01, "fp16": 0.01}
-"""Share of tokens whose ratio may lie outside the clip range by rounding alone."""
+Where products round by the shape of the batch, as bf16 on a CPU with AMX, one answer in two batches differs
+by 0.033 to 0.037 nats a token (SmolLM2-135M, temperature 0.7, plain transformers), as much as from fp32.
+"""
+
+DIVERGENCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
+"""For approx_kl, which grows with the square of such differences (0.002 on such a CPU)."""
+
+CLIPPED: dict[Precision, float] = {"fp32": 0.0, "bf16": 0.05, "fp16": 0.01}
+"""Share of tokens whose ratio may lie outside the clip range by rounding alone (0.028 on such a CPU)."""
 
 SAMPLING_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.1}
 """Sampling goes token by token through a cache, which rounds otherwise than one pass over the whole."""
@@ -48,7 +55,7 @@ def check_first_pass(figures: Mapping[str, float], precision: Precision) -> None
     found = {name: figures[name] for name in ("ratio_deviation", "approx_kl", "clip_fraction")}
     allowed = {
         "ratio_deviation": TOLERANCE[precision],
-        "approx_kl": TOLERANCE[precision],
+        "approx_kl": DIVERGENCE[precision],
         "clip_fraction": CLIPPED[precision],
     }
     wrong = [name for name, value in found.items() if not abs(value) <= allowed[name]]
