@@ -1,4 +1,4 @@
-"""The one error type for mistakes a user can make and mend.
+"""The one error type for mistakes a user can make and fix.
 
 Commands print a ``UserError`` without a traceback and exit with status 2. Every other exception is a
 bug in this package or in one of its dependencies and keeps its traceback.

@@ -35,7 +35,7 @@ class TrainingConfig(Group):
     )
     max_tokens_per_batch: int = option(4096, ge=1, help="tokens computed at once", changes="rounding")
     learning_rate: float = option(2e-5, gt=0, help="peak learning rate")
-    lr_scheduler_type: Schedule = option("cosine", help="course of the learning rate")
+    lr_scheduler_type: Schedule = option("cosine", help="learning-rate schedule")
     lr_scheduler_kwargs: dict[str, int | float | str] = option(
         factory=dict, help="arguments of the schedule, for example {min_lr_rate: 0.1}"
     )

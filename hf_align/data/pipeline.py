@@ -28,7 +28,7 @@ _CHARACTERS_TOKENIZED_TOGETHER = 500_000
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """One entry of a recipe's data sets with all that reading it takes; reading fills ``report``."""
 
     dataset: DatasetConfig
@@ -90,7 +90,7 @@ class RowJob:
         return row
 
 
-def open_source(source: Source, *, streaming: bool = False) -> tuple[RowJob, Iterator[list[RawRow]]]:
+def open_source(source: DataSource, *, streaming: bool = False) -> tuple[RowJob, Iterator[list[RawRow]]]:
     """(what turns its rows into kept rows, its rows in chunks); the format is noted in the report.
 
     Errors: ``UserError`` from the reader and the detection of the format.
@@ -105,7 +105,7 @@ def open_source(source: Source, *, streaming: bool = False) -> tuple[RowJob, Ite
     return RowJob(convert, source.encoder, source.data), _chunks(rows)
 
 
-def kept_rows(source: Source, *, streaming: bool = False) -> Iterator[KeptRow]:
+def kept_rows(source: DataSource, *, streaming: bool = False) -> Iterator[KeptRow]:
     """The usable rows of a source in order, each with its example; every row read is counted.
 
     With ``overlong: error`` the overlong rows are counted and not yielded: the caller raises
@@ -161,7 +161,7 @@ def check_shares(report: SourceReport, data: DataConfig, *, settable: bool = Tru
             f"{report.name}: {report.malformed} of {report.read} rows are malformed{kinds}, more than "
             f"{allowed}. The first:\n"
             + "\n".join(f"  {problem}" for problem in report.problems)
-            + "\nMend or remove them"
+            + "\nFix or remove them"
             + (", or raise `max_malformed_share`." if settable else ".")
         )
     if report.no_target > data.max_untrained_share * report.read:

@@ -225,7 +225,7 @@ def _check_malformed(dataset: DatasetConfig, problems: Sequence[str], good: int)
         shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
         raise UserError(
             f"{dataset.path}: {len(problems)} of {rows} rows are malformed, more than {allowed:.0%}. The "
-            f"first:\n{shown}\nMend or remove them."
+            f"first:\n{shown}\nFix or remove them."
         )
 
 

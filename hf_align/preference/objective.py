@@ -32,7 +32,7 @@ class PreferenceObjective:
     """``(model, batch)`` to the summed loss over prompts; the pairs of a prompt are averaged.
 
     ``terms``: their weighted losses are added. ``beta``: scales log-ratios to rewards in the metrics.
-    ``sft_weight``: of the negative log-likelihood per token of the better answer. ``reference_free``: no
+    ``sft_weight``: of the negative log-likelihood per token of the chosen answer. ``reference_free``: no
     reference is asked for. ``model``: a causal language model with a target head, wrapped or not.
     """
 
@@ -122,7 +122,7 @@ def pair_logps(logps: torch.Tensor, batch: ComparisonBatch) -> PairLogps:
 
 
 def likelihood_margins(policy: PairLogps) -> torch.Tensor:
-    """(Q,): by how many nats per token the better answer of each pair is likelier than the worse one."""
+    """(Q,): by how many nats per token the chosen answer of each pair is likelier than the rejected one."""
     return policy.chosen / policy.chosen_length - policy.rejected / policy.rejected_length
 
 
@@ -145,7 +145,7 @@ def _kl(logps: torch.Tensor, reference: torch.Tensor, batch: ComparisonBatch) ->
 
     For small changes that is the KL divergence from the reference. For large ones it only says how far apart
     the two models are on these tokens: the answers are those of the data, not samples of the policy, and k3,
-    which is exact for samples, would be the exponential of whatever the worse answers have lost.
+    which is exact for samples, would be the exponential of whatever the rejected answers have lost.
     """
     estimates = kl_estimate(logps, reference, kind="k2")
     sums = logps.new_zeros(len(batch.answer_lengths)).index_add(0, batch.target_answers, estimates)

@@ -53,7 +53,7 @@ class Comparison:
     ``prompt``: the turns before the answer, to be rendered with the chat template, or a plain string that is
     joined with the answer as it stands. ``answers``: the content of the closing assistant turn, or the
     completion. ``scores`` (K,): higher is better, equal is a tie; only their order counts. ``margin``: by
-    how much the better answer of a pair should win, in the reward's own unit, where the data say so.
+    how much the chosen answer of a pair should win, in the reward's own unit, where the data say so.
     """
 
     source: str

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data.chat.rendering import make_encoder, prompt_ids, render_prompt
-from hf_align.data.pipeline import Source, check_overlong, check_shares, kept_rows
+from hf_align.data.pipeline import DataSource, check_overlong, check_shares, kept_rows
 from hf_align.data.reading.sources import read_rows
 from hf_align.data.report import DataReport, SourceReport
 from hf_align.errors import UserError
@@ -53,7 +53,7 @@ def read_prompts(
     report = DataReport([SourceReport(dataset.path) for dataset in data.datasets])
     examples: list[Example] = []
     for dataset, counts in zip(data.datasets, report.sources, strict=True):
-        found = list(kept_rows(Source(dataset, data, encoder, counts)))
+        found = list(kept_rows(DataSource(dataset, data, encoder, counts)))
         check_shares(counts, data, settable=settable)
         different = {row.input_ids.tobytes() for row, _ in found}
         counts.duplicates = len(found) - len(different)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hf_align.errors import UserError
-from hf_align.modeling.opener import OPENER
+from hf_align.modeling.http import WITHOUT_REDIRECTS
 from hf_align.types import Message
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -91,9 +91,10 @@ class ChatService:
         request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", body, headers)
         for attempt in range(1, TRIES + 1):
             try:
-                with OPENER.open(request, timeout=self.timeout) as reply:
+                with WITHOUT_REDIRECTS.open(request, timeout=self.timeout) as reply:
                     return json.loads(reply.read())
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code not in _WORTH_ANOTHER_TRY or attempt == TRIES:
                     raise self._refused(error) from None
             except ValueError:

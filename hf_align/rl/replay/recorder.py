@@ -1,7 +1,7 @@
 """The flight recorder of a PPO run: every rollout goes to disk, before its update and again with its figures.
 
 An update that fails is recorded too, therefore, without figures. What this leaves out: the file itself
-(``ppo_recording``), and what is made of it (``ppo_replay``).
+(``recording``), and what is made of it (``run``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_align.rl.recipe import PpoConfig
-from hf_align.rl.replay.recording import FOLDER, Circumstances, Recording, path_of, recorded_steps, save
+from hf_align.rl.replay.recording import FOLDER, Recording, RunContext, path_of, recorded_steps, save
 from hf_align.runs.checkpoints import all_checkpoints, step_of
 from hf_align.runs.record import redact
 
@@ -41,7 +41,7 @@ class Recorder:
         self.folder = Path(training.output_dir)
         self.on = run.machine.main and training.record_rollouts
         self.order = order
-        self.circumstances = Circumstances(
+        self.circumstances = RunContext(
             rollouts=rollouts,
             processes=run.identity["processes"],
             threads=torch.get_num_threads(),

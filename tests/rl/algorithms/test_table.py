@@ -18,7 +18,7 @@ from hf_align.rl.algorithms.base import Advantages, Algorithm, ScoredRollout, To
 from hf_align.rl.algorithms.table import ALGORITHMS
 from hf_align.rl.episodes import EpisodeBatch
 from hf_align.rl.recipe import PpoOptionsConfig
-from hf_align.rl.replay.accounts import accounts
+from hf_align.rl.replay.breakdown import accounts
 from hf_align.rl.replay.run import replay
 from hf_align.rl.replay.view import as_recorded
 from hf_align.rl.value_head import VALUE_FILE
