@@ -78,7 +78,7 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
     Returns the figures as ``recorded`` and, where they could be computed, ``again``, the names of those that
     differ (``differing``), and the ``page``. Raises UserError for wrong input.
     """
-    from hf_align.rl.replay.breakdown import accounts, outstanding
+    from hf_align.rl.replay.breakdown import breakdowns, outstanding
     from hf_align.rl.replay.page import page_name, render_page
     from hf_align.rl.replay.run import differing
     from hf_align.rl.replay.run import replay as compute
@@ -87,7 +87,7 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
 
     folder = Path(os.path.expanduser(run_dir))
     replayed = compute(folder, step, answer=episode)
-    found = accounts(replayed)
+    found = breakdowns(replayed)
     standing = outstanding(found)
     print(summary_text(replayed, found, standing))
     if episode is not None:
