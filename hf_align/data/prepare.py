@@ -84,6 +84,7 @@ def prepare_datasets(
             train_on="last" if comparisons else data.train_on,
             add_eos=data.add_eos,
             require_end_of_turn=data.require_end_of_turn,
+            keep_reasoning=data.keep_reasoning,
         )
         encoder = ComparisonEncoder(encoder) if comparisons else encoder
     return prepare_rows(data, encoder, seed=seed, keep_examples=keep_examples)

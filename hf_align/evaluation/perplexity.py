@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from hf_align.config.data import DataConfig
 from hf_align.data.chat.rendering import Encoder, make_encoder
-from hf_align.data.conversion.formats import FORMATS, Conversion, open_rows
+from hf_align.data.conversion.detection import open_rows
+from hf_align.data.conversion.formats import FORMATS, Conversion
 from hf_align.data.plain import opening
 from hf_align.data.reading.raw import MalformedRow, RawRow, tried
 from hf_align.data.report import SHOWN_PROBLEMS

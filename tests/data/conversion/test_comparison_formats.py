@@ -8,7 +8,8 @@ import pytest
 from helpers.comparison_rows import HH, B, U, convert
 
 from hf_align.config import DatasetConfig
-from hf_align.data.conversion.formats import COMPARISON_FORMATS, FORMATS, LABELLED_FORMATS, resolve_format
+from hf_align.data.conversion.detection import resolve_format
+from hf_align.data.conversion.formats import COMPARISON_FORMATS, FORMATS, LABELLED_FORMATS
 from hf_align.data.reading.raw import RawRow
 from hf_align.errors import UserError
 
