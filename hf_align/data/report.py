@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hf_align.data.conversion.columns import TEMPLATE_COLUMNS, unread
+from hf_align.errors import without_controls
 from hf_align.runs.columns import aligned
 
 SHOWN_PROBLEMS = 5
@@ -179,7 +180,7 @@ class DataReport:
                 lines += [f"  {place}" for place in source.unanswered]
         if self.leaked:
             lines.append(f"{self.leaked} evaluation rows are exact copies of training rows.")
-        return "\n".join(lines)
+        return without_controls("\n".join(lines))
 
     def _rows_line(self) -> str:
         training = "a stream of" if self.train_rows is None else f"{self.train_rows:,}"

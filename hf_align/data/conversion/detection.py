@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.data.conversion.formats import (
     COMPARISON_FORMATS,
     FORMATS,
+    LABELLED_FORMATS,
     STAGES,
     Conversion,
     OtherStageError,
@@ -118,9 +119,11 @@ def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: 
         return own
     needs = "; ".join(f"{name}: {', '.join(row_format.required)}" for name, row_format in formats.items())
     mapped = f" with `columns: {columns}`" if columns else ""
-    example = "{prompt: question, completion: answer}"
-    if formats is not FORMATS:
-        example = "{prompt: question, chosen: better, rejected: worse}"
+    example = "{instruction: question, output: answer}"
+    if formats is COMPARISON_FORMATS:
+        example = "{prompt: question, chosen: good, rejected: bad}"
+    elif formats is LABELLED_FORMATS:
+        example = "{text: sentence, label: class}"
     raise UserError(
         f"{where}: the columns{mapped} fit no known format. Found: {', '.join(found) or 'none'}. "
         f"The formats and the columns they need: {needs}. "

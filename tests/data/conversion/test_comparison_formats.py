@@ -86,7 +86,7 @@ def test_comparing_on_plain_answers_names_the_stage_that_takes_them(row: dict[st
 
 def test_columns_that_fit_nothing() -> None:
     with pytest.raises(
-        UserError, match=r"fit no known format\. Found: q\. .*ranking: prompt, answers.*rejected: w"
+        UserError, match=r"fit no known format\. Found: q\. .*ranking: prompt, answers.*rejected: bad"
     ):
         convert({"q": 1})
     with pytest.raises(UserError, match=r"needs the column 'chosen', which is missing.*Did you mean 'chosn'"):
