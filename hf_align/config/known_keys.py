@@ -61,7 +61,6 @@ _NAMED_HERE = {
     "pad_token": "a reward model gets a pad token that is not the end-of-sequence token by itself",
     "num_return_sequences": "write num_generations",
     "best_of": "write num_generations",
-    "reward_funcs": "write reward_functions",
     "reward_model_path": "write reward_model",
     "response_length": "write max_new_tokens",
     "cliprange": "write clip_range",

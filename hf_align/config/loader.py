@@ -17,7 +17,7 @@ import yaml
 
 from hf_align.config.coerce import coerce
 from hf_align.config.command_line import read_arguments, read_option_text
-from hf_align.config.fields import Mismatch, Spec, describe_found
+from hf_align.config.fields import Mismatch, Spec, describe_found, key_name
 from hf_align.config.group import KeyProblem, Recipe
 from hf_align.config.help import help_text
 from hf_align.config.known_keys import unknown_key
@@ -51,10 +51,14 @@ def load_config(
     keys = recipe.keys()
     config, options = read_arguments(arguments)
     given = {} if config is None else read_recipe_file(config, keys)
-    for name, text in options.items():
+    overridden: dict[str, Given] = {}
+    for written, text in options.items():
+        name = key_name(written, keys)
         if name not in keys:
             raise UserError(f"--{name}: unknown option.{unknown_key(name, keys)}")
-        given[name] = Given(read_option_text(name, text, keys[name]), f"--{name}", override=True)
+        value = Given(read_option_text(written, text, keys[name]), f"--{written}", override=True)
+        _give(overridden, name, value)
+    given |= overridden
     return build_recipe(recipe, given, config)
 
 
@@ -62,8 +66,8 @@ def load_recipe(recipe: type[R], path: str | Path, overrides: Mapping[str, Any] 
     """The recipe in a file, with Python values in place of some of its keys; for notebooks and tests."""
     keys = recipe.keys()
     given = read_recipe_file(str(path), keys)
-    for name, value in (overrides or {}).items():
-        place = f"override '{name}'"
+    for written, value in (overrides or {}).items():
+        name, place = key_name(written, keys), f"override '{written}'"
         if name not in keys:
             raise UserError(f"{place}: unknown key.{unknown_key(name, keys)}")
         try:
@@ -114,13 +118,21 @@ def read_nodes(
 
     Raises ``UserError`` for an unknown key and for a value that its option cannot take.
     """
-    given = {}
-    for key, key_node, value_node in items:
-        place = source.place(key_node, f"{inside}{key}")
+    given: dict[str, Given] = {}
+    for written, key_node, value_node in items:
+        key, place = key_name(written, keys), source.place(key_node, f"{inside}{written}")
         if key not in keys:
             raise UserError(f"{place}: unknown key.{unknown_key(key, keys)}")
-        given[key] = Given(read_option(value_node, keys[key], source, place), place, override=override)
+        value = read_option(value_node, keys[key], source, place)
+        _give(given, key, Given(value, place, override=override))
     return given
+
+
+def _give(given: dict[str, Given], key: str, value: Given) -> None:
+    """Add a value; UserError where the key has one already, under another of its names."""
+    if key in given:
+        raise UserError(f"{value.place}: this is another name of {given[key].place}; give one of them.")
+    given[key] = value
 
 
 def _read_text(path: str) -> str:

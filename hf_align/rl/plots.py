@@ -1,4 +1,4 @@
-"""The curves of a PPO run over its rollouts: rewards, distance from the reference, answers, updates."""
+"""The curves of a run over its rollouts: rewards, distance from the reference, answers, updates."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ TABLE = (
     Curves("Score and KL penalty", "mean of an answer", {"score": "score", "kl_penalty": "penalty"}),
     Curves("Entropy", "nats per token", {"entropy": ""}),
     Curves("Length of the answers", "tokens", {"response_length": ""}),
+    Curves(
+        "Groups without signal",
+        "share whose scores are equal",
+        {"frac_reward_zero_std": ""},
+        formatting.share,
+    ),
+    Curves("Spread within a group", "mean deviation of the scores", {"group_score_std": ""}),
+    Curves("Length against score", "correlation over answers", {"length_score_correlation": ""}),
     Curves("Answers that end by themselves", "share", {"eos_rate": ""}, formatting.share),
     Curves(
         "Clipped tokens",
@@ -34,7 +42,7 @@ TABLE = (
 )
 
 
-def ppo_plots(rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
+def rl_plots(rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
     """The plots that the metrics allow: of the parts of a reward where there are several, of the KL
     coefficient where it moves."""
     train = training_rows(rows)

@@ -79,7 +79,7 @@ def test_the_watch_takes_both_processes_back_to_the_same_checkpoint(tmp_path: Pa
     )
     names = {"reward_functions": "pays_for_e", "watch_reward_functions": "variety"}
     rewards = {key: f"{tmp_path / 'rewards.py'}:{name}" for key, name in names.items()}
-    options = {"rollout_batch_size": 8, "samples_per_prompt": 4, "num_ppo_epochs": 4, "kl_coef": 0.0}
+    options = {"rollout_batch_size": 8, "num_generations": 4, "num_ppo_epochs": 4, "kl_coef": 0.0}
     options |= {"learning_rate": 0.01, "lr_scheduler_type": "constant", "num_rollouts": 14, "save_steps": 1}
     options |= {"watch_action": "roll_back", "watch_window": 2, "watch_patience": 2}
     run = tmp_path / "run"

@@ -37,7 +37,7 @@ def test_an_account_adds_up(done: Path) -> None:
         assert one.penalized == one.reward - (0 if one.stopped else 0.1)
         limited = max(-2.0, min(2.0, (one.penalized - one.moments.mean) / one.moments.std))
         assert one.score == pytest.approx(limited, abs=1e-6)
-        assert one.charge == pytest.approx(
+        assert one.kl_penalty == pytest.approx(
             figures["kl_coef"] * (one.tokens["logp"] - one.tokens["reference logp"]).sum()
         )
         returns = one.tokens["raw advantage"] + one.tokens["value"]
