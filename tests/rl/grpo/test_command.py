@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from helpers.recorded_ppo_runs import again_of
-from helpers.tiny_grpo import run, write_recipe
+from helpers.tiny_grpo import run
 from helpers.tiny_ppo import make_inputs
 from helpers.tiny_runs import same_weights
+from helpers.vllm_stub import serving
 
 from hf_align.commands import grpo
 from hf_align.rl.replay.accounts import accounts
@@ -22,6 +23,7 @@ from hf_align.runs.metrics import read_metrics, training_rows
 
 KINDS: dict[str, dict[str, Any]] = {
     "grpo with lora": {"beta": 0.04, "adapter": "lora", "lora_r": 4, "num_iterations": 2},
+    "grpo with qlora": {"adapter": "lora", "lora_r": 4, "load_in_4bit": True, "optim": "adamw_8bit"},
     "dapo": {
         "epsilon_high": 0.28,
         "dynamic_sampling": True,
@@ -117,9 +119,39 @@ def test_a_reward_is_learned(tmp_path: Path) -> None:
     assert sum(rewards[-3:]) > 2 * sum(rewards[:3]), rewards
 
 
-def test_a_run_of_another_command_is_no_checkpoint_of_this_one(tmp_path: Path) -> None:
+def test_what_null_stood_for_is_in_the_record(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run(make_inputs(tmp_path), folder, num_rollouts=1)
     record = json.loads((folder / "run.json").read_text())
     assert record["command"] == "grpo" and record["recipe"]["beta"] == 0
-    assert write_recipe({}, folder).is_file()
+
+
+def test_the_watch_rolls_a_hacked_run_back(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path)
+    (tmp_path / "rewards.py").write_text(
+        "def pays_for_e(prompts, completions, rows): return [float(t.count('e')) for t in completions]\n"
+        "def variety(prompts, completions, rows): return [len(set(t)) / (len(t) or 1) for t in completions]\n"
+    )
+    rewards = {"reward_functions": "pays_for_e", "watch_reward_functions": "variety"}
+    named = {key: f"{tmp_path / 'rewards.py'}:{name}" for key, name in rewards.items()}
+    options = {"rollout_batch_size": 8, "num_generations": 4, "num_iterations": 4, "num_rollouts": 14}
+    options |= {"learning_rate": 0.01, "lr_scheduler_type": "constant", "save_steps": 1}
+    options |= {"watch_action": "roll_back", "watch_window": 2, "watch_patience": 2}
+    record = run(inputs | named, tmp_path / "run", **options)
+    assert record["status"] == "rolled back"
+    assert record["reward_watch"]["alarms"][0]["figure"] == "watch/variety"
+
+
+@pytest.mark.parametrize("kind", ["dapo", "rloo"])
+def test_answers_of_a_vllm_server_are_trained_on(tmp_path: Path, kind: str) -> None:
+    inputs = make_inputs(tmp_path)
+    options = {**KINDS[kind], "adapter": "lora", "lora_r": 4, "num_rollouts": 2}
+    with serving(inputs["model_name_or_path"]) as stub:
+        server = {"use_vllm": True, "vllm_server_base_url": stub.url}
+        corrected = {"vllm_importance_sampling_correction": True}
+        record = run(inputs, tmp_path / "run", **options, **server, **corrected)
+        assert record["status"] == "completed" and stub.asked("/v1/load_lora_adapter")
+    rows = training_rows(read_metrics(tmp_path / "run" / "metrics.jsonl").rows)
+    assert all(row["importance_weight"] == pytest.approx(1, abs=1e-3) for row in rows)
+    assert all(row["sampling_logp_difference_max"] < 1e-3 for row in rows)
+    assert as_recorded(replay(tmp_path / "run", 2)), "a replay needs no server"
