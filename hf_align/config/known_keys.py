@@ -69,6 +69,7 @@ _NAMED_HERE = {
     "adap_kl_ctrl": "write adaptive_kl",
     "horizon": "write kl_horizon",
     "ppo_epochs": "write num_ppo_epochs",
+    "steps_per_generation": "write num_mini_batches, optimizer steps in a pass over a rollout",
     "mini_batch_size": "write num_mini_batches, the parts that a rollout is split into",
     "use_score_norm": "write normalize_scores",
     "use_score_scaling": "write normalize_scores",

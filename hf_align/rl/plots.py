@@ -16,7 +16,7 @@ EVALUATED = "eval_reward/total"
 
 TABLE = (
     Curves("Reward", "mean reward of an answer", {"reward/total": ""}, sizes=HERO),
-    Curves("Distance from the reference", "KL estimate, nats per answer", {"kl": ""}),
+    Curves("KL to the reference", "KL estimate, nats per answer", {"kl": ""}),
     Curves("Score and KL penalty", "mean of an answer", {"score": "score", "kl_penalty": "penalty"}),
     Curves("Entropy", "nats per token", {"entropy": ""}),
     Curves("Length of the answers", "tokens", {"response_length": ""}),
@@ -28,14 +28,14 @@ TABLE = (
     ),
     Curves("Spread within a group", "mean deviation of the scores", {"group_score_std": ""}),
     Curves("Length against score", "correlation over answers", {"length_score_correlation": ""}),
-    Curves("Answers that end by themselves", "share", {"eos_rate": ""}, formatting.share),
+    Curves("EOS rate: answers that end by themselves", "share", {"eos_rate": ""}, formatting.share),
     Curves(
         "Clipped tokens",
         "share",
         {"clip_fraction": "policy", "value_clip_fraction": "values"},
         formatting.share,
     ),
-    Curves("Movement in an update", "approximate KL, nats per token", {"approx_kl": ""}),
+    Curves("approx_kl of an update", "nats per token", {"approx_kl": ""}),
     Curves("Explained variance of the returns", "1 is all of it", {"explained_variance": ""}),
     Curves("Value loss", "squared units of the score", {"value_loss": ""}),
     Curves("KL coefficient", "score per nat", {"kl_coef": ""}),

@@ -40,7 +40,9 @@ class PpoOptionsConfig(RlOptionsConfig):
     title: ClassVar[str] = "PPO"
     algorithm: ClassVar[str] = "ppo"
 
-    max_new_tokens: int = option(64, ge=1, help="longest answer in tokens")
+    max_new_tokens: int = option(
+        64, ge=1, help="longest answer in tokens", also=("max_completion_length",)
+    )
     num_ppo_epochs: int = option(4, ge=1, help="passes over the answers of a rollout")
     clip_range: float = option(0.2, gt=0, help="the policy's ratio is clipped to 1 plus or minus this")
     clip_range_value: float = option(0.2, gt=0, help="values move by at most this, in units of the score")
@@ -130,7 +132,7 @@ class PpoTrainingConfig(TrainingConfig):
     output_dir: str = shared.output_dir("runs/ppo")
     learning_rate: float = option(3e-6, gt=0, help="peak learning rate; an adapter takes about 10 times more")
     lr_scheduler_type: Schedule = option(
-        "linear", help="course of the learning rate over all optimizer steps"
+        "linear", help="schedule of the learning rate over all optimizer steps"
     )
     adam_epsilon: float = option(1e-5, gt=0, help="Adam's epsilon")
     save_strategy: Literal["no", "steps", "epoch"] = option(

@@ -45,7 +45,7 @@ _FIGURES = (
     ("reward/total", "Reward", formatting.loss),
     ("kl", "KL to the reference, nats per answer", formatting.loss),
     ("response_length", "Length in tokens", formatting.loss),
-    ("eos_rate", "Answers that end by themselves", formatting.share),
+    ("eos_rate", "EOS rate: answers that end by themselves", formatting.share),
     ("repetition", "Repeated 4-grams", formatting.share),
 )
 
@@ -124,7 +124,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
             f"{formatting.loss(check.get('mean'))} nats per token before the first update; 0 by theory, at "
             f"most {formatting.plain(check.get('allowed'))} by rounding"
         )
-    said = [("Reward", rewards), ("Reference", base), ("Distance from the reference at the start", start)]
+    said = [("Reward", rewards), ("Reference", base), ("KL to the reference at the start", start)]
     return [(name, text) for name, text in said if text]
 
 

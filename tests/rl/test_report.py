@@ -67,7 +67,7 @@ def test_settings_say_what_is_rewarded_and_what_was_checked() -> None:
     assert dict(settings(record())) == {
         "Reward": "runs/reward + 0.5 × rewards.py:short",
         "Reference": "adapter switched off of models/small",
-        "Distance from the reference at the start": "0 nats per token before the first update; 0 by theory, "
+        "KL to the reference at the start": "0 nats per token before the first update; 0 by theory, "
         "at most 0.0001 by rounding",
     }
 
@@ -77,7 +77,7 @@ def test_held_out_figures() -> None:
     assert shown["Reward"] == ["-0.5", "1.25"]
     assert shown["Reward short"][1] == "-1.5"
     assert shown["KL to the reference, nats per answer"] == ["0", "3.5"]
-    assert shown["Answers that end by themselves"][1] == "75.0 %"
+    assert shown["EOS rate: answers that end by themselves"][1] == "75.0 %"
     alone = {key: value for key, value in record()["final_metrics"].items() if "short" not in key}
     names = [row["name"] for row in held_out(record(final_metrics=alone))]
     assert "Reward reward" not in names, "a single part is the reward itself"
