@@ -40,9 +40,7 @@ class PpoOptionsConfig(RlOptionsConfig):
     title: ClassVar[str] = "PPO"
     algorithm: ClassVar[str] = "ppo"
 
-    max_new_tokens: int = option(
-        64, ge=1, help="longest answer in tokens", also=("max_completion_length",)
-    )
+    max_new_tokens: int = option(64, ge=1, help="longest answer in tokens", also=("max_completion_length",))
     num_ppo_epochs: int = option(4, ge=1, help="passes over the answers of a rollout")
     clip_range: float = option(0.2, gt=0, help="the policy's ratio is clipped to 1 plus or minus this")
     clip_range_value: float = option(0.2, gt=0, help="values move by at most this, in units of the score")
