@@ -43,7 +43,7 @@ READY_DEV := $(VENV)/.hf_align-ready-dev
 SOURCES := hf_align tests scripts data benchmarks recipes notebooks
 
 # $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
-STAGES := sft reward dpo ppo best_of_n tokenizer evaluate classify pretrain pipeline
+STAGES := sft reward dpo ppo grpo best_of_n tokenizer evaluate classify pretrain pipeline
 recipe = $(or $(RECIPE),recipes/$(1)/quickstart.yaml)
 # A model of this project is built only where the recipe, or an override of its model, names it.
 model_source = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
@@ -88,6 +88,10 @@ dpo: $(READY) model-of-dpo ## align with compared answers: DPO, IPO and their fa
 .PHONY: ppo
 ppo: $(READY) model-of-ppo ## align with a reward model or function by PPO on the model's own answers
 	@$(LAUNCH) ppo $(if $(findstring --replay,$(ARGS)),,--config "$(call recipe,ppo)" $(ON_CPU)) $(ARGS)
+
+.PHONY: grpo
+grpo: $(READY) model-of-grpo ## align with a reward by comparing answers to a prompt: GRPO, RLOO, REINFORCE (algorithm: in RECIPE)
+	@$(LAUNCH) grpo $(if $(findstring --replay,$(ARGS)),,--config "$(call recipe,grpo)" $(ON_CPU)) $(ARGS)
 
 .PHONY: best-of-n
 best-of-n: $(READY) model-of-best_of_n ## sample many answers to each prompt, score them, keep the best

@@ -89,6 +89,14 @@ STAGES: dict[str, Stage] = {
         part="ppo",
         card="hf_align.rl.report:CARD",
     ),
+    "grpo": Stage(
+        command="hf_align.rl.grpo.command",
+        recipe="hf_align.rl.grpo.recipe:GrpoConfig",
+        record="hf_align.rl.record:PpoRecord",
+        report="hf_align.rl.report:GRPO_REPORT",
+        part="grpo",
+        card="hf_align.rl.report:GRPO_CARD",
+    ),
     "best-of-n": Stage(
         command="hf_align.best_of_n.command",
         recipe="hf_align.best_of_n.recipe:BestOfNConfig",

@@ -122,6 +122,8 @@ def test_accelerate_file_starts_through_accelerate_launch(checkout: Checkout) ->
 def test_a_replay_has_the_recipe_of_its_run(checkout: Checkout) -> None:
     (started,) = checkout.make("ppo", "RECIPE=other.yaml", "ARGS=--replay runs/x:3 --episode 2")
     assert started == "NPROC=1 -m hf_align ppo --replay runs/x:3 --episode 2"
+    (started,) = checkout.make("grpo", "ARGS=--replay runs/x:3")
+    assert started == "NPROC=1 -m hf_align grpo --replay runs/x:3"
 
 
 def test_environment_is_checked_once(checkout: Checkout) -> None:

@@ -15,6 +15,7 @@ from hf_align.evaluation.recipe import parse_evaluate
 from hf_align.preference.recipe import parse_dpo
 from hf_align.pretraining.recipe import parse_pretrain
 from hf_align.reward_model.recipe import parse_reward
+from hf_align.rl.grpo.recipe import parse_grpo
 from hf_align.rl.recipe import parse_ppo
 from hf_align.sft.recipe import parse_sft
 from hf_align.tokenization.recipe import parse_tokenizer
@@ -28,6 +29,7 @@ PARSERS = {
     "sft": parse_sft,
     "dpo": parse_dpo,
     "ppo": parse_ppo,
+    "grpo": parse_grpo,
     "pretrain": parse_pretrain,
     "reward": parse_reward,
     "best_of_n": parse_best_of_n,

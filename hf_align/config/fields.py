@@ -53,7 +53,8 @@ class Option:
     ``non_empty``: an empty text or list is refused. ``one_or_list``: a single value may be written in
     place of a list of one. ``needs``: ``(key, values)``: the option has no effect unless ``key`` has one
     of ``values``, so that a recipe which gives it otherwise is refused. ``changes``: see :data:`Change`.
-    ``text``: a name or plain text, never a path, even where a file is called so.
+    ``text``: a name or plain text, never a path, even where a file is called so. ``also``: other names that
+    are read as this key, those of older releases or of other libraries; only the name itself is written.
     """
 
     help: str
@@ -66,6 +67,7 @@ class Option:
     needs: tuple[str, tuple[Any, ...]] | None = None
     changes: Change = "result"
     text: bool = False
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,13 @@ def _specs_of(group: type[Any]) -> dict[str, Spec]:
             required=default is MISSING,
         )
     return specs
+
+
+def key_name(name: str, specs: Mapping[str, Spec]) -> str:
+    """The key that ``name`` is another name of, or ``name`` itself."""
+    if name in specs:
+        return name
+    return next((key for key, spec in specs.items() if name in spec.option.also), name)
 
 
 def keys_that_change(specs: Mapping[str, Spec], *changes: Change) -> tuple[str, ...]:

@@ -14,7 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
 from hf_align.config.coerce import coerce
-from hf_align.config.fields import Change, Mismatch, Spec, describe_found, keys_that_change, specs_of
+from hf_align.config.fields import (
+    Change,
+    Mismatch,
+    Spec,
+    describe_found,
+    key_name,
+    keys_that_change,
+    specs_of,
+)
 from hf_align.errors import UserError, did_you_mean
 
 Path = TypeVar("Path", str, str | None)
@@ -109,11 +117,13 @@ class Recipe:
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any], *, recipe_path: str = "", overrides: Any = None) -> Self:
-        """The recipe with these key values, for example those that :meth:`to_flat` gave.
+        """The recipe with these key values, for example those that :meth:`to_flat` gave, also in an older
+        release.
 
         Raises :class:`KeyProblem` for an unknown or missing key and for every wrong value.
         """
         keys = cls.keys()
+        values = cls.renamed(values)
         for key in values:
             if key not in keys:
                 raise KeyProblem((str(key),), f"unknown key.{did_you_mean(str(key), keys)}")
@@ -125,6 +135,14 @@ class Recipe:
             for attribute, group in cls.groups().items()
         }
         return cls(**built, recipe_path=recipe_path, overrides=dict(overrides or {}))
+
+    @classmethod
+    def renamed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """``values`` under the names that this release writes; a key under its own name takes precedence."""
+        keys = cls.keys()
+        return {key_name(key, keys): value for key, value in values.items()} | {
+            key: value for key, value in values.items() if key in keys
+        }
 
     def to_flat(self) -> dict[str, Any]:
         """Every key with its resolved value, defaults included; plain types that JSON can hold."""

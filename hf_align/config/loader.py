@@ -17,7 +17,7 @@ import yaml
 
 from hf_align.config.coerce import coerce
 from hf_align.config.command_line import OptionText, read_arguments, read_option_text
-from hf_align.config.fields import Mismatch, Spec, describe_found
+from hf_align.config.fields import Mismatch, Spec, describe_found, key_name
 from hf_align.config.group import KeyProblem, Recipe
 from hf_align.config.help import help_text
 from hf_align.config.known_keys import unknown_key
@@ -60,14 +60,14 @@ def read_options(options: Mapping[str, OptionText], keys: Mapping[str, Spec]) ->
     unknown = [
         f"--{name}: unknown option.{unknown_key(name, keys)}"
         for name in options
-        if name not in keys and synonym(name, keys) is None
+        if key_name(name, keys) not in keys and synonym(name, keys) is None
     ]
     if unknown:
         raise UserError("\n".join(unknown))
     given: dict[str, Given] = {}
     for name, text in options.items():
         same = synonym(name, keys)
-        key = name if same is None else same.key
+        key = key_name(name, keys) if same is None else same.key
         if same is not None and same.values is not None:
             said = "true" if text is None else str(text).lower()
             if said in same.values:
@@ -90,8 +90,8 @@ def load_recipe(recipe: type[R], path: str | Path, overrides: Mapping[str, Any] 
     """The recipe in a file, with Python values in place of some of its keys; for notebooks and tests."""
     keys = recipe.keys()
     given = read_recipe_file(str(path), keys)
-    for name, value in (overrides or {}).items():
-        place = f"override '{name}'"
+    for written, value in (overrides or {}).items():
+        name, place = key_name(written, keys), f"override '{written}'"
         if name not in keys:
             raise UserError(f"{place}: unknown key.{unknown_key(name, keys)}")
         try:
@@ -147,10 +147,10 @@ def read_nodes(
     for key, key_node, value_node in items:
         place = source.place(key_node, f"{inside}{key}")
         same = synonym(key, keys)
-        if key not in keys and same is None:
+        if key_name(key, keys) not in keys and same is None:
             unknown.append(f"{place}: unknown key.{unknown_key(key, keys)}")
             continue
-        name = key if same is None else same.key
+        name = key_name(key, keys) if same is None else same.key
         node = _translated(value_node, same)
         if node is not None:
             value = read_option(node, keys[name], source, place)

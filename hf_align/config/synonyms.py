@@ -6,8 +6,10 @@ what to write. Names are those of TRL, alignment-handbook, LLaMA-Factory and Axo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from hf_align.config.fields import Spec, key_name
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ SYNONYMS: dict[str, Synonym] = {
 }
 
 
-def synonym(name: str, keys: Collection[str]) -> Synonym | None:
+def synonym(name: str, keys: Mapping[str, Spec]) -> Synonym | None:
     """What ``name`` means in a recipe with ``keys``, or None where it is a key itself or means nothing
     there."""
-    found = SYNONYMS.get(name)
+    found = SYNONYMS.get(name) if key_name(name, keys) == name else None
     return found if found is not None and name not in keys and found.key in keys else None

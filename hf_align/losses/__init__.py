@@ -1,12 +1,33 @@
 """Pure functions from tensors to per-example or per-token losses; the caller reduces."""
 
 from hf_align.losses.advantages import generalized_advantage_estimation
+from hf_align.losses.groups import (
+    LossType,
+    ScaleRewards,
+    answer_log_ratios,
+    answer_sums,
+    counts_answers,
+    discounted_returns,
+    equal_scores,
+    group_deviations,
+    group_means,
+    group_relative_advantages,
+    leave_one_out_advantages,
+    loss_weights,
+    overlong_penalty,
+)
 from hf_align.losses.importance import ImportanceMode, importance_weights
 from hf_align.losses.kl import kl_estimate
 from hf_align.losses.kl_control import AdaptiveKLController, FixedKLController
 from hf_align.losses.language_model import negative_log_likelihood, perplexity
 from hf_align.losses.masked import masked_mean, masked_whiten
-from hf_align.losses.policy import policy_loss, probability_ratio, value_loss
+from hf_align.losses.policy import (
+    cispo_loss,
+    policy_loss,
+    probability_ratio,
+    reinforce_loss,
+    value_loss,
+)
 from hf_align.losses.preference import (
     PAIRWISE_LOSSES,
     PairwiseLoss,
@@ -26,24 +47,39 @@ __all__ = [
     "AdaptiveKLController",
     "FixedKLController",
     "ImportanceMode",
+    "LossType",
     "PairwiseLoss",
+    "ScaleRewards",
+    "answer_log_ratios",
+    "answer_sums",
+    "cispo_loss",
+    "counts_answers",
+    "discounted_returns",
     "dpo_loss",
+    "equal_scores",
     "explained_variance",
     "generalized_advantage_estimation",
+    "group_deviations",
+    "group_means",
+    "group_relative_advantages",
     "hinge_loss",
     "importance_weights",
     "ipo_loss",
     "kl_estimate",
+    "leave_one_out_advantages",
     "listwise_ranking_loss",
     "log_ratios",
+    "loss_weights",
     "masked_mean",
     "masked_whiten",
     "negative_log_likelihood",
     "orpo_loss",
+    "overlong_penalty",
     "pairwise_ranking_loss",
     "perplexity",
     "policy_loss",
     "probability_ratio",
+    "reinforce_loss",
     "robust_dpo_loss",
     "simpo_loss",
     "token_rewards",

@@ -17,7 +17,7 @@ import yaml
 
 from hf_align.config import shared
 from hf_align.config.command_line import read_arguments
-from hf_align.config.fields import option
+from hf_align.config.fields import Option, Spec, option
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.help import help_text
 from hf_align.config.loader import Given, build_recipe, read_node, read_nodes, read_options
@@ -129,7 +129,7 @@ def load_pipeline(argv: Sequence[str] | None = None, *, description: str = "") -
 
 def _with_stages(keys: dict[str, Any]) -> dict[str, Any]:
     """``keys`` with one for the stages, which a misspelled name is then compared with; it is never read."""
-    return {**keys, STAGES_KEY: None}
+    return {**keys, STAGES_KEY: Spec(STAGES_KEY, Any, Option(""), None, False)}
 
 
 def _stage_nodes(node: yaml.Node | None, path: str) -> list[yaml.Node]:

@@ -30,6 +30,7 @@ class RewardsConfig(Group):
         "each completion. The file is run: it can do anything that you can",
         one_or_list=True,
         changes="inputs",
+        also=("reward_funcs",),
     )
     reward_weights: list[float] | None = option(
         None,

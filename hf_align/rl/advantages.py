@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hf_align.losses import importance_weights, kl_estimate, masked_mean
+from hf_align.losses import importance_weights, kl_estimate, masked_mean, overlong_penalty
 from hf_align.rewards.scaling import (
     RunningMoments,
     Scores,
@@ -20,9 +20,9 @@ from hf_align.rewards.scaling import (
     penalize_missing_eos,
 )
 from hf_align.rl.algorithms.base import ScoredRollout
+from hf_align.rl.algorithms.options import RlOptionsConfig
 from hf_align.rl.algorithms.table import ALGORITHMS
 from hf_align.rl.episodes import Episode, answer_mask, padded
-from hf_align.rl.recipe import PpoOptionsConfig
 from hf_align.rl.vllm.recipe import VllmConfig
 from hf_align.rl.watch.rules import DEVIATION, WATCHED
 from hf_align.statistics.repetition import repeated_ngrams
@@ -41,20 +41,34 @@ class Estimates:
     shown: dict[str, torch.Tensor]
 
 
+def shaped_rewards(
+    episodes: Sequence[Episode], options: RlOptionsConfig, *, missing_eos_penalty: float | None
+) -> Scores:
+    """(B,) the rewards less the penalties for answers that are cut off or too long."""
+    rewards = np.array([episode.reward for episode in episodes])
+    stopped = [episode.stopped for episode in episodes]
+    scores = penalize_missing_eos(rewards, stopped, missing_eos_penalty)
+    if options.soft_punish_cache is not None:
+        lengths = torch.tensor([len(episode.tokens) for episode in episodes])
+        penalty = overlong_penalty(
+            lengths, max_length=options.max_new_tokens, cache=options.soft_punish_cache
+        )
+        scores = scores + penalty.double().numpy()
+    return scores
+
+
 def final_scores(
     episodes: Sequence[Episode],
-    options: PpoOptionsConfig,
+    options: RlOptionsConfig,
     moments: RunningMoments,
     *,
     missing_eos_penalty: float | None,
 ) -> tuple[Scores, RunningMoments]:
     """(B,) the scores that are learned from, and the moments with those of this rollout.
 
-    In this order: penalty, normalisation by the moments (this rollout included), clipping.
+    In this order: penalties, normalisation by the moments (this rollout included), clipping.
     """
-    stopped = [episode.stopped for episode in episodes]
-    rewards = np.array([episode.reward for episode in episodes])
-    scores = penalize_missing_eos(rewards, stopped, missing_eos_penalty)
+    scores = shaped_rewards(episodes, options, missing_eos_penalty=missing_eos_penalty)
     if options.normalize_scores:
         moments = moments.updated(scores)
         scores = normalize_scores(scores, moments)
@@ -64,7 +78,7 @@ def final_scores(
 def estimate(
     episodes: Sequence[Episode],
     scores: Scores,
-    options: PpoOptionsConfig,
+    options: RlOptionsConfig,
     *,
     kl_coef: float,
     vllm: VllmConfig | None = None,
@@ -78,6 +92,7 @@ def estimate(
     rollout = ScoredRollout(
         prompts=torch.tensor([episode.prompt for episode in episodes]),
         scores=torch.from_numpy(scores).float(),
+        stopped=torch.tensor([episode.stopped for episode in episodes]),
         mask=mask,
         logps=logps,
         reference_logps=reference,

@@ -1,4 +1,4 @@
-"""Checkpoints of a PPO run, between two rollouts: everything that the next rollout depends on.
+"""Checkpoints of a run, between two rollouts: everything that the next rollout depends on.
 
 The files are those that a checkpoint of any stage has, so that the same rules say which one is complete
 (``checkpoints``), and the value head. ``trainer_state.json`` comes last: without it, it is no checkpoint.
@@ -102,11 +102,13 @@ def save_policy(models: PpoModels, folder: Path) -> None:
 def load_checkpoint(folder: Path, tools: UpdateTools, *, rewards: Mapping[str, str], force: bool) -> Progress:
     """Bring the run to where ``folder`` was written; every process has to call this.
 
-    Raises UserError where it is no checkpoint of a PPO run, or where a reward has changed without ``force``.
+    Raises UserError where it is no checkpoint of an RL run, or where a reward has changed without ``force``.
     """
     saved = checkpoints.read_state(folder).get(KEY)
     if not isinstance(saved, dict):
-        raise UserError(f"{folder} is a checkpoint of another stage; expected one that `hf-align ppo` wrote")
+        raise UserError(
+            f"{folder} is a checkpoint of another stage; expected one that `hf-align ppo` or `grpo` wrote"
+        )
     changed = [name for name, what in rewards.items() if saved["rewards"].get(name) != what]
     if changed and not force:
         raise UserError(

@@ -10,14 +10,14 @@ from typing import Any
 
 from hf_align.config import load_config
 from hf_align.errors import UserError, did_you_mean
-from hf_align.rl.recipe import PpoConfig
+from hf_align.rl.recipe import PpoConfig, RlConfig
 from hf_align.runs.schema import Record
 
 OWN_HELP = """
 replay (without a recipe; the run folder holds it):
   --replay RUN:STEP               compute the update of a recorded rollout again, compare it with
                                   what was logged, show where the numbers came from, and write
-                                  RUN/replay-STEP.html; for example --replay runs/ppo:12
+                                  RUN/replay-STEP.html; for example --replay runs/{command}:12
   --episode N                     with --replay: show answer N of the rollout in full as well"""
 _EXPECTED = "expected RUN:STEP, for example runs/ppo:12"
 
@@ -27,16 +27,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
     With ``--replay`` what :func:`replay` returns.
     """
+    return main_of(PpoConfig, argv, __doc__ or "")
+
+
+def main_of(recipe: type[RlConfig], argv: Sequence[str] | None, description: str) -> dict[str, Any]:
+    """``main`` of the command with this kind of ``recipe``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     wants_help = "-h" in arguments or "--help" in arguments
     if not wants_help and any(one.partition("=")[0] == "--replay" for one in arguments):
         return replay(*read_replay(arguments))
     try:
         # Errors in the recipe are reported before anything heavy is imported.
-        config = load_config(PpoConfig, arguments, command="ppo", description=__doc__ or "")
+        config = load_config(recipe, arguments, command=recipe.command, description=description)
     finally:
         if wants_help:
-            print(OWN_HELP)
+            print(OWN_HELP.format(command=recipe.command))
     return run(config)
 
 
@@ -104,7 +109,7 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
     return {"recorded": recorded, "again": again, "differing": names, "page": str(page)}
 
 
-def run(config: PpoConfig) -> dict[str, Any]:
+def run(config: RlConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 
     Raises UserError for wrong input; a run that is cut short is marked in run.json.
@@ -129,7 +134,7 @@ def run(config: PpoConfig) -> dict[str, Any]:
     )
     watched = load_watch_rewards(config, tokenizer, use_cpu=machine.use_cpu)
     data = prepare_datasets(config.data, tokenizer, seed=config.training.seed, keep_examples=True)
-    current = stage.open_run("ppo", config, machine, tokenizer, data)
+    current = stage.open_run(config.command, config, machine, tokenizer, data)
     # What is trained are sampled answers, not the targets of the data.
     current.record.update(Record(mask_samples=[]))
     with current.watched() as stop:

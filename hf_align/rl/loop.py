@@ -24,6 +24,7 @@ from hf_align.rl import checks as ppo_checks
 from hf_align.rl.advantages import estimate, final_scores
 from hf_align.rl.checkpoints import Progress, load_checkpoint, save_checkpoint, save_policy
 from hf_align.rl.episodes import trees_of, update_rows
+from hf_align.rl.grpo.resampling import redraw_equal_groups
 from hf_align.rl.log import Clock, RunLog
 from hf_align.rl.models import build_models, check_room
 from hf_align.rl.prompts import RunPrompts, run_prompts
@@ -48,7 +49,7 @@ from hf_align.training.samples import SampleSet
 
 if TYPE_CHECKING:
     from hf_align.rewards.models import Rewards
-    from hf_align.rl.recipe import PpoConfig
+    from hf_align.rl.recipe import RlConfig
     from hf_align.runs.signals import StopRequest
     from hf_align.training.run import Run
 
@@ -69,7 +70,9 @@ def train(run: Run, rewards: Rewards, stop: StopRequest, watched: Rewards | None
     if loop.watch.lacks_checkpoint():
         loop.save()
     with stop.training():
-        bar = tqdm(total=loop.rollouts, initial=loop.progress.rollouts, desc="PPO", unit="rollout")
+        bar = tqdm(
+            total=loop.rollouts, initial=loop.progress.rollouts, desc=loop.config.method, unit="rollout"
+        )
         if not run.machine.main:  # never the other way round: the user may have switched bars off
             bar.disable = True
         while loop.progress.rollouts < loop.rollouts and not loop.watch.fired:
@@ -89,23 +92,25 @@ def train(run: Run, rewards: Rewards, stop: StopRequest, watched: Rewards | None
 
 
 class Loop:
-    """The state of a run and its steps: :meth:`rollout_and_update` is PPO, the rest is what surrounds it."""
+    """The state of a run and its steps: :meth:`rollout_and_update` is the algorithm."""
 
     def __init__(self, run: Run, rewards: Rewards, watched: Rewards | None = None) -> None:
-        config: PpoConfig = run.config
+        config: RlConfig = run.config
         self.run, self.config = run, config
         self.reward_identity = rewards.identity()
-        self.rollouts = config.ppo.rollouts(len(run.data.train))
+        self.rollouts = config.options.rollouts(len(run.data.train))
         self.prompts: RunPrompts = run_prompts(run, self.rollouts)
         models = build_models(run)
         check_room([*self.prompts.training.values(), *self.prompts.held_out], models, run)
-        steps = self.rollouts * config.ppo.num_ppo_epochs * config.ppo.num_mini_batches
+        steps = self.rollouts * config.options.steps_per_rollout
         self.updating = prepare(run, models, steps=steps)
         self.accelerator = self.updating.accelerator
         budget = config.training.max_tokens_per_batch
-        tools = RolloutTools(models, rewards, run.tokenizer, config.ppo, self.accelerator, budget, watched)
+        tools = RolloutTools(
+            models, rewards, run.tokenizer, config.options, self.accelerator, budget, watched
+        )
         self.rolling = with_server(tools, self.prompts, run)
-        self.progress = Progress(kl_coef=config.ppo.kl_coef)
+        self.progress = Progress(kl_coef=config.options.kl_coef)
         self.check_sampling = ppo_checks.SamplingCheck(run.machine.precision, server=config.vllm.use_vllm)
         examples = run.data.eval_examples or [prompt.example for prompt in self.prompts.training.values()]
         self.samples = SampleSet(models.policy, run.tokenizer, examples, config.samples)
@@ -126,8 +131,8 @@ class Loop:
         self.final: dict[str, Any] = dict(run.record.content.final_metrics)
 
     def rollout_and_update(self) -> dict[str, float]:
-        """One iteration of PPO; returns the figures that were logged."""
-        config, options, progress = self.config, self.config.ppo, self.progress
+        """One rollout and its update; returns the metrics that were logged."""
+        config, options, progress = self.config, self.config.options, self.progress
         precision, seed = self.run.machine.precision, config.training.seed
         before = replace(progress)
         clock = Clock()
@@ -136,10 +141,14 @@ class Loop:
         asked = prompts[rank::processes]
 
         draw = (seed, SAMPLING, progress.rollouts)
-        mine = sample_episodes(self.rolling, asked, samples=options.samples_per_prompt, seed=draw)
+        mine = sample_episodes(self.rolling, asked, samples=options.num_generations, seed=draw)
         clock.lap("sample_seconds")
         score_episodes(self.rolling, asked, mine)
         clock.lap("score_seconds")
+        redrawn: dict[str, float] = {}
+        if options.dynamic_sampling:
+            mine, redrawn = redraw_equal_groups(self.rolling, config, asked, mine, seed=draw)
+            clock.lap("resample_seconds")
         trees = trees_of(asked, mine)
         measure_episodes(self.rolling, trees)
         clock.lap("measure_seconds")
@@ -148,7 +157,7 @@ class Loop:
         if progress.rollouts == 0:
             found = ppo_checks.check_reference(episodes, precision)
             self.run.record.update(PpoRecord(start_check=StartCheck(kl_at_start=found)))
-            check_first_answers(self.run.record, episodes, samples=options.samples_per_prompt)
+            check_first_answers(self.run.record, episodes, samples=options.num_generations)
         self.check_sampling(episodes)
         scores, progress.moments = final_scores(
             episodes,
@@ -182,6 +191,7 @@ class Loop:
             "episodes": float(progress.episodes),
             **estimates.figures,
             **moved,
+            **redrawn,
             "learning_rate": learning_rate,
             "tokens_per_second": tokens / clock.total,
             "peak_memory_bytes": float(peak_memory_bytes(self.accelerator.device)),

@@ -30,7 +30,7 @@ from hf_align.training.build import LAYOUTS, Layout, build_model, make_ready, ma
 
 if TYPE_CHECKING:
     from hf_align.data.chat.prompts import Prompt
-    from hf_align.rl.recipe import PpoConfig
+    from hf_align.rl.recipe import RlConfig
     from hf_align.training.run import Run
 
 
@@ -60,7 +60,7 @@ def build_models(run: Run) -> PpoModels:
 
     Raises UserError where a model cannot be loaded, or does not fit the tokenizer.
     """
-    config: PpoConfig = run.config
+    config: RlConfig = run.config
     reference = None
 
     def freeze_a_copy(base: Any, layout: Layout) -> None:
@@ -98,23 +98,24 @@ def build_models(run: Run) -> PpoModels:
 
 
 def check_room(prompts: list[Prompt], models: PpoModels, run: Run) -> None:
-    """Raise UserError where a prompt leaves no room for ``max_new_tokens`` in the model's positions."""
+    """Raise UserError where a prompt leaves no room for the longest answer in the model's positions."""
     limit = context_length(models.policy, run.tokenizer)
     if limit is None or not prompts:
         return
     longest = max(prompts, key=lambda prompt: len(prompt.ids))
-    asked = run.config.ppo.max_new_tokens
+    options = run.config.options
+    asked, key = options.max_new_tokens, options.length_key
     if len(longest.ids) + asked > limit:
         raise UserError(
-            f"max_new_tokens: the prompt of {longest.example.source} has {len(longest.ids):,} tokens; with "
+            f"{key}: the prompt of {longest.example.source} has {len(longest.ids):,} tokens; with "
             f"{asked:,} more it exceeds the {limit:,} positions that the model was made for. Lower "
-            "max_new_tokens, or leave out long rows (max_length with overlong: drop)."
+            f"{key}, or leave out long rows (max_length with overlong: drop)."
         )
 
 
 def _value_model(run: Run, base: Any, layout: Layout) -> tuple[torch.nn.Module | None, Layout]:
     """(what values come from, None where the algorithm has none; how its batches look)."""
-    options = run.config.ppo
+    options = run.config.options
     if not ALGORITHMS[options.algorithm].has_values:
         return None, layout
     if options.value_model == "separate":
@@ -124,8 +125,8 @@ def _value_model(run: Run, base: Any, layout: Layout) -> tuple[torch.nn.Module |
 
 def _second_model(run: Run) -> tuple[torch.nn.Module, Layout]:
     """(a model of its own for values, how its batches look)."""
-    config: PpoConfig = run.config
-    name = config.ppo.value_model_name_or_path
+    config: RlConfig = run.config
+    name = config.options.value_model_name_or_path
     settings = config.model
     if name is not None:
         settings = dataclasses.replace(settings, model_name_or_path=name, model_revision=None)
@@ -135,7 +136,7 @@ def _second_model(run: Run) -> tuple[torch.nn.Module, Layout]:
             trainable_base=config.adapter.trains_base,
             precision=run.machine.precision,
             use_cpu=run.machine.use_cpu,
-            head_init=config.ppo.value_head_init,
+            head_init=config.options.value_head_init,
         )
         if not reads_last_token(base):
             raise UserError(

@@ -1,4 +1,4 @@
-"""The curves of a PPO run over its rollouts: rewards, distance from the reference, answers, updates."""
+"""The curves of a run over its rollouts: rewards, distance from the reference, answers, updates."""
 
 from __future__ import annotations
 
@@ -16,25 +16,33 @@ EVALUATED = "eval_reward/total"
 
 TABLE = (
     Curves("Reward", "mean reward of an answer", {"reward/total": ""}, sizes=HERO),
-    Curves("Distance from the reference", "KL estimate, nats per answer", {"kl": ""}),
+    Curves("KL to the reference", "KL estimate, nats per answer", {"kl": ""}),
     Curves("Score and KL penalty", "mean of an answer", {"score": "score", "kl_penalty": "penalty"}),
     Curves("Entropy", "nats per token", {"entropy": ""}),
     Curves("Length of the answers", "tokens", {"response_length": ""}),
-    Curves("Answers that end by themselves", "share", {"eos_rate": ""}, formatting.share),
+    Curves(
+        "Groups without signal",
+        "share whose scores are equal",
+        {"frac_reward_zero_std": ""},
+        formatting.share,
+    ),
+    Curves("Spread within a group", "mean deviation of the scores", {"group_score_std": ""}),
+    Curves("Length against score", "correlation over answers", {"length_score_correlation": ""}),
+    Curves("EOS rate: answers that end by themselves", "share", {"eos_rate": ""}, formatting.share),
     Curves(
         "Clipped tokens",
         "share",
         {"clip_fraction": "policy", "value_clip_fraction": "values"},
         formatting.share,
     ),
-    Curves("Movement in an update", "approximate KL, nats per token", {"approx_kl": ""}),
+    Curves("approx_kl of an update", "nats per token", {"approx_kl": ""}),
     Curves("Explained variance of the returns", "1 is all of it", {"explained_variance": ""}),
     Curves("Value loss", "squared units of the score", {"value_loss": ""}),
     Curves("KL coefficient", "score per nat", {"kl_coef": ""}),
 )
 
 
-def ppo_plots(rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
+def rl_plots(rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
     """The plots that the metrics allow: of the parts of a reward where there are several, of the KL
     coefficient where it moves."""
     train = training_rows(rows)

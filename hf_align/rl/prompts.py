@@ -14,7 +14,7 @@ from hf_align.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hf_align.rl.recipe import PpoConfig
+    from hf_align.rl.recipe import RlConfig
     from hf_align.training.run import Run
     from hf_align.types import Example
 
@@ -60,8 +60,8 @@ def run_prompts(run: Run, rollouts: int) -> RunPrompts:
 
     Raises UserError for rows without a prompt, and where a process would have none in a rollout.
     """
-    config: PpoConfig = run.config
-    size = config.ppo.rollout_batch_size
+    config: RlConfig = run.config
+    size = config.options.rollout_batch_size
     processes = run.identity["processes"]
     if size < processes:
         raise UserError(

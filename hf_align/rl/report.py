@@ -1,7 +1,7 @@
-"""The part of the report that a PPO run adds: rewards, distance from the reference, answers over time.
+"""The part of the report that an RL run adds: rewards, KL to the reference, groups, answers over time.
 
 Reads the run record, the metrics and the sample answers, and copes with whatever is missing. The curves are
-in ``plots``.
+in ``rl.plots``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from hf_align.reporting.run_view import Fact, listing, mapping
 from hf_align.reporting.stage_parts import CardPart, ReportPart, Sources
-from hf_align.rl.plots import EVALUATED, ROLLOUTS, ppo_plots
+from hf_align.rl.plots import EVALUATED, ROLLOUTS, rl_plots
 from hf_align.rl.record import PpoRecord
 from hf_align.rl.watch.report import check_view, watch_facts, watch_view
 from hf_align.runs import formatting
@@ -25,26 +25,42 @@ ROLLOUT_SAMPLES_FILE = "samples.jsonl"
 
 SHOWN_ROLLOUTS = 5
 
+_NAMES = {
+    "ppo": "PPO",
+    "grpo": "GRPO",
+    "rloo": "RLOO",
+    "reinforce": "REINFORCE",
+    "reinforce_pp": "REINFORCE++",
+}
+_LONG_NAMES = {
+    "ppo": "proximal policy optimisation",
+    "grpo": "group-relative policy optimisation (GRPO)",
+    "rloo": "REINFORCE leave-one-out (RLOO)",
+    "reinforce": "REINFORCE",
+    "reinforce_pp": "REINFORCE++",
+}
+
 # (key of a held-out figure, what it is, form of its values).
 _FIGURES = (
     ("reward/total", "Reward", formatting.loss),
-    ("kl", "Distance from the reference (KL), nats per answer", formatting.loss),
+    ("kl", "KL to the reference, nats per answer", formatting.loss),
     ("response_length", "Length in tokens", formatting.loss),
-    ("eos_rate", "Answers that end by themselves", formatting.share),
+    ("eos_rate", "EOS rate: answers that end by themselves", formatting.share),
     ("repetition", "Repeated 4-grams", formatting.share),
 )
 
 
-def ppo_view(record: Row, rows: Sequence[Row], samples: Sequence[Row]) -> dict[str, Any]:
-    """``settings``, held-out figures as ``columns`` and ``rows``, ``notes``, ``plots``, and ``rollouts``:
-    answers over time. ``samples``: the lines of ``ROLLOUT_SAMPLES_FILE``."""
+def rl_view(record: Row, rows: Sequence[Row], samples: Sequence[Row]) -> dict[str, Any]:
+    """``name`` of the section, ``settings``, held-out metrics as ``columns`` and ``rows``, ``notes``,
+    ``plots``, and ``rollouts``: answers over time. ``samples``: the lines of ``ROLLOUT_SAMPLES_FILE``."""
     return {
+        "name": method(record),
         "label": "Held-out answers before and after training",
         "settings": settings(record),
         "columns": ["held-out answers", "before", "after"],
         "rows": held_out(record),
         "notes": notes(record, rows),
-        "plots": ppo_plots(rows),
+        "plots": rl_plots(rows),
         "displacement": [],
         "rollouts": rollouts(samples),
         "check": check_view(record),
@@ -52,8 +68,8 @@ def ppo_view(record: Row, rows: Sequence[Row], samples: Sequence[Row]) -> dict[s
     }
 
 
-def ppo_facts(record: Row) -> list[Fact]:
-    """The headlines of a PPO run; none for another stage."""
+def rl_facts(record: Row) -> list[Fact]:
+    """The headlines of a run; none for another stage."""
     final = PpoRecord.of(record).final_metrics
     found = watch_facts(record)
     before, after = (formatting.finite(final.get(f"{EVALUATED}{end}")) for end in ("_before", ""))
@@ -72,6 +88,21 @@ def ppo_facts(record: Row) -> list[Fact]:
         rounds = formatting.count(final.get("rollouts"))
         found.append(Fact("Episodes", formatting.count(final["episodes"]), f"in {rounds} rollouts"))
     return found
+
+
+def _algorithm(record: Row) -> str:
+    recipe = PpoRecord.of(record).recipe
+    found = str(recipe.get("algorithm", "ppo"))
+    return found if found in _NAMES else "ppo"
+
+
+def method(record: Row) -> str:
+    """The name of the algorithm, and what its key ``loss_type`` makes of it."""
+    name, recipe = _algorithm(record), PpoRecord.of(record).recipe
+    if name != "grpo":
+        return _NAMES[name]
+    level = ", ratios of whole answers" if recipe.get("importance_sampling_level") == "sequence" else ""
+    return f"{_NAMES[name]} (loss_type {recipe.get('loss_type')}{level})"
 
 
 def settings(record: Row) -> list[tuple[str, str]]:
@@ -93,7 +124,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
             f"{formatting.loss(check.get('mean'))} nats per token before the first update; 0 by theory, at "
             f"most {formatting.plain(check.get('allowed'))} by rounding"
         )
-    said = [("Reward", rewards), ("Reference", base), ("Distance from the reference at the start", start)]
+    said = [("Reward", rewards), ("Reference", base), ("KL to the reference at the start", start)]
     return [(name, text) for name, text in said if text]
 
 
@@ -129,9 +160,32 @@ def notes(record: Row, rows: Sequence[Row]) -> list[str]:
             f"{formatting.count(final['eval_answers'])} held-out prompts, one sampled answer to each, with "
             "the sampling of training and the same random numbers before and after."
         )
+    said += group_notes(record, rows)
     stopped = sum(1 for row in training_rows(rows) if row.get("stopped_by_kl"))
     if stopped:
         said.append(f"{stopped} of {len(training_rows(rows))} updates were ended early by kl_stop.")
+    return said
+
+
+def group_notes(record: Row, rows: Sequence[Row]) -> list[str]:
+    """What the groups of answers had to teach, as sentences; none for an algorithm without groups."""
+    known = rows_with(training_rows(rows), "frac_reward_zero_std")
+    if not known:
+        return []
+    shares = [formatting.finite(row["frac_reward_zero_std"]) or 0.0 for row in known]
+    size = formatting.count(PpoRecord.of(record).recipe.get("num_generations"))
+    said = [
+        f"{formatting.share(sum(shares) / len(shares))} of the groups of {size} answers had equal scores "
+        f"throughout and no signal: {formatting.share(shares[0])} in the first rollout, "
+        f"{formatting.share(shares[-1])} in the last."
+    ]
+    drawn = sum(formatting.finite(row.get("resampled_groups")) or 0.0 for row in known)
+    if drawn:
+        left = sum(formatting.finite(row.get("equal_groups")) or 0.0 for row in known)
+        said.append(
+            f"Groups were drawn again {formatting.count(int(drawn))} times (dynamic_sampling); "
+            f"{formatting.count(int(left))} stayed equal."
+        )
     return said
 
 
@@ -160,19 +214,20 @@ def rollouts(samples: Sequence[Row]) -> list[dict[str, Any]]:
     return shown
 
 
-REPORT = ReportPart(
-    view=lambda record, rows, run_dir: ppo_view(
+REPORT = GRPO_REPORT = ReportPart(
+    view=lambda record, rows, run_dir: rl_view(
         record, rows, read_metrics(Path(run_dir) / ROLLOUT_SAMPLES_FILE).rows
     ),
     template="rl/report.html.jinja",
     place="before curves",
-    first_facts=ppo_facts,
+    first_facts=rl_facts,
     x=ROLLOUTS,
 )
 
 
 def _introduction(record: Row, said: Sources) -> list[str]:
-    return [f"The result of proximal policy optimisation{said.of}{said.on}, made with {said.made_with}."]
+    name = _LONG_NAMES[_algorithm(record)]
+    return [f"The result of {name}{said.of}{said.on}, made with {said.made_with}."]
 
 
-CARD = CardPart(introduction=_introduction)
+CARD = GRPO_CARD = CardPart(introduction=_introduction)

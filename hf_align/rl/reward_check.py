@@ -29,7 +29,7 @@ from hf_align.statistics.calibration import accuracy, bin_edges, mean_and_deviat
 if TYPE_CHECKING:
     from hf_align.rewards.models import Reward, Rewards
     from hf_align.rl.episodes import Episode
-    from hf_align.rl.recipe import PpoConfig
+    from hf_align.rl.recipe import RlConfig
     from hf_align.runs.folder import RunRecord
     from hf_align.training.run import Run
     from hf_align.types import Comparison
@@ -57,7 +57,7 @@ def check_on_pairs(run: Run, rewards: Rewards, watched: Rewards | None) -> None:
     On ``reward_check_pairs``; without them by the figures of the model's own run, where its folder has some.
     Every process has to call this. Raises UserError where the pairs cannot be read.
     """
-    config: PpoConfig = run.config
+    config: RlConfig = run.config
     models = _models(config, rewards, watched)
     if not models:
         return
@@ -163,7 +163,7 @@ def pair_accuracy(
     }
 
 
-def _models(config: PpoConfig, rewards: Rewards, watched: Rewards | None) -> dict[str, tuple[str, Reward]]:
+def _models(config: RlConfig, rewards: Rewards, watched: Rewards | None) -> dict[str, tuple[str, Reward]]:
     """Path and reward of each reward model, by its name in the log; models come first in both."""
     found = {}
     for key, start, given in (
@@ -177,7 +177,7 @@ def _models(config: PpoConfig, rewards: Rewards, watched: Rewards | None) -> dic
 
 
 def _on_pairs(run: Run, models: Mapping[str, tuple[str, Reward]]) -> dict[str, dict[str, Any]]:
-    config: PpoConfig = run.config
+    config: RlConfig = run.config
     if not config.watch.reward_check_pairs:
         return {name: _own_figures(path) for name, (path, _) in models.items()}
     comparisons = _read_pairs(run)
@@ -189,7 +189,7 @@ def _on_pairs(run: Run, models: Mapping[str, tuple[str, Reward]]) -> dict[str, d
 
 
 def _read_pairs(run: Run) -> list[Comparison]:
-    config: PpoConfig = run.config
+    config: RlConfig = run.config
     data = dataclasses.replace(
         config.data,
         datasets=config.watch.reward_check_pairs,

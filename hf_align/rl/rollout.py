@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from hf_align.data.chat.prompts import Prompt
     from hf_align.rewards.models import Rewards
+    from hf_align.rl.algorithms.options import RlOptionsConfig
     from hf_align.rl.models import PpoModels
-    from hf_align.rl.recipe import PpoOptionsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class AnswerServer(Protocol):
     def sample(
         self,
         models: PpoModels,
-        options: PpoOptionsConfig,
+        options: RlOptionsConfig,
         prompts: Sequence[tuple[int, Prompt]],
         *,
         samples: int,
@@ -68,7 +68,7 @@ class RolloutTools:
     models: PpoModels
     rewards: Rewards
     tokenizer: PreTrainedTokenizerBase
-    options: PpoOptionsConfig
+    options: RlOptionsConfig
     accelerator: Accelerator
     max_tokens: int
     watch: Rewards | None = None
@@ -113,7 +113,7 @@ def _sample_here(
             stop_ids=models.stop_ids,
             pad_token_id=models.pad_token_id,
             samples=samples,
-            max_rows=options.max_rows_at_once,
+            max_rows=options.generation_batch_size,
             draws=draws_of([(*seed, n) for n, _ in prompts], samples, options.max_new_tokens),
         )
     models.module.train(was_training)

@@ -15,8 +15,9 @@ from hf_align.rl.update import UpdateTools
 from hf_align.training.arguments import training_arguments
 
 if TYPE_CHECKING:
+    from hf_align.rl.algorithms.options import RlOptionsConfig
     from hf_align.rl.models import PpoModels
-    from hf_align.rl.recipe import PpoConfig, PpoOptionsConfig
+    from hf_align.rl.recipe import RlConfig
     from hf_align.training.run import Run
 
 
@@ -25,7 +26,7 @@ def prepare(run: Run, models: PpoModels, *, steps: int) -> UpdateTools:
 
     Raises UserError under DeepSpeed and FSDP1.
     """
-    config: PpoConfig = run.config
+    config: RlConfig = run.config
     machine, training = run.machine, config.training
     args = training_arguments(
         training, precision=machine.precision, use_cpu=machine.use_cpu, steps_per_epoch=steps
@@ -59,17 +60,17 @@ def prepare(run: Run, models: PpoModels, *, steps: int) -> UpdateTools:
     return UpdateTools(
         models,
         module,
-        ALGORITHMS[config.ppo.algorithm].objective(config.ppo),
+        ALGORITHMS[config.options.algorithm].objective(config.options),
         optimizer,
         scheduler,
         accelerator,
-        config.ppo,
+        config.options,
         training.max_tokens_per_batch,
         training.max_grad_norm,
     )
 
 
-def kl_controller(options: PpoOptionsConfig, coefficient: float) -> AdaptiveKLController | FixedKLController:
+def kl_controller(options: RlOptionsConfig, coefficient: float) -> AdaptiveKLController | FixedKLController:
     """What steers the weight of the divergence, from its weight so far."""
     if not options.adaptive_kl:
         return FixedKLController(coefficient)

@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from hf_align.rl.models import PpoModels
-    from hf_align.rl.recipe import PpoConfig
+    from hf_align.rl.recipe import RlConfig
 
 
-def check_sharding(accelerator: Accelerator, config: PpoConfig) -> None:
+def check_sharding(accelerator: Accelerator, config: RlConfig) -> None:
     """Raise UserError for a way of sharding that rollouts cannot follow."""
     kind = accelerator.distributed_type
     if kind == DistributedType.DEEPSPEED or (kind == DistributedType.FSDP and not accelerator.is_fsdp2):
         raise UserError(
-            "PPO runs in one process, under DistributedDataParallel or under FSDP2: the whole weights that "
-            "answers are written with cannot be had from DeepSpeed or FSDP1. Start it with NPROC=…, "
-            "recipes/accelerate/ddp.yaml, or a file with fsdp_version: 2"
+            f"{config.method} runs in one process, under DistributedDataParallel or under FSDP2: the whole "
+            "weights that answers are written with cannot be had from DeepSpeed or FSDP1. Start it with "
+            "NPROC=…, recipes/accelerate/ddp.yaml, or a file with fsdp_version: 2"
         )
     if kind != DistributedType.FSDP:
         return
     if os.environ.get("FSDP_CPU_RAM_EFFICIENT_LOADING", "false").lower() == "true":
         raise UserError(
-            "fsdp_cpu_ram_efficient_loading: every process of PPO writes answers with the whole model, and "
+            "fsdp_cpu_ram_efficient_loading: every process writes answers with the whole model, and "
             "this leaves the weights out of all processes but one; set it to false in Accelerate's file"
         )
     for key in ("load_in_4bit", "load_in_8bit"):
         if getattr(config.model, key):
-            raise UserError(f"{key}: quantised weights are not sharded in PPO; train without FSDP")
+            raise UserError(f"{key}: quantised weights are not sharded here; train without FSDP")
 
 
 def sharded(models: PpoModels, accelerator: Accelerator) -> torch.nn.Module:

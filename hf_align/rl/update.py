@@ -1,7 +1,7 @@
 """One update: passes over the answers of a rollout in mini-batches, each an optimizer step.
 
-A step is a set of prompts; its loss is a mean over the sampled tokens of all processes. What this leaves out:
-how a step is cut and made into gradients (``training.step``), and the losses (``algorithms``).
+A step is a set of prompts; its loss is a mean over the sampled tokens, or the answers, of all processes. What
+this leaves out: how a step is cut and made into gradients (``training.step``), and losses (``algorithms``).
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hf_align.rl.algorithms.base import TokenObjective
+from hf_align.rl.algorithms.base import TOKENS, TokenObjective, is_loss
 from hf_align.rl.episodes import EpisodeBatch, EpisodeRow, collate_episodes, empty_episode
 from hf_align.rl.sharding import gather_weights
-from hf_align.training.step import StepTask, compute_gradients
+from hf_align.training.step import StepResult, StepTask, compute_gradients
 from hf_align.types import LossOutput
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from hf_align.rl.algorithms.options import RlOptionsConfig
     from hf_align.rl.models import PpoModels
-    from hf_align.rl.recipe import PpoOptionsConfig
 
 Numbered = tuple[int, EpisodeRow]
 
@@ -44,7 +44,7 @@ class UpdateTools:
     optimizer: Any
     scheduler: Any
     accelerator: Accelerator
-    options: PpoOptionsConfig
+    options: RlOptionsConfig
     max_tokens: int
     max_grad_norm: float
 
@@ -53,7 +53,7 @@ class UpdateTools:
             return self.objective(module, batch)
 
     def task(self, columns: Sequence[str]) -> StepTask:
-        """The task of a step, on rows with these ``columns``; the unit is the sampled token."""
+        """The task of a step, on rows with these ``columns``; the objective says what it is a mean over."""
         models = self.models
         return StepTask(
             collate=partial(
@@ -63,7 +63,7 @@ class UpdateTools:
                 pad_token_id=models.pad_token_id,
             ),
             objective=self._autocast_objective,
-            units=lambda row: row.target_tokens,
+            units=self.objective.units,
             filler=lambda: empty_episode(columns),
             padded=not models.packed,
             shared=models.shared,
@@ -86,28 +86,30 @@ def update(
     gradient norm of each step before it is taken.
     """
     options = tools.options
-    planned = options.num_ppo_epochs * options.num_mini_batches
+    planned = options.steps_per_rollout
     rng = np.random.default_rng(np.random.SeedSequence(list(seed)))
     total: dict[str, float] = {}
     steps, at_start = 0, 0.0
     stopped = False
     tools.module.train()
     task = tools.task(list(rows[0][1].columns))
-    for _ in range(options.num_ppo_epochs):
+    for _ in range(options.update_epochs):
         order = rng.permutation(prompts)
         for part in range(options.num_mini_batches):
             chosen = set(order[part :: options.num_mini_batches].tolist())
             tools.optimizer.zero_grad(set_to_none=True)
-            figures = compute_gradients(
+            result = compute_gradients(
                 tools.module,
                 [row for number, row in rows if number in chosen],
                 task,
                 tools.accelerator,
                 max_tokens=tools.max_tokens,
-            ).means
+            )
+            figures = step_means(result)
             if steps == 0:
                 at_start = figures["ratio_deviation"]
-                check_first(figures)
+                checked = figures if tools.objective.checks_clipping else figures | {"clip_fraction": 0.0}
+                check_first(checked)
             stopped = options.kl_stop is not None and figures["approx_kl"] > options.kl_stop
             if stopped:
                 break
@@ -122,12 +124,22 @@ def update(
     tools.optimizer.zero_grad(set_to_none=True)
     gather_weights(tools.models.module, tools.module)
     for _ in range(planned - steps):
-        # The learning-rate schedule is that of the steps as planned.
+        # The schedule of the learning rate is that of the steps as planned.
         tools.scheduler.step()
     means = {name: value / max(steps, 1) for name, value in total.items()}
     means["total_loss"] = means.pop("loss", float("nan"))
     means |= {"update_steps": float(steps), "stopped_by_kl": float(stopped)}
     return means | {"ratio_deviation_at_start": at_start}
+
+
+def step_means(result: StepResult) -> dict[str, float]:
+    """Losses as means over the units of the objective, all other metrics as means over the sampled tokens."""
+    tokens = max(1.0, result.sums[TOKENS])
+    return {
+        name: value / (max(1, result.units) if is_loss(name) else tokens)
+        for name, value in result.sums.items()
+        if name != TOKENS
+    }
 
 
 def _gradient_norm(tools: UpdateTools) -> float:

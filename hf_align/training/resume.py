@@ -68,15 +68,18 @@ def run_identity(
     return identity
 
 
-def begin(training: TrainingConfig, identity: dict[str, Any]) -> Path | None:
-    """The checkpoint to go on from, or None; ``output_dir`` is ready for the run afterwards.
+def begin(
+    training: TrainingConfig, identity: dict[str, Any], kind: type[Recipe] | None = None
+) -> Path | None:
+    """The checkpoint to go on from, or None; ``output_dir`` is ready for the run afterwards. ``kind``: of
+    recipe, as in :func:`check_identity`.
 
     Raises UserError where the run cannot be continued; nothing in ``output_dir`` has changed then, except
     that half-written checkpoints are set aside.
     """
     checkpoint = find_checkpoint(training.output_dir, training.resume_from_checkpoint)
     if checkpoint is not None:
-        check_identity(checkpoint, identity, force=training.force_resume)
+        check_identity(checkpoint, identity, force=training.force_resume, kind=kind)
     inside = checkpoint is not None and checkpoint.resolve().parent == Path(training.output_dir).resolve()
     if checkpoint is not None and inside:
         set_later_aside(checkpoint, training.output_dir)
@@ -118,9 +121,16 @@ def _another(named: Path) -> str:
     return f" The newest complete one beside it is {other}." if other else ""
 
 
-def check_identity(checkpoint: Path, identity: dict[str, Any], *, force: bool) -> None:
-    """Raise UserError where data or recipe are not those of the checkpoint; with ``force``, warn."""
+def check_identity(
+    checkpoint: Path, identity: dict[str, Any], *, force: bool, kind: type[Recipe] | None = None
+) -> None:
+    """Raise UserError where data or recipe are not those of the checkpoint; with ``force``, warn.
+
+    ``kind``: of recipe, under whose names for its keys those of an older release are read.
+    """
     saved = checkpoints.saved_identity(checkpoints.read_state(checkpoint))
+    if saved and kind is not None:
+        saved = {**saved, "recipe": kind.renamed(saved["recipe"])}
     if not saved:
         differences = ["it does not say which recipe and data it was trained on"]
     else:

@@ -72,7 +72,7 @@ def open_run(
     identity = resume.run_identity(
         type(config), resolved, data.train_fingerprint, processes=arguments.world_size()
     )
-    checkpoint = processes.on_main(lambda: resume.begin(training, identity))
+    checkpoint = processes.on_main(lambda: resume.begin(training, identity, type(config)))
     run_folder.check_shared(training.output_dir, main=machine.main, wait=processes.wait_for_everyone)
     record = run_folder.RunRecord(
         command, config, training.output_dir, resuming=checkpoint is not None, main=machine.main

@@ -72,7 +72,7 @@ def test_a_group_that_inherits_a_key_keeps_what_it_changes() -> None:
     [
         ("sft", "rounding", "max_tokens_per_batch packing torch_compile"),
         ("dpo", "rounding", "max_tokens_per_batch packing share_prefix torch_compile"),
-        ("ppo", "rounding", "max_rows_at_once max_tokens_per_batch packing torch_compile"),
+        ("ppo", "rounding", "generation_batch_size max_tokens_per_batch packing torch_compile"),
         ("best-of-n", "rounding", "generation_batch_size max_tokens_per_batch packing torch_compile"),
         ("evaluate", "rounding", "generation_batch_size max_tokens_per_batch packing"),
         ("sft", "step_rows", "gradient_accumulation_steps per_device_train_batch_size"),

@@ -169,10 +169,13 @@ def read(arguments: list[str]) -> Any:
     if name in READERS:
         getattr(module, READERS[name])(options)
         return None
-    if name == "ppo" and "--replay" in options:
-        module.read_replay(options)
+    if name in ("ppo", "grpo") and "--replay" in options:
+        importlib.import_module("hf_align.commands.ppo").read_replay(options)
         return None
     reader = RECIPE_READERS.get(name, "load_config")
+    main = module.main
+    if name == "grpo":  # its recipe is read where that of ppo is
+        module = importlib.import_module("hf_align.commands.ppo")
     assert hasattr(module, reader), f"{name}: add the function that reads its options to READERS"
     real = getattr(module, reader)
 
@@ -181,7 +184,7 @@ def read(arguments: list[str]) -> Any:
 
     with contextlib.chdir(ROOT), mock.patch.object(module, reader, stop):
         try:
-            module.main(options)
+            main(options)
         except _Read as found:
             return getattr(found.config, "config", found.config)
     raise AssertionError(f"{name}: it did not read its recipe")

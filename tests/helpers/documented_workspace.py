@@ -63,9 +63,11 @@ LESS_OF: dict[str, dict[str, Any]] = {
     # Its stages are documented by themselves.
     "pipeline": {"dry_run": True},
     # Answer 7 of rollout 12 is replayed in docs/ppo.md; there are two to each prompt.
-    "ppo": {"num_rollouts": 12, "save_steps": 10, "rollout_batch_size": 4},
+    "ppo": {"num_rollouts": 12, "save_steps": 10, "rollout_batch_size": 4, "num_generations": 2},
+    "grpo": {"num_rollouts": 2, "save_steps": 1, "max_completion_length": 16},
 }
-WITHOUT = {"ppo": ("max_steps", "num_train_epochs", "per_device_train_batch_size")}
+_NOT_IN_RL = ("max_steps", "num_train_epochs", "per_device_train_batch_size")
+WITHOUT = {"ppo": _NOT_IN_RL, "grpo": _NOT_IN_RL}
 """Keys of ``LESS`` that a command has and refuses, since they mean nothing to it."""
 ROWS = 64
 """Rows of each data set and each task, where the documented command does not say otherwise; enough for one of

@@ -1,7 +1,8 @@
-"""Started by python or by torchrun: one PPO update on fixed answers, its weights and figures kept in a file.
+"""Started by python or by torchrun: one update on fixed answers, its weights and figures kept in a file.
 
-Arguments: the file. The answers of a prompt belong to one process, prompts in turn to each; there are fewer
-prompts in a mini-batch than processes at times, and one process then has none.
+Arguments: the file, and the options of an algorithm as JSON, by default those of PPO. The answers of a
+prompt belong to one process, prompts in turn to each; there are fewer prompts in a mini-batch than processes
+at times, and one process then has none.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,21 +27,23 @@ LENGTHS = [[3, 1], [4, 2], [2, 6], [5, 5], [1, 1]]
 SETTINGS = {"num_ppo_epochs": 2, "num_mini_batches": 4, "entropy_coef": 0.01, "rollout_batch_size": 5}
 
 
-def main(target: Path) -> None:
+def main(target: Path, settings: dict[str, Any]) -> None:
     where = accelerator()
     rank, processes = where.process_index, where.num_processes
-    found = models()
+    found = models(values="algorithm" not in settings)
     everything = answers(LENGTHS)
     mine = [one for one in everything if one.prompt % processes == rank]
     asked = prompts([7, 4, 9, 5, 3])[rank::processes]
     trees = trees_of(asked, mine)
     measure_episodes(rollout_tools(found), trees)
     episodes = gather_episodes(where, mine)
+    for one in episodes[::3]:
+        one.stopped = False
     assert [one.prompt for one in episodes] == sorted(one.prompt for one in everything)
     scores = np.array([one.reward for one in episodes])
-    estimates = estimate(episodes, scores, options(**SETTINGS), kl_coef=0.05)
+    estimates = estimate(episodes, scores, options(**settings), kl_coef=0.05)
     figures = update(
-        update_tools(found, max_tokens=25, where=where, **SETTINGS),
+        update_tools(found, max_tokens=25, where=where, **settings),
         update_rows(trees, episodes, estimates.columns),
         prompts=5,
         seed=(0,),
@@ -59,4 +63,4 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]) if len(sys.argv) > 2 else SETTINGS)

@@ -13,8 +13,9 @@ from helpers.tiny_models import VOCABULARY, tiny_model
 from hf_align.data.chat.prompts import Prompt
 from hf_align.modeling.attention.packing_probe import enable_segment_attention
 from hf_align.modeling.heads.target import install_target_head
-from hf_align.rl.algorithms.ppo import ppo_objective
+from hf_align.rl.algorithms.table import ALGORITHMS
 from hf_align.rl.episodes import Episode
+from hf_align.rl.grpo.recipe import GrpoOptionsConfig
 from hf_align.rl.models import PpoModels
 from hf_align.rl.recipe import PpoOptionsConfig
 from hf_align.rl.rollout import RolloutTools
@@ -32,19 +33,29 @@ class Words:
         return " ".join(str(i) for i in ids if not (skip_special_tokens and i == STOP))
 
 
-def models(*, packed: bool = True, shared: bool = True, seed: int = 0, family: str = "llama") -> PpoModels:
-    """A policy, its frozen copy, and a value head whose values differ."""
+def models(
+    *,
+    packed: bool = True,
+    shared: bool = True,
+    seed: int = 0,
+    family: str = "llama",
+    values: bool = True,
+) -> PpoModels:
+    """A policy, its frozen copy, and a value head whose values differ, if any."""
     policy, reference = tiny_model(family, seed=seed), tiny_model(family, seed=seed)
     for model in (policy, reference):
         if packed:
             assert enable_segment_attention(model)
         install_target_head(model)
     torch.manual_seed(1)
-    module = PolicyWithValue(policy, ValueHead(32, "normal")).eval()
+    module = PolicyWithValue(policy, ValueHead(32, "normal") if values else None).eval()
     return PpoModels(module, reference.requires_grad_(False), packed, packed and shared, [STOP], PAD)
 
 
-def options(**given: Any) -> PpoOptionsConfig:
+def options(**given: Any) -> Any:
+    """The options of the ``algorithm`` that is given, or of PPO."""
+    if "algorithm" in given:
+        return GrpoOptionsConfig(**{"rollout_batch_size": 4, "max_completion_length": 6, **given})
     return PpoOptionsConfig(**{"rollout_batch_size": 4, "max_new_tokens": 6, **given})
 
 
@@ -72,7 +83,7 @@ def update_tools(
     optimizer = torch.optim.SGD(trained, lr=learning_rate)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     chosen = options(**given)
-    loss = ppo_objective(chosen)
+    loss = ALGORITHMS[chosen.algorithm].objective(chosen)
     return UpdateTools(found, module, loss, optimizer, scheduler, where, chosen, max_tokens, 1.0)
 
 

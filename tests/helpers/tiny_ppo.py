@@ -65,7 +65,7 @@ def write_recipe(inputs: dict[str, Any], output_dir: Path, **options: Any) -> Pa
         "precision": "fp32",
         "max_length": 256,
         "rollout_batch_size": 4,
-        "samples_per_prompt": 2,
+        "num_generations": 2,
         "num_rollouts": 4,
         "num_ppo_epochs": 2,
         "num_mini_batches": 2,

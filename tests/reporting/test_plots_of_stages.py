@@ -35,7 +35,7 @@ Rows = list[dict[str, Any]]
 STAGES: dict[str, tuple[tuple[Curves, ...], Callable[[Rows], list[Plot]]]] = {
     "every run": (every_run.RUN_TABLE, every_run.run_plots),
     "preference": (preference.TABLE, lambda rows: preference.preference_plots(rows, bound=0.5)),
-    "ppo": (ppo.TABLE, ppo.ppo_plots),
+    "ppo": (ppo.TABLE, ppo.rl_plots),
     "watch": (watch.LIMITED, lambda rows: watch.watch_plots(watch_records.record(), rows)),
 }
 """Tables of curves over the steps, and what draws them."""

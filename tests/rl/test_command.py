@@ -63,7 +63,7 @@ def test_a_policy_learns_what_is_rewarded(tmp_path: Path, whole: bool) -> None:
         tmp_path / "run",
         num_rollouts=25,
         rollout_batch_size=8,
-        samples_per_prompt=4,
+        num_generations=4,
         num_ppo_epochs=4,
         kl_coef=0.01,
         learning_rate=learning_rate,
@@ -93,7 +93,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "qlora": {"adapter": "lora", "lora_r": 4, "load_in_4bit": True, "optim": "adamw_8bit"},
     "own trunk": {"value_model": "separate", "value_head_init": "normal", "gradient_checkpointing": True},
     "own trunk, lora": {"value_model": "separate", "adapter": "lora", "lora_r": 4},
-    "one answer a prompt": {"samples_per_prompt": 1, "temperature": 0.7, "top_p": 0.9, "top_k": 50},
+    "one answer a prompt": {"num_generations": 1, "temperature": 0.7, "top_p": 0.9, "top_k": 50},
     "padded": {"packing": False, "max_tokens_per_batch": 60},
     "a reward that draws": {"reward_functions": "noisy"},
 }
@@ -225,7 +225,7 @@ def test_a_run_goes_on_with_other_keys_of_speed_and_memory(tmp_path: Path) -> No
     run(inputs, tmp_path / "whole", **options)
     part = Path(shutil.copytree(tmp_path / "whole", tmp_path / "part"))
     shutil.rmtree(part / "checkpoint-2")
-    speed = {"max_rows_at_once": 2, "max_tokens_per_batch": 64, "packing": False}
+    speed = {"generation_batch_size": 2, "max_tokens_per_batch": 64, "packing": False}
     run(inputs, part, **options, **speed, record_limit=1, resume_from_checkpoint="auto")
     close_weights(part, tmp_path / "whole")
 

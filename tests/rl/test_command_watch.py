@@ -33,7 +33,7 @@ ROLLOUTS = 14
 OPTIONS: dict[str, Any] = {
     "num_rollouts": ROLLOUTS,
     "rollout_batch_size": 8,
-    "samples_per_prompt": 4,
+    "num_generations": 4,
     "num_ppo_epochs": 4,
     "kl_coef": 0.0,
     "learning_rate": 0.01,

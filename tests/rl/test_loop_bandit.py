@@ -1,4 +1,4 @@
-"""One token, a reward and a KL penalty: PPO comes to the optimum that theory gives.
+"""One token, a reward and a KL penalty: every algorithm comes to the optimum that theory gives.
 
 The best policy is pi*(a) ~ pi_ref(a) exp(r(a) / beta) (Rafailov et al. 2023, arXiv 2305.18290, equation 4).
 """
@@ -6,8 +6,10 @@ The best policy is pi*(a) ~ pi_ref(a) exp(r(a) / beta) (Rafailov et al. 2023, ar
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from helpers.ppo_parts import models, options, prompts, rollout_tools, update_tools
 
@@ -41,11 +43,11 @@ def even(found: torch.Tensor) -> list[float]:
     return found[:, ::2].sum(dim=1).tolist()
 
 
-def iterate(found: PpoModels, rollouts: int) -> None:
-    tools = rollout_tools(found, **SETTINGS)
-    updating = update_tools(found, **SETTINGS)
-    optimizer = torch.optim.Adam(found.module.parameters(), lr=0.002)
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=4 * rollouts)
+def iterate(found: PpoModels, rollouts: int, settings: dict[str, Any], *, rate: float, steps: int) -> None:
+    tools = rollout_tools(found, **settings)
+    updating = update_tools(found, **settings)
+    optimizer = torch.optim.Adam(found.module.parameters(), lr=rate)
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=steps * rollouts)
     object.__setattr__(updating, "optimizer", optimizer)
     object.__setattr__(updating, "scheduler", scheduler)
     for number in range(rollouts):
@@ -53,7 +55,7 @@ def iterate(found: PpoModels, rollouts: int) -> None:
         trees = trees_of(ASKED, episodes)
         measure_episodes(tools, trees)
         scores = np.array([float(one.tokens[0] % 2 == 0) for one in episodes])
-        found_now = estimate(episodes, scores, options(**SETTINGS), kl_coef=BETA)
+        found_now = estimate(episodes, scores, options(**settings), kl_coef=BETA)
         update(
             updating,
             update_rows(trees, episodes, found_now.columns),
@@ -64,14 +66,40 @@ def iterate(found: PpoModels, rollouts: int) -> None:
         )
 
 
-def test_the_optimum_is_reached() -> None:
+SHARED = {"rollout_batch_size": 2, "max_completion_length": 1, "num_generations": 64, "beta": BETA}
+KINDS: dict[str, tuple[dict[str, Any], float, int]] = {
+    "ppo": (SETTINGS, 0.002, 4),
+    # With the ratio in the KL penalty its gradient is that of the divergence, without it another.
+    "grpo": ({**SHARED, "algorithm": "grpo", "scale_rewards": "none", "num_iterations": 4}, 0.002, 4),
+    "grpo by answers": (
+        {
+            **SHARED,
+            "algorithm": "grpo",
+            "scale_rewards": "none",
+            "loss_type": "grpo",
+            "importance_sampling_level": "sequence",
+            "num_iterations": 4,
+        },
+        0.002,
+        4,
+    ),
+    "rloo": ({**SHARED, "algorithm": "rloo", "num_iterations": 4}, 0.002, 4),
+    "reinforce": ({**SHARED, "algorithm": "reinforce"}, 0.004, 1),
+    "reinforce with a baseline": ({**SHARED, "algorithm": "reinforce", "baseline": "group"}, 0.004, 1),
+    "reinforce_pp": ({**SHARED, "algorithm": "reinforce_pp", "num_iterations": 4}, 0.002, 4),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_optimum_is_reached(kind: str) -> None:
+    settings, rate, steps = KINDS[kind]
     # Padded, which is faster for many answers of one token.
-    found = models(packed=False)
+    found = models(packed=False, values=kind == "ppo")
     start = even(probabilities(found.reference))
     lift = math.exp(1 / BETA)
     best = [p * lift / (1 - p + p * lift) for p in start]
     assert all(0.2 < p < 0.8 for p in start) and all(b > p + 0.1 for b, p in zip(best, start, strict=True))
-    iterate(found, 60)
+    iterate(found, 60, settings, rate=rate, steps=steps)
     reached = even(probabilities(found.policy))
     for ours, theirs, before in zip(reached, best, start, strict=True):
         assert abs(ours - theirs) < 0.06, (before, ours, theirs)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,20 +36,33 @@ def start(arguments: list[str], processes: int) -> str:
     return done.stdout
 
 
+SHORT = {"num_mini_batches": 4, "rollout_batch_size": 5, "num_generations": 2}
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "ppo": {},
+    "grpo": {"algorithm": "grpo", "loss_type": "grpo", "beta": 0.1, "num_iterations": 2},
+    "dapo": {"algorithm": "grpo", "mask_truncated_completions": True, "num_iterations": 2},
+    "dr_grpo": {"algorithm": "grpo", "loss_type": "dr_grpo", "scale_rewards": "none", "num_iterations": 2},
+    "rloo": {"algorithm": "rloo", "num_iterations": 2},
+    "reinforce_pp": {"algorithm": "reinforce_pp", "baseline": "batch", "num_iterations": 2},
+}
+
+
 @pytest.mark.slow
-def test_an_update_by_two_processes_is_that_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_update_by_two_processes_is_that_of_one(tmp_path: Path, name: str) -> None:
     script = str(ROOT / "tests" / "helpers" / "ppo_on_processes.py")
     files = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
     for processes, file in enumerate(files, start=1):
-        start([script, str(file)], processes)
+        settings = [json.dumps(SHORT | ALGORITHMS[name])] if ALGORITHMS[name] else []
+        start([script, str(file), *settings], processes)
     one, two = map(load_file, files)
     assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-6, msg=key)
     figures, others = (json.loads(file.with_suffix(".json").read_text()) for file in files)
     assert figures["update_steps"] == 8
-    for name, value in figures.items():
-        assert others[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    for key, value in figures.items():
+        assert others[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
 
 
 @pytest.mark.slow
@@ -79,7 +93,7 @@ def test_the_watch_takes_both_processes_back_to_the_same_checkpoint(tmp_path: Pa
     )
     names = {"reward_functions": "pays_for_e", "watch_reward_functions": "variety"}
     rewards = {key: f"{tmp_path / 'rewards.py'}:{name}" for key, name in names.items()}
-    options = {"rollout_batch_size": 8, "samples_per_prompt": 4, "num_ppo_epochs": 4, "kl_coef": 0.0}
+    options = {"rollout_batch_size": 8, "num_generations": 4, "num_ppo_epochs": 4, "kl_coef": 0.0}
     options |= {"learning_rate": 0.01, "lr_scheduler_type": "constant", "num_rollouts": 14, "save_steps": 1}
     options |= {"watch_action": "roll_back", "watch_window": 2, "watch_patience": 2}
     run = tmp_path / "run"

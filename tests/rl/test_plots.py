@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from helpers.ppo_records import metrics
 
-from hf_align.rl.plots import ppo_plots
+from hf_align.rl.plots import rl_plots
 
 
 def test_drawings() -> None:
-    plots = {plot.title: plot for plot in ppo_plots(metrics())}
+    plots = {plot.title: plot for plot in rl_plots(metrics())}
     assert "Reward" in plots and set(plots["Reward"].forms) == {"wide", "narrow"}
     assert "Reward reward" in plots and "Reward short" in plots and "KL coefficient" in plots
     assert plots["Reward"].summary == (
@@ -18,6 +18,6 @@ def test_drawings() -> None:
     assert "1" in plots["Explained variance of the returns"].note, "the step without a number"
     fixed = [{**row, "kl_coef": 0.05} if "kl_coef" in row else row for row in metrics()]
     one = [{key: value for key, value in row.items() if key != "reward/short"} for row in fixed]
-    titles = [plot.title for plot in ppo_plots(one)]
+    titles = [plot.title for plot in rl_plots(one)]
     assert "KL coefficient" not in titles and "Reward reward" not in titles
-    assert ppo_plots([]) == []
+    assert rl_plots([]) == []

@@ -35,7 +35,7 @@ def test_defaults_are_those_of_the_sources() -> None:
     [({}, 3), ({"num_rollouts": 7}, 7), ({"total_episodes": 100}, 2), ({"total_episodes": 129}, 3)],
 )
 def test_the_length_of_a_run(given: dict[str, int], rollouts: int) -> None:
-    options = PpoOptionsConfig(rollout_batch_size=16, samples_per_prompt=4, **given)
+    options = PpoOptionsConfig(rollout_batch_size=16, num_generations=4, **given)
     assert options.rollouts(prompts=33) == rollouts
 
 

@@ -12,7 +12,7 @@ from helpers.ppo_records import metrics
 
 from hf_align.reporting.html import write_report
 from hf_align.reporting.model_card import write_model_card
-from hf_align.rl.report import held_out, ppo_facts, rollouts, settings
+from hf_align.rl.report import held_out, rl_facts, rollouts, settings
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_settings_say_what_is_rewarded_and_what_was_checked() -> None:
     assert dict(settings(record())) == {
         "Reward": "runs/reward + 0.5 × rewards.py:short",
         "Reference": "adapter switched off of models/small",
-        "Distance from the reference at the start": "0 nats per token before the first update; 0 by theory, "
+        "KL to the reference at the start": "0 nats per token before the first update; 0 by theory, "
         "at most 0.0001 by rounding",
     }
 
@@ -76,24 +76,24 @@ def test_held_out_figures() -> None:
     shown = {row["name"]: row["cells"] for row in held_out(record())}
     assert shown["Reward"] == ["-0.5", "1.25"]
     assert shown["Reward short"][1] == "-1.5"
-    assert shown["Distance from the reference (KL), nats per answer"] == ["0", "3.5"]
-    assert shown["Answers that end by themselves"][1] == "75.0 %"
+    assert shown["KL to the reference, nats per answer"] == ["0", "3.5"]
+    assert shown["EOS rate: answers that end by themselves"][1] == "75.0 %"
     alone = {key: value for key, value in record()["final_metrics"].items() if "short" not in key}
     names = [row["name"] for row in held_out(record(final_metrics=alone))]
     assert "Reward reward" not in names, "a single part is the reward itself"
 
 
 def test_headlines() -> None:
-    shown = {fact.label: (fact.value, fact.detail) for fact in ppo_facts(record())}
+    shown = {fact.label: (fact.value, fact.detail) for fact in rl_facts(record())}
     assert shown == {
         "Held-out reward": ("-0.5 → 1.25", "of 32 sampled answers"),
         "KL from the reference": ("3.5 nats", "per answer"),
         "Episodes": ("640", "in 20 rollouts"),
     }
     final = {"reward/total": 0.7, "kl": 2.0}
-    shown = {fact.label: (fact.value, fact.detail) for fact in ppo_facts(record(final_metrics=final))}
+    shown = {fact.label: (fact.value, fact.detail) for fact in rl_facts(record(final_metrics=final))}
     assert shown["Reward"] == ("0.7", "in the last rollout")
-    assert ppo_facts({"command": "sft"}) == []
+    assert rl_facts({"command": "sft"}) == []
 
 
 def test_answers_of_a_few_rollouts_from_the_first_to_the_last() -> None:

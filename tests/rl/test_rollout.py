@@ -30,7 +30,7 @@ def test_samples_depend_on_their_seed_alone() -> None:
 
 
 def test_samples_of_a_prompt_do_not_depend_on_the_prompts_beside_it() -> None:
-    tools = rollout_tools(models(), max_rows_at_once=4)
+    tools = rollout_tools(models(), generation_batch_size=4)
     whole = sample_episodes(tools, ASKED, samples=2, seed=(1, 0, 5))
     # As two processes share the prompts of a rollout.
     parts = [sample_episodes(tools, ASKED[rank::2], samples=2, seed=(1, 0, 5)) for rank in range(2)]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import DistributedType
+from helpers import tiny_grpo
 from helpers.tiny_ppo import make_inputs, run, write_recipe
 from helpers.tiny_runs import merged_metrics, same_weights, steps, weights
 from safetensors.torch import load_file
@@ -30,11 +31,11 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def on_two_processes(recipe: Path) -> None:
+def on_two_processes(recipe: Path, command: str = "ppo") -> None:
     script = str(ROOT / "tests" / "helpers" / "fsdp2_on_cpus.py")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
     done = subprocess.run(
-        [sys.executable, *launcher, "ppo", "--config", str(recipe)],
+        [sys.executable, *launcher, command, "--config", str(recipe)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "NPROC": "2"},
         capture_output=True,
         text=True,
@@ -70,6 +71,20 @@ def test_shards_learn_what_one_process_learns_and_resume_to_the_same_bits(tmp_pa
     on_two_processes(write_recipe(inputs, part, **options, resume_from_checkpoint="auto"))
     assert steps(part) == [2, 4] and same_weights(part, two)
     assert (part / VALUE_FILE).read_bytes() == (two / VALUE_FILE).read_bytes()
+
+
+@pytest.mark.slow
+def test_answers_without_values_are_learned_from_by_shards_as_by_one_process(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path)
+    options = {"rollout_batch_size": 5, "max_tokens_per_batch": 100, "optim": "sgd", "beta": 0.1}
+    options |= {"learning_rate": 0.1, "num_mini_batches": 2, "loss_type": "grpo", "num_rollouts": 2}
+    one, two = tmp_path / "one", tmp_path / "two"
+    tiny_grpo.run(inputs, one, **options)
+    on_two_processes(tiny_grpo.write_recipe(inputs, two, **options), "grpo")
+    ours, theirs = weights(two), weights(one)
+    assert ours.keys() == theirs.keys()
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.slow

@@ -194,9 +194,11 @@ def documentation() -> str:
     """The section of docs/runs.md."""
     head = ["| entry | | |", "| --- | --- | --- |"]
     parts = ["\n".join([*head, *table(_own(Record))])]
-    for command, cls in RECORDS.items():
+    for cls in dict.fromkeys(RECORDS.values()):
         if cls is not Record:
-            parts.append("\n".join([f"`hf-align {command}` adds:", "", *head, *table(_own(cls))]))
+            commands = [f"`hf-align {command}`" for command, own in RECORDS.items() if own is cls]
+            says = f"{' and '.join(commands)} {'add' if len(commands) > 1 else 'adds'}:"
+            parts.append("\n".join([says, "", *head, *table(_own(cls))]))
     return "\n\n".join(parts)
 
 

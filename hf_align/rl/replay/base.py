@@ -11,11 +11,15 @@ from typing import Any
 import torch
 
 from hf_align.errors import UserError
-from hf_align.rl.recipe import PpoConfig
+from hf_align.rl.recipe import RlConfig
 from hf_align.rl.replay.recorder import recipe_digest
 from hf_align.rl.replay.recording import Recording, recorded_steps
 from hf_align.runs import checkpoints
+from hf_align.stages import recipe_class
 from hf_align.training.run import Machine
+
+COMMANDS = ("ppo", "grpo")
+"""The commands whose runs are recorded."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,10 @@ def find_base(folder: Path, step: int, resumed_from: str | None) -> tuple[Base |
     return None, why_not
 
 
-def config_of(folder: Path, recipe: Mapping[str, Any], machine: Machine) -> PpoConfig:
-    """The recipe of the run, for this place and machine."""
+def config_of(folder: Path, command: str, recipe: Mapping[str, Any], machine: Machine) -> RlConfig:
+    """The recipe of a run of ``command``, one of ``COMMANDS``, for this place and machine."""
     try:
-        config = PpoConfig.from_flat(recipe)
+        config: RlConfig = recipe_class(command).from_flat(recipe)
     except UserError as error:
         raise UserError(f"{folder / 'run.json'}: its recipe cannot be read: {error}") from error
     training = dataclasses.replace(
@@ -74,11 +78,14 @@ def config_of(folder: Path, recipe: Mapping[str, Any], machine: Machine) -> PpoC
     return dataclasses.replace(config, training=training)
 
 
-def notes_on(recording: Recording, recipe: Mapping[str, Any], machine: Machine) -> list[str]:
-    """What is other than when the rollout was recorded, and can change bits or more."""
+def notes_on(
+    recording: Recording, config: RlConfig, recipe: Mapping[str, Any], machine: Machine
+) -> list[str]:
+    """What is other than when the rollout was recorded, and can change bits or more. ``recipe``: by key, as
+    run.json has it; ``config``: what was read from it."""
     then = recording.circumstances
     notes = []
-    if recipe_digest(recipe) != then.recipe:
+    if recipe_digest(type(config), recipe) != then.recipe:
         notes.append(
             "The recipe in run.json is not the one that this rollout was recorded under (the run was resumed "
             "with force_resume, or with other keys of speed and memory): figures differ where the change "

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.rewards.models import part_names
-from hf_align.rewards.scaling import RunningMoments, penalize_missing_eos
+from hf_align.rewards.scaling import RunningMoments
+from hf_align.rl.advantages import shaped_rewards
 
 if TYPE_CHECKING:
     from hf_align.rl.replay.run import Replayed
@@ -23,10 +24,9 @@ class AnswerBreakdown:
     prompts; ``source``: where that stands in the data.
 
     ``parts``: each reward with its weight, whose products add up to ``reward``; ``watch``: rewards that
-    nothing was learned from. ``penalized``: the reward after the penalty for answers that were cut off;
-    ``score``: after normalisation by ``moments`` and clipping; all that follow are in its unit. ``kl``: nats,
-    summed over the tokens; ``kl_penalty``: what it cost. ``advantage``: mean over the tokens, as trained
-    with.
+    nothing was learned from. ``penalized``: the reward after penalties; ``score``: after normalisation
+    by ``moments`` and clipping; all that follow are in its unit. ``kl``: nats, summed over the tokens;
+    ``kl_penalty``: what it cost. ``advantage``: mean over the tokens, as trained with.
 
     ``tokens``: by name (L,) each: ``kl``, ``reward``, ``value``, ``return``, ``raw advantage``,
     ``advantage``, ``logp``, ``reference logp``, ``entropy``; where the update was computed again also
@@ -69,6 +69,10 @@ class AnswerBreakdown:
         return self._sum("value loss")
 
     @property
+    def kl_loss(self) -> float | None:
+        return self._sum("kl loss")
+
+    @property
     def clipped(self) -> float | None:
         """The share of its tokens and passes whose ratio lay outside the clip range."""
         if "clipped" not in self.tokens or not self.passes:
@@ -84,10 +88,8 @@ def breakdowns(replayed: Replayed) -> list[AnswerBreakdown]:
     recording, config = replayed.recording, replayed.config
     estimates, episodes = replayed.estimates, recording.episodes
     weights = dict(zip(part_names(config.rewards), config.rewards.weights, strict=True))
-    penalized = penalize_missing_eos(
-        np.array([episode.reward for episode in episodes]),
-        [episode.stopped for episode in episodes],
-        config.rewards.missing_eos_penalty,
+    penalized = shaped_rewards(
+        episodes, config.options, missing_eos_penalty=config.rewards.missing_eos_penalty
     )
     moments = recording.before.moments.updated(penalized)
     found, start = [], 0

@@ -1,4 +1,4 @@
-"""``replay-STEP.html``: a replayed PPO update as a page, with tokens coloured by advantage and KL."""
+"""``replay-STEP.html``: a replayed update as a page, with tokens coloured by advantage and KL."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def render_page(
     return render_template(
         "rl/replay/page.html.jinja",
         step=replayed.recording.step,
+        command=replayed.config.command,
         run_dir=str(replayed.folder),
         prompts=len(replayed.recording.prompts),
         answers=len(found),
@@ -66,7 +67,7 @@ def render_page(
         left_out=max(0, len(listed) - LISTED),
         order="part of the loss" if found[0].loss is not None else "advantage",
         shown=[_answer(replayed, found[number - 1], why, scales) for number, why in reasons.items()],
-        signed_kl=replayed.config.ppo.kl_estimator == "k1",
+        signed_kl=replayed.config.options.kl_estimator == "k1",
         meanings=token_headings(found[0]),
     )
 

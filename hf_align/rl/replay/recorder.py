@@ -1,7 +1,7 @@
-"""The flight recorder of a PPO run: every rollout goes to disk, before its update and again with its figures.
+"""The flight recorder of a run: every rollout goes to disk, before its update and again with its figures.
 
 An update that fails is recorded too, therefore, without figures. What this leaves out: the file itself
-(``recording``), and what is made of it (``run``).
+(``replay.recording``), and what is made of it (``replay.run``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hf_align.rl.recipe import PpoConfig
 from hf_align.rl.replay.recording import FOLDER, Recording, RunContext, path_of, recorded_steps, save
 from hf_align.runs.checkpoints import all_checkpoints, step_of
 from hf_align.runs.record import redact
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from hf_align.rewards.scaling import Scores
     from hf_align.rl.checkpoints import Progress
     from hf_align.rl.episodes import Episode
-    from hf_align.rl.recipe import PpoConfig
+    from hf_align.rl.recipe import RlConfig
     from hf_align.training.run import Run
 
 
@@ -36,7 +35,7 @@ class Recorder:
     """
 
     def __init__(self, run: Run, *, rollouts: int, order: int) -> None:
-        self.config: PpoConfig = run.config
+        self.config: RlConfig = run.config
         training = self.config.training
         self.folder = Path(training.output_dir)
         self.on = run.machine.main and training.record_rollouts
@@ -48,7 +47,7 @@ class Recorder:
             precision=run.machine.precision,
             device="cpu" if run.machine.use_cpu else "accelerator",
             torch=torch.__version__,
-            recipe=recipe_digest(self.config.to_flat()),
+            recipe=recipe_digest(type(self.config), self.config.to_flat()),
             seed=training.seed,
         )
         if self.on:
@@ -70,14 +69,13 @@ class Recorder:
         """
         if not self.on:
             return
-        options = self.config.ppo
         recording = Recording(
             [prompt for _, prompt in prompts],
             list(episodes),
             scores,
             before,
             (self.circumstances.seed, self.order, before.rollouts),
-            before.rollouts * options.num_ppo_epochs * options.num_mini_batches,
+            before.rollouts * self.config.options.steps_per_rollout,
             dict(figures),
             self.circumstances,
         )
@@ -107,18 +105,22 @@ class Recorder:
 ADDED = ("chat_template_kwargs", "keep_reasoning")
 """Keys that the first releases lacked: at their defaults they are in no digest, so that older recordings keep
 theirs."""
+FORMER = {"num_generations": "samples_per_prompt", "generation_batch_size": "max_rows_at_once"}
+"""Names of keys in the digests of all releases."""
 
 
-def recipe_digest(recipe: Mapping[str, Any]) -> str:
-    """A digest of the keys of a flat ``recipe`` that decide about the numbers of an update.
+def recipe_digest(kind: type[RlConfig], recipe: Mapping[str, Any]) -> str:
+    """A digest of the keys of a flat ``recipe`` of this ``kind`` that decide about the numbers of an update.
 
     Device and precision are not among them: a recording has them as they came out.
     """
     # Keys that change results by rounding count here, where every bit is compared.
-    left_out = PpoConfig.keys_that_change("machine", "step_rows", "outputs", "speed", "place", "resuming")
-    keys = PpoConfig.keys()
-    at_default = {key for key in ADDED if recipe.get(key, keys[key].default) == keys[key].default}
-    kept = redact({key: value for key, value in recipe.items() if key not in {*left_out, *at_default}})
+    left_out = kind.keys_that_change("machine", "step_rows", "outputs", "speed", "place", "resuming")
+    named = kind.renamed(recipe)
+    keys = kind.keys()
+    at_default = {key for key in ADDED if named.get(key, keys[key].default) == keys[key].default}
+    without = {*left_out, *at_default}
+    kept = redact({FORMER.get(key, key): value for key, value in named.items() if key not in without})
     budget = kept.pop("max_tokens_per_batch", None)
     content = json.dumps([kept, budget], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

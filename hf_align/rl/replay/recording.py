@@ -2,8 +2,8 @@
 
 Arrays of all answers stand one after the other, with the places where each begins; numbers keep every bit
 that was computed with. What can be had from them is not stored: texts, penalties, advantages. What this
-module leaves out: when rollouts are recorded and which are kept (``recorder``), and replaying them
-(``run``).
+module leaves out: when rollouts are recorded and which are kept (``replay.recorder``), and replaying them
+(``replay.run``).
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from hf_align.rl.advantages import Estimates, estimate, final_scores
 from hf_align.rl.checkpoints import load_checkpoint
 from hf_align.rl.episodes import Episode, trees_of, update_rows
 from hf_align.rl.models import build_models
-from hf_align.rl.recipe import PpoConfig
-from hf_align.rl.replay.base import Base, config_of, find_base, notes_on
+from hf_align.rl.recipe import RlConfig
+from hf_align.rl.replay.base import COMMANDS, Base, config_of, find_base, notes_on
 from hf_align.rl.replay.recording import Recording, load
 from hf_align.rl.replay.trace import TokenTrace, TracedObjective
 from hf_align.rl.rollout import RolloutTools, measure_episodes
@@ -77,7 +77,7 @@ class Replayed:
 
     folder: Path
     recording: Recording
-    config: PpoConfig
+    config: RlConfig
     tokenizer: PreTrainedTokenizerBase
     estimates: Estimates
     again: Recomputed | None
@@ -86,14 +86,16 @@ class Replayed:
 
 
 def replay(folder: Path, step: int, *, answer: int | None = None) -> Replayed:
-    """The update of ``step`` of the PPO run in ``folder``. ``answer``: one, from 1 on, that has to be there.
+    """The update of ``step`` of the run in ``folder``. ``answer``: one, from 1 on, that has to be there.
 
     Raises UserError where there is no such run, step or answer, where a file of it is broken, and where a
     model of its recipe cannot be loaded.
     """
     record = read_run(folder)
-    if record.command != "ppo":
-        raise UserError(f"{folder}: this is a run of hf-align {record.command}; expected one of ppo.")
+    if record.command not in COMMANDS:
+        raise UserError(
+            f"{folder}: this is a run of hf-align {record.command}; expected one of {' or '.join(COMMANDS)}."
+        )
     recording = load(folder, step)
     count = len(recording.episodes)
     if answer is not None and answer > count:
@@ -106,13 +108,15 @@ def replay(folder: Path, step: int, *, answer: int | None = None) -> Replayed:
     launch.start(use_cpu=use_cpu)
     _refuse_several_processes()
     machine = Machine(use_cpu, True, resolve_precision(recording.circumstances.precision, use_cpu=use_cpu))
-    config = config_of(folder, recipe, machine)
+    config = config_of(folder, record.command, recipe, machine)
     tokenizer = load_tokenizer(config.model)
     again = None
     if base is not None:
-        record_of_this = RunRecord("ppo", config, str(folder), resuming=True, main=False)  # never written
+        record_of_this = RunRecord(
+            config.command, config, str(folder), resuming=True, main=False
+        )  # never written
         data: Any = None  # what the data gave is recorded
-        run = Run("ppo", config, machine, tokenizer, data, {}, base.checkpoint, record_of_this)
+        run = Run(config.command, config, machine, tokenizer, data, {}, base.checkpoint, record_of_this)
         with _threads(recording.circumstances.threads if use_cpu else None):
             again = _compute(run, base, recording)
     return Replayed(
@@ -123,15 +127,15 @@ def replay(folder: Path, step: int, *, answer: int | None = None) -> Replayed:
         _estimates(recording, recording.episodes, config),
         again,
         why_not,
-        notes_on(recording, recipe, machine),
+        notes_on(recording, config, recipe, machine),
     )
 
 
 def _compute(run: Run, base: Base, recording: Recording) -> Recomputed:
-    config: PpoConfig = run.config
-    options, training = config.ppo, config.training
+    config: RlConfig = run.config
+    options, training = config.options, config.training
     models = build_models(run)
-    steps = recording.circumstances.rollouts * options.num_ppo_epochs * options.num_mini_batches
+    steps = recording.circumstances.rollouts * options.steps_per_rollout
     tools = prepare(run, models, steps=steps)
     nothing = Rewards({}, {}, {})
     rolling = RolloutTools(
@@ -160,14 +164,14 @@ def _compute(run: Run, base: Base, recording: Recording) -> Recomputed:
     return Recomputed(base, on_the_way, figures, differences, trace, failure)
 
 
-def _estimates(recording: Recording, episodes: Sequence[Episode], config: PpoConfig) -> Estimates:
+def _estimates(recording: Recording, episodes: Sequence[Episode], config: RlConfig) -> Estimates:
     scores, _ = final_scores(
         episodes,
-        config.ppo,
+        config.options,
         recording.before.moments,
         missing_eos_penalty=config.rewards.missing_eos_penalty,
     )
-    return estimate(episodes, scores, config.ppo, kl_coef=recording.before.kl_coef, vllm=config.vllm)
+    return estimate(episodes, scores, config.options, kl_coef=recording.before.kl_coef, vllm=config.vllm)
 
 
 def _measure(tools: RolloutTools, recording: Recording) -> list[Episode]:
@@ -218,7 +222,7 @@ def _last_update(
     traces: list[TokenTrace] = []
 
     def traced(rows: list[Any]) -> UpdateTools:
-        traces.append(TokenTrace(rows))
+        traces.append(TokenTrace(rows, tools.objective.units))
         return dataclasses.replace(tools, objective=TracedObjective(tools.objective, traces[0].seen))
 
     def check_step(figures: Mapping[str, float]) -> None:

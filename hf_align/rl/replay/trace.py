@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hf_align.rl.algorithms.base import TokenObjective
+from hf_align.rl.algorithms.base import TokenObjective, is_loss
 from hf_align.rl.episodes import EpisodeBatch, EpisodeRow
 from hf_align.rl.update import Numbered
 
@@ -22,13 +22,15 @@ Seen = Callable[[EpisodeBatch, Mapping[str, torch.Tensor]], None]
 
 class TokenTrace:
     """Of the N tokens of a rollout, in the order of ``rows``, which are those of the update.
+    ``units``: of the objective, over which its losses are means.
 
     ``shares``: by the name of a loss the part of each token in its mean over the steps, (N,). ``ratios``:
     when it was last trained on, NaN where it never was. ``passes``: how often it was trained on, and
     ``clipped``: how often its ratio lay outside the clip range then.
     """
 
-    def __init__(self, rows: Sequence[Numbered]) -> None:
+    def __init__(self, rows: Sequence[Numbered], units: Callable[[EpisodeRow], int]) -> None:
+        self._units = units
         self._rows = [row for _, row in rows]  # kept, so that no other object gets the id of one
         starts = np.cumsum([0, *(row.target_tokens for row in self._rows)])
         self._starts = {id(row): int(start) for row, start in zip(self._rows, starts, strict=False)}
@@ -49,32 +51,28 @@ class TokenTrace:
         kept = {
             name: tokens.detach().double().cpu().numpy()
             for name, tokens in figures.items()
-            if name in ("ratio", "clip_fraction") or _is_loss(name)
+            if name in ("ratio", "clip_fraction") or is_loss(name)
         }
         self._waiting.append((batch.rows, kept))
 
     def taken(self) -> None:
         """The step of the micro-batches so far is taken; those of a step that kl_stop ends are left out."""
-        tokens = sum(len(figures["ratio"]) for _, figures in self._waiting)
+        units = max(1, sum(self._units(row) for rows, _ in self._waiting for row in rows))
         for rows, figures in self._waiting:
             start = 0
             for row in rows:
                 end = start + row.target_tokens
                 place = self._starts[id(row)]
                 here = slice(place, place + end - start)
-                for name in filter(_is_loss, figures):
+                for name in filter(is_loss, figures):
                     sums = self._sums.setdefault(name, np.zeros(len(self.passes)))
-                    sums[here] += figures[name][start:end] / tokens
+                    sums[here] += figures[name][start:end] / units
                 self.ratios[here] = figures["ratio"][start:end]
                 self.clipped[here] += figures["clip_fraction"][start:end].astype(np.int64)
                 self.passes[here] += 1
                 start = end
         self._waiting.clear()
         self.steps += 1
-
-
-def _is_loss(name: str) -> bool:
-    return name == "loss" or name.endswith("_loss")
 
 
 @dataclass(frozen=True)
@@ -90,3 +88,12 @@ class TracedObjective(TokenObjective):
         losses, figures = self.inner.of_tokens(module, batch)
         self.seen(batch, {"loss": losses, **figures})
         return losses, figures
+
+    @property
+    def checks_clipping(self) -> bool:
+        """As ``inner``."""
+        return self.inner.checks_clipping
+
+    def units(self, row: EpisodeRow) -> int:
+        """Those of ``inner``."""
+        return self.inner.units(row)

@@ -1,4 +1,4 @@
-"""A replayed PPO update in words and tables: figures as logged and as computed again, a breakdown of answers.
+"""A replayed update in words and tables: figures as logged and as computed again, an breakdown of answers.
 
 The same texts serve the terminal (``text``) and the page (``page``).
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hf_align.reporting.token_view import token_texts
+from hf_align.rl.algorithms.table import ALGORITHMS
 from hf_align.runs import formatting
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ TOKEN_COLUMNS = (
     ("reward", "reward", "the divergence at its price, and at the last token the score"),
     ("value", "value", "what the value head expected from here on"),
     ("return", "return", "what the value head is trained towards"),
-    ("raw advantage", "raw adv.", "advantage by generalised advantage estimation"),
-    ("advantage", "adv.", "the advantage that was trained with, whitened where the recipe says so"),
+    ("raw advantage", "raw adv.", "advantage before it was scaled"),
+    ("advantage", "adv.", "the advantage that was trained with, scaled where the recipe says so"),
     ("ratio", "ratio", "of probabilities, trained policy to the one that sampled, when last trained on"),
     ("clipped", "clipped", "passes in which the ratio lay outside the clip range"),
     ("loss", "loss", "the token's part of total_loss"),
@@ -123,17 +124,19 @@ def _span(steps: Sequence[int]) -> str:
 
 def score_steps(breakdown: AnswerBreakdown, replayed: Replayed) -> list[str]:
     """How the score of an answer and its advantages came about, a step a line."""
-    options, rewards = replayed.config.ppo, replayed.config.rewards
+    options, rewards = replayed.config.options, replayed.config.rewards
     products = [
         f"{value:.4g} {name}" if weight == 1 else f"{weight:g} × {value:.4g} {name}"
         for name, (value, weight) in breakdown.parts.items()
     ]
     lines = [f"reward {breakdown.reward:.4g} = {' + '.join(products)}"]
     if breakdown.penalized != breakdown.reward:
-        lines.append(
-            f"less {rewards.missing_eos_penalty:g}, since it was cut off (missing_eos_penalty): "
-            f"{breakdown.penalized:.4g}"
-        )
+        why = []
+        if rewards.missing_eos_penalty and not breakdown.stopped:
+            why.append(f"{rewards.missing_eos_penalty:g}, since it was cut off (missing_eos_penalty)")
+        if options.soft_punish_cache is not None:
+            why.append(f"what its {len(breakdown.ids)} tokens cost (soft_punish_cache)")
+        lines.append(f"less {' and '.join(why)}: {breakdown.penalized:.4g}")
     if options.normalize_scores:
         mean, deviation = breakdown.moments.mean, breakdown.moments.std
         lines.append(
@@ -141,23 +144,35 @@ def score_steps(breakdown: AnswerBreakdown, replayed: Replayed) -> list[str]:
         )
     if options.score_clip is not None:
         lines.append(f"clipped to ±{options.score_clip:g}")
-    lines.append(f"score {breakdown.score:.4g}, given to the last token")
+    place = ALGORITHMS[options.algorithm].kl_penalty
+    lines.append(f"score {breakdown.score:.4g}{', given to the last token' if place == 'tokens' else ''}")
     coefficient = replayed.recording.before.kl_coef
-    lines.append(
-        f"KL {breakdown.kl:.4g} nats × kl_coef {coefficient:.4g} = {breakdown.kl_penalty:.4g}, "
-        "taken off token by token"
-    )
-    if options.whiten_rewards:
+    if place == "loss":
         lines.append(
-            "rewards of tokens scaled to variance 1 in the rollout, around their mean (whiten_rewards)"
+            f"KL {breakdown.kl:.4g} nats; the loss takes kl_coef {coefficient:.4g} times it from there on"
+        )
+    else:
+        where = "token by token" if place == "tokens" else "the score"
+        lines.append(
+            f"KL {breakdown.kl:.4g} nats × kl_coef {coefficient:.4g} = {breakdown.kl_penalty:.4g}, "
+            f"taken off {where}"
         )
     if "raw advantage" in breakdown.tokens:
+        if options.whiten_rewards:
+            lines.append(
+                "rewards of tokens scaled to variance 1 in the rollout, around their mean (whiten_rewards)"
+            )
         raw = float(breakdown.tokens["raw advantage"].mean())
-        whitened = " after whitening" if options.whiten_advantages else ""
+        whitened = " after whitening" if options.whiten_advantages else " as trained with"
         lines.append(f"advantage {raw:.4g} in the mean over its tokens, {breakdown.advantage:.4g}{whitened}")
     else:
         lines.append(f"advantage {breakdown.advantage:.4g} in the mean over its tokens")
-    losses = {"policy": breakdown.policy_loss, "value": breakdown.value_loss, "total": breakdown.loss}
+    losses = {
+        "policy": breakdown.policy_loss,
+        "value": breakdown.value_loss,
+        "KL": breakdown.kl_loss,
+        "total": breakdown.loss,
+    }
     if breakdown.loss is not None:
         shares = ", ".join(f"{name} {share:+.4g}" for name, share in losses.items() if share is not None)
         lines.append(f"its part of the logged losses: {shares}")

@@ -31,9 +31,10 @@ from hf_align.sampling.options import Sampling
 
 if TYPE_CHECKING:
     from hf_align.data.chat.prompts import Prompt
+    from hf_align.rl.algorithms.options import RlOptionsConfig
     from hf_align.rl.models import PpoModels
     from hf_align.rl.prompts import RunPrompts
-    from hf_align.rl.recipe import PpoConfig, PpoOptionsConfig
+    from hf_align.rl.recipe import RlConfig
     from hf_align.sampling.continuations import Continuation
     from hf_align.training.run import Run
 
@@ -97,7 +98,7 @@ class VllmServer:
     def sample(
         self,
         models: PpoModels,
-        options: PpoOptionsConfig,
+        options: RlOptionsConfig,
         prompts: Sequence[tuple[int, Prompt]],
         *,
         samples: int,
@@ -120,7 +121,7 @@ class VllmServer:
                 stop_ids=models.stop_ids,
                 seeds=seeds,
                 samples=samples,
-                in_flight=max(1, options.max_rows_at_once // samples),
+                in_flight=max(1, options.generation_batch_size // samples),
             )
         except Refused as error:
             raise UserError(
@@ -157,18 +158,19 @@ def with_server(tools: RolloutTools, prompts: RunPrompts, run: Run) -> RolloutTo
     Raises UserError where there is no server, where its context is too short for the prompts, and where it
     does not answer as the policy does. Run.json says what came of it.
     """
-    config: PpoConfig = run.config
+    config: RlConfig = run.config
     if not config.vllm.use_vllm:
         return tools
     server = _find(run, tools.models.policy)
     asked = [*prompts.training.values(), *prompts.held_out]
-    needed = max(len(prompt.ids) for prompt in asked) + config.ppo.max_new_tokens
+    needed = max(len(prompt.ids) for prompt in asked) + config.options.max_new_tokens
+    key = config.options.length_key
     limit = server.served.max_length
     if limit is not None and limit < needed:
         raise UserError(
-            f"max_new_tokens: the longest prompt and {config.ppo.max_new_tokens:,} more tokens are "
+            f"{key}: the longest prompt and {config.options.max_new_tokens:,} more tokens are "
             f"{needed:,}, and the vLLM server takes {limit:,}. Start it with --max-model-len {needed} or "
-            "more, or lower max_new_tokens."
+            f"more, or lower {key}."
         )
     server.follow(tools.models.policy)
     difference, at_one = processes.on_main(
@@ -178,7 +180,8 @@ def with_server(tools: RolloutTools, prompts: RunPrompts, run: Run) -> RolloutTo
     if at_one < difference:
         raise UserError(
             f"temperature: {where} gives log-probabilities at temperature 1, and answers are sampled at "
-            f"{config.ppo.temperature:g}. Start it with --logprobs-mode processed_logprobs: {server.command}"
+            f"{config.options.temperature:g}. Start it with --logprobs-mode processed_logprobs: "
+            f"{server.command}"
         )
     if not difference <= DIFFERENT:
         raise UserError(
@@ -197,7 +200,7 @@ def with_server(tools: RolloutTools, prompts: RunPrompts, run: Run) -> RolloutTo
 
 
 def _find(run: Run, policy: Any) -> VllmServer:
-    config: PpoConfig = run.config
+    config: RlConfig = run.config
     command = serve_command(config, policy, precision=run.machine.precision)
     client = VllmClient(config.vllm.vllm_server_base_url, timeout=config.vllm.vllm_server_timeout)
 
@@ -219,7 +222,7 @@ def _differences(
 ) -> tuple[float, float]:
     """Mean difference in nats between the server's log-probabilities and our own, at the temperature of
     sampling and at temperature 1."""
-    options = replace(tools.options, max_new_tokens=min(CHECKED_TOKENS, tools.options.max_new_tokens))
+    options = _limited(tools.options)
     found = server.sample(tools.models, options, prompts, samples=1, seed=(0,))
     episodes = [Episode(prompts[one.prompt][0], one.tokens, one.logps, one.stopped, "") for one in found]
     means = []
@@ -230,7 +233,15 @@ def _differences(
     return means[0], means[1]
 
 
-def serve_command(config: PpoConfig, policy: Any, *, precision: str) -> str:
+def _limited(options: RlOptionsConfig) -> RlOptionsConfig:
+    """``options`` with short answers."""
+    shorter = {options.length_key: min(CHECKED_TOKENS, options.max_new_tokens)}
+    if options.soft_punish_cache is not None:  # of no use to short answers
+        shorter["soft_punish_cache"] = None
+    return replace(options, **shorter)
+
+
+def serve_command(config: RlConfig, policy: Any, *, precision: str) -> str:
     """The shell command that starts a server for the recipe ``config``; ``policy`` as it is trained."""
     words = ["vllm", "serve", config.model.model_name_or_path]
     words += ["--dtype", {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}[precision]]
@@ -242,7 +253,7 @@ def serve_command(config: PpoConfig, policy: Any, *, precision: str) -> str:
         words += ["--enable-lora", "--max-lora-rank", str(rank)]
     else:
         setting = "VLLM_SERVER_DEV_MODE=1"
-    if config.ppo.temperature != 1:
+    if config.options.temperature != 1:
         words += ["--logprobs-mode", "processed_logprobs"]
     if (port := urlsplit(config.vllm.vllm_server_base_url).port) not in (None, 8000):
         words += ["--port", str(port)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hf_align.data.chat.prompts import Prompt
     from hf_align.rl.episodes import Episode
-    from hf_align.rl.recipe import PpoConfig
+    from hf_align.rl.recipe import RlConfig
     from hf_align.rl.update import UpdateTools
     from hf_align.rl.watch.rules import Alarm
     from hf_align.training.run import Run
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_watch_rewards(
-    config: PpoConfig, tokenizer: PreTrainedTokenizerBase, *, use_cpu: bool
+    config: RlConfig, tokenizer: PreTrainedTokenizerBase, *, use_cpu: bool
 ) -> Rewards | None:
     """The rewards that the policy is not trained on; None where the recipe names none.
 
@@ -53,7 +53,7 @@ def load_watch_rewards(
     return Rewards(parts, found.weights, found.digests)
 
 
-def check_not_ended(config: PpoConfig) -> None:
+def check_not_ended(config: RlConfig) -> None:
     """Raise UserError where the run that is to be continued is one that the watch has ended."""
     training = config.training
     folder = Path(training.output_dir)
@@ -82,7 +82,7 @@ class Watch:
     """The watch of one run. ``fired``: the alarms that end it, none while it goes on."""
 
     def __init__(self, run: Run, rewards: Rewards | None) -> None:
-        config: PpoConfig = run.config
+        config: RlConfig = run.config
         self.options, self.record = config.watch, run.record
         self.output_dir = config.training.output_dir
         self.identity = {} if rewards is None else rewards.identity()

@@ -23,7 +23,7 @@ REWARD, REWARD_DEVIATION = "reward/total", "reward_std"
 WATCHED, DEVIATION = "watch/", "watch_std/"
 
 LIMITED = (
-    Curves("Distance from the reference and its limit", "KL estimate, nats per answer", {"kl": ""}),
+    Curves("KL to the reference and its limit", "KL estimate, nats per answer", {"kl": ""}),
     Curves("Length and its limits", "tokens", {"response_length": ""}),
     Curves("Repetition and its limit", "share of repeated 4-grams", {"repetition": ""}, formatting.share),
 )

@@ -143,7 +143,7 @@ def _limit_rows(recipe: Row, rewards: str, alarms: Sequence[Row]) -> list[dict[s
     drop = f"{formatting.plain(recipe.get('watch_max_drop'))} standard deviations below its best"
     limits = [
         ("watch/", "Watch reward falls while the training reward rises", "watch_max_drop", drop),
-        ("kl", "Distance from the reference (KL)", "watch_max_kl", "{} nats per answer"),
+        ("kl", "KL to the reference", "watch_max_kl", "{} nats per answer"),
         (
             "response_length",
             "Length of the answers",

@@ -87,7 +87,7 @@ def test_what_comes_after_a_checkpoint_goes_when_the_run_goes_on_from_it(tmp_pat
 
 def test_the_digest_sees_what_decides_about_an_update_alone() -> None:
     def digest(**options: Any) -> str:
-        return recipe_digest(PpoConfig.from_flat({**REQUIRED, **options}).to_flat())
+        return recipe_digest(PpoConfig, PpoConfig.from_flat({**REQUIRED, **options}).to_flat())
 
     assert digest(output_dir="x", save_steps=3, record_limit=5, precision="fp32", use_cpu=True) == digest()
     others = {digest(clip_range=0.3), digest(learning_rate=1e-5), digest(max_tokens_per_batch=100)}

@@ -30,7 +30,7 @@ def figures(loss: list[float], ratio: list[float], clipped: list[float]) -> dict
 
 def test_shares_ratios_and_clipping_by_hand() -> None:
     two, one = row(2), row(1)
-    trace = TokenTrace([(0, two), (1, one)])
+    trace = TokenTrace([(0, two), (1, one)], EpisodeRow.target_tokens.fget)
     # First step: both rows, in two micro-batches, the second row first.
     trace.seen(batch(one), figures([6.0], [1.5], [1.0]))
     trace.seen(batch(two), figures([3.0, 0.0], [1.0, 0.9], [0.0, 0.0]))
@@ -48,5 +48,5 @@ def test_shares_ratios_and_clipping_by_hand() -> None:
 
 
 def test_a_token_that_was_never_trained_on_has_no_ratio() -> None:
-    trace = TokenTrace([(0, row(2))])
+    trace = TokenTrace([(0, row(2))], EpisodeRow.target_tokens.fget)
     assert np.isnan(trace.ratios).all() and trace.shares["loss"].tolist() == [0, 0]

@@ -20,7 +20,7 @@ def test_the_plots_show_rewards_limits_and_where_it_fired() -> None:
     plots = {plot.title: plot for plot in watch_plots(record(), metrics())}
     assert list(plots) == [
         "Training reward against watch reward",
-        "Distance from the reference and its limit",
+        "KL to the reference and its limit",
         "Length and its limits",
         "Repetition and its limit",
     ]

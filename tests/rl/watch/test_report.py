@@ -22,7 +22,7 @@ def test_what_the_watch_was_set_to_and_what_it_saw() -> None:
     assert cells["Watch reward falls while the training reward rises"] == [
         *("0.5 standard deviations below its best", "9")
     ]
-    assert cells["Distance from the reference (KL)"] == ["30 nats per answer", "never"]
+    assert cells["KL to the reference"] == ["30 nats per answer", "never"]
     assert cells["Length of the answers"] == ["off", "–"]
     assert "At rollout 9 the watch fired, with the rollouts from 6 on in doubt" in view["warnings"][0]
     answer = view["answers"][0]["answers"][0]

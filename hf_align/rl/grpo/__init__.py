@@ -1,0 +1,1 @@
+"""The command ``grpo``: group-relative policy optimisation and its kin."""
