@@ -38,6 +38,9 @@ class DatasetConfig(Group):
         "ranking",
         "labelled_text",
         "labelled_pair",
+        "unpaired",
+        "unpaired_messages",
+        "unpaired_sharegpt",
     ] = option("auto", help="form of the rows; auto: recognised from the columns")
     split: str = option(
         "train",

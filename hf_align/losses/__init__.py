@@ -20,13 +20,17 @@ from hf_align.losses.preference import (
 )
 from hf_align.losses.ranking import listwise_ranking_loss, pairwise_ranking_loss
 from hf_align.losses.token_rewards import explained_variance, token_rewards
+from hf_align.losses.unpaired import UNPAIRED_LOSSES, UnpairedLoss, apo_zero_unpaired_loss, kto_loss
 
 __all__ = [
     "PAIRWISE_LOSSES",
+    "UNPAIRED_LOSSES",
     "AdaptiveKLController",
     "FixedKLController",
     "ImportanceMode",
     "PairwiseLoss",
+    "UnpairedLoss",
+    "apo_zero_unpaired_loss",
     "dpo_loss",
     "explained_variance",
     "generalized_advantage_estimation",
@@ -34,6 +38,7 @@ __all__ = [
     "importance_weights",
     "ipo_loss",
     "kl_estimate",
+    "kto_loss",
     "listwise_ranking_loss",
     "log_ratios",
     "masked_mean",

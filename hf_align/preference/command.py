@@ -139,8 +139,7 @@ def _without_a_pass(config: DpoConfig) -> Reference:
 def _start_check(run: Run, objective: Any, model: Any) -> StartCheck:
     """The check that the model begins as its own reference; run.json says what it found."""
     from hf_align.preference.objective import loss_at_start
-    from hf_align.preference.start_check import StartCheck, reasons_against
-    from hf_align.training.resume import parts_that_draw_random_numbers
+    from hf_align.preference.start_check import StartCheck, noise_of, reasons_against
 
     preference = run.config.preference
     constant = loss_at_start(objective.terms)
@@ -154,15 +153,13 @@ def _start_check(run: Run, objective: Any, model: Any) -> StartCheck:
     if run.checkpoint is not None:
         reasons.append("the run is resumed, and its model is no longer the reference")
         earlier = DpoRecord.of(run.record.content).start_check
-    # New adapter weights add nothing to the output, with or without dropout before them.
-    noise = [part for part in parts_that_draw_random_numbers(model) if part != "lora_dropout"]
     # LLM.int8() rounds activations by what else is in the batch, whatever the precision around it.
     precision = "fp16" if run.config.model.load_in_8bit else run.machine.precision
     return StartCheck(
         constant,
         precision,
         reasons,
-        noise,
+        noise_of(model),
         saved=lambda record: run.record.update(DpoRecord(start_check=earlier or record)),
     )
 

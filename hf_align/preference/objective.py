@@ -46,7 +46,7 @@ class PreferenceObjective:
         return not self.reference_free and any(term.loss.uses_reference for term in self.terms)
 
     def __call__(self, model: torch.nn.Module, batch: ComparisonBatch) -> LossOutput:
-        reference = self._reference(model, batch) if self.needs_reference else None
+        reference = reference_of(model, batch) if self.needs_reference else None
         logps = model(**model_inputs(batch.inputs))["logps"]
         policy_pairs = pair_logps(logps, batch)
         reference_pairs = None if reference is None else pair_logps(reference, batch)
@@ -73,19 +73,20 @@ class PreferenceObjective:
             },
         )
 
-    @staticmethod
-    def _reference(model: torch.nn.Module, batch: ComparisonBatch) -> torch.Tensor:
-        if batch.reference_logps is not None:
-            return batch.reference_logps
-        training = model.training
-        # Dropout in the reference would be noise in every log-ratio.
-        model.eval()
-        try:
-            with torch.no_grad(), _adapted(model).disable_adapter():
-                logps: torch.Tensor = model(**model_inputs(batch.inputs))["logps"]
-                return logps
-        finally:
-            model.train(training)
+
+def reference_of(model: torch.nn.Module, batch: ComparisonBatch) -> torch.Tensor:
+    """(N,) the reference's log-probabilities of the targets: those of the batch, or with the adapter off."""
+    if batch.reference_logps is not None:
+        return batch.reference_logps
+    training = model.training
+    # Dropout in the reference would be noise in every log-ratio.
+    model.eval()
+    try:
+        with torch.no_grad(), _adapted(model).disable_adapter():
+            logps: torch.Tensor = model(**model_inputs(batch.inputs))["logps"]
+            return logps
+    finally:
+        model.train(training)
 
 
 def loss_terms(
@@ -117,8 +118,13 @@ def loss_at_start(terms: Sequence[LossTerm]) -> float | None:
 def pair_logps(logps: torch.Tensor, batch: ComparisonBatch) -> PairLogps:
     """``logps`` (N,) of the targets, in nats, to token sums and counts of the pairs."""
     lengths = batch.answer_lengths
-    sums = logps.new_zeros(len(lengths)).index_add(0, batch.target_answers, logps)
+    sums = answer_sums(logps, batch)
     return PairLogps(sums[batch.better], sums[batch.worse], lengths[batch.better], lengths[batch.worse])
+
+
+def answer_sums(values: torch.Tensor, batch: ComparisonBatch) -> torch.Tensor:
+    """``values`` (N,) of the targets to (A,) sums over the tokens of each answer."""
+    return values.new_zeros(len(batch.answer_lengths)).index_add(0, batch.target_answers, values)
 
 
 def likelihood_margins(policy: PairLogps) -> torch.Tensor:
@@ -148,8 +154,7 @@ def _kl(logps: torch.Tensor, reference: torch.Tensor, batch: ComparisonBatch) ->
     which is exact for samples, would be the exponential of whatever the worse answers have lost.
     """
     estimates = kl_estimate(logps, reference, kind="k2")
-    sums = logps.new_zeros(len(batch.answer_lengths)).index_add(0, batch.target_answers, estimates)
-    means = sums / batch.answer_lengths.clamp(min=1)
+    means = answer_sums(estimates, batch) / batch.answer_lengths.clamp(min=1)
     return (means[batch.better] + means[batch.worse]) / 2
 
 

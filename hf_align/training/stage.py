@@ -240,4 +240,4 @@ def finish(run: Run, results: Sequence[str]) -> None:
 
 def _is_result(name: str) -> bool:
     """Whether a figure of an evaluation can change: not counts, which are those of the data."""
-    return name not in ("eval_target_tokens", "eval_prompts", "epoch")
+    return name not in ("eval_target_tokens", "eval_prompts", "eval_rows", "eval_desirable", "epoch")

@@ -43,6 +43,10 @@ class StepTask:
     ``counts``, where only a batch says what counts (noise decides it): of a batch, its units first and what
     else a step is to be told. Then all batches of a step are made before the first is computed, and ``weigh``
     gives each of them the counts of the whole step on all processes.
+
+    ``survey``, where the loss of each row depends on something that all rows of the step say together:
+    (model, batch) to (k,) sums. It is run without gradients, in evaluation mode, on all micro-batches before
+    the first loss; ``inform`` gives each batch the sums over the whole step on all processes.
     """
 
     collate: Callable[[Rows], Any]
@@ -51,6 +55,8 @@ class StepTask:
     filler: Callable[[], Any]
     counts: Callable[[Any], Sequence[int]] | None = None
     weigh: Callable[[Any, Sequence[int]], Any] | None = None
+    survey: Callable[[torch.nn.Module, Any], torch.Tensor] | None = None
+    inform: Callable[[Any, torch.Tensor], Any] | None = None
     padded: bool = False
     shared: bool = True
 
@@ -115,11 +121,43 @@ def plan_step(
     return StepPlan(micro_batches, tuple(counts), tokens)
 
 
-def micro_batch(rows: Any, task: StepTask, plan: StepPlan, device: torch.device) -> Any:
-    """One of the plan's micro-batches as a batch on the device."""
+def micro_batch(
+    rows: Any,
+    task: StepTask,
+    plan: StepPlan,
+    device: torch.device,
+    surveyed: torch.Tensor | None = None,
+) -> Any:
+    """One of the plan's micro-batches as a batch on the device. ``surveyed``: from :func:`survey_step`."""
     if isinstance(rows, list):
-        return to_device(task.collate(rows), device)
-    return to_device(task.weigh(rows, plan.counts) if task.weigh else rows, device)
+        batch = task.collate(rows)
+    else:
+        batch = task.weigh(rows, plan.counts) if task.weigh else rows
+    batch = to_device(batch, device)
+    return batch if surveyed is None or task.inform is None else task.inform(batch, surveyed)
+
+
+def survey_step(
+    model: torch.nn.Module, plan: StepPlan, task: StepTask, accelerator: Accelerator
+) -> torch.Tensor | None:
+    """(k,) float64: what the survey of the task sums up over the step; None where it has none.
+
+    Every process has to call this: sharded models meet in each of its passes.
+    """
+    if task.survey is None:
+        return None
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            found = [
+                task.survey(model, micro_batch(some, task, plan, accelerator.device)).double()
+                for some in plan.micro_batches
+            ]
+    finally:
+        model.train(training)
+    sums = sum_over_processes(torch.stack(found).sum(dim=0), accelerator)
+    return torch.tensor(sums, dtype=torch.float64, device=accelerator.device)
 
 
 def compute_gradients(
@@ -135,12 +173,13 @@ def compute_gradients(
     options = {"scale_wrt_gas": False} if accelerator.distributed_type == DistributedType.DEEPSPEED else {}
     loss = torch.zeros((), device=accelerator.device)
     sums: dict[str, torch.Tensor] = {}
+    surveyed = survey_step(model, plan, task, accelerator)
     for i, some in enumerate(plan.micro_batches):
         last = i == len(plan.micro_batches) - 1
         # DeepSpeed's engine makes its optimizer step in any backward pass that is not told otherwise.
         accelerator.sync_gradients = last
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
-            output = task.objective(model, micro_batch(some, task, plan, accelerator.device))
+            output = task.objective(model, micro_batch(some, task, plan, accelerator.device, surveyed))
             scaled = output.loss_sum * (processes / units)
             accelerator.backward(scaled, **options)
         loss += scaled.detach()

@@ -101,6 +101,25 @@ class ComparisonBatch:
 
 
 @dataclass(frozen=True)
+class UnpairedBatch:
+    """One micro-batch of B single answers with their labels.
+
+    ``answers``: without pairs; its A is B. ``desirable`` (B,) bool. ``mismatched``: prompts with the answers
+    of other rows, where the loss asks for them; an answer without targets counts nowhere. ``kl``: the
+    estimate for the whole step, a scalar in nats, once that is known.
+    """
+
+    answers: ComparisonBatch
+    desirable: torch.Tensor
+    mismatched: ComparisonBatch | None = None
+    kl: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> Batch:
+        return self.answers.inputs
+
+
+@dataclass(frozen=True)
 class PretrainingBatch:
     """One micro-batch of a pre-training objective with N targets in B rows.
 

@@ -70,6 +70,25 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledAnswer:
+    """One prompt with one answer, and whether that is desirable.
+
+    ``prompt`` and ``answer`` as in :class:`Comparison`.
+    """
+
+    source: str
+    prompt: Turns | str
+    answer: str
+    desirable: bool
+
+    turns_in: ClassVar[str] = "prompt"
+
+    def stored(self) -> tuple[str, Any]:
+        prompt = self.prompt if isinstance(self.prompt, str) else _pairs(self.prompt)
+        return "labelled answer", (prompt, self.answer, self.desirable)
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledText:
     """A text, or a pair of texts, and the name of its class."""
 
@@ -84,7 +103,7 @@ class LabelledText:
         return "labelled", (self.text, self.pair, self.label)
 
 
-AnyExample = Example | Comparison | LabelledText
+AnyExample = Example | Comparison | LabelledAnswer | LabelledText
 
 
 def from_stored(source: str, kind: str, value: Any) -> AnyExample:
@@ -101,9 +120,10 @@ def from_stored(source: str, kind: str, value: Any) -> AnyExample:
             return Example(source, text=value)
         case "comparison":
             prompt, answers, scores, margin = value
-            if not isinstance(prompt, str):
-                prompt = _turns(prompt)
-            return Comparison(source, prompt, tuple(answers), tuple(scores), margin)
+            return Comparison(source, _prompt(prompt), tuple(answers), tuple(scores), margin)
+        case "labelled answer":
+            prompt, answer, desirable = value
+            return LabelledAnswer(source, _prompt(prompt), answer, desirable)
         case "labelled":
             return LabelledText(source, *value)
     raise ValueError(f"unknown kind of example: {kind!r}")
@@ -111,6 +131,10 @@ def from_stored(source: str, kind: str, value: Any) -> AnyExample:
 
 def _pairs(turns: Turns) -> list[tuple[str, str]]:
     return [(turn.role, turn.content) for turn in turns]
+
+
+def _prompt(stored: Any) -> Turns | str:
+    return stored if isinstance(stored, str) else _turns(stored)
 
 
 def _turns(pairs: Sequence[tuple[str, str]]) -> Turns:

@@ -1,9 +1,10 @@
 """The row formats: which columns each has, how one is detected, and how its columns are resolved.
 
-There are three tables: rows with an answer to learn from, rows that compare answers, and rows with a label.
+There are four tables: rows with an answer to learn from, rows that compare answers, texts with a label, and
+answers with a label.
 Detection looks at the columns of the first readable rows. ``columns`` of a recipe maps a canonical name to
 the name that the file uses. A ``Conversion`` looks the columns of a row up; what their values mean is in
-``answers``, ``comparisons`` and ``labels``, what a turn may hold in ``turns``.
+``answers``, ``comparisons``, ``labels`` and ``unpaired``, what a turn may hold in ``turns``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from hf_align.data.conversion import answers, comparisons, labels
+from hf_align.data.conversion import answers, comparisons, labels, unpaired
 from hf_align.data.conversion.turns import with_system_prompt
 from hf_align.data.reading.raw import MalformedRow, RawRow, printable
 from hf_align.data.reading.sources import read_rows
@@ -122,6 +123,13 @@ LABELLED_FORMATS: dict[str, RowFormat] = {
 }
 """Rows with one text, or two, and the label of what they are."""
 
+UNPAIRED_FORMATS: dict[str, RowFormat] = {
+    "unpaired_messages": RowFormat(("messages", "label"), (), unpaired.from_unpaired_messages),
+    "unpaired_sharegpt": RowFormat(("conversations", "label"), ("system",), unpaired.from_unpaired_sharegpt),
+    "unpaired": RowFormat(("prompt", "completion", "label"), ("system",), unpaired.from_unpaired),
+}
+"""Rows with one answer, and whether that is desirable."""
+
 _STAGES = ((FORMATS, "sft"), (COMPARISON_FORMATS, "dpo and reward"))
 
 
@@ -206,15 +214,14 @@ def resolve_format(
 
 def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: str, formats: Table) -> str:
     for canonical in columns:
-        known = [
-            column
-            for table in (*(table for table, _ in _STAGES), formats)
-            for row_format in table.values()
-            for column in row_format.columns
-        ]
+        tables = (*(table for table, _ in _STAGES), formats)
+        known = [column for table in tables for one in table.values() for column in one.columns]
         _known_column(canonical, known, where)
     own = _fitting(samples, columns, found, formats)
     other = _fitting(samples, columns, found, _other(formats))
+    if own is None and formats is UNPAIRED_FORMATS and _fitting(samples, columns, found, COMPARISON_FORMATS):
+        advice = "Write a row for each answer (chosen: true, rejected: false), or take the stage dpo."
+        raise UserError(f"{where}: the rows compare answers; here each has one answer and a label. {advice}")
     # Rows that compare answers often hold what would do for an example as well, never the other way round.
     compares = formats is FORMATS and other is not None and "rejected" in COMPARISON_FORMATS[other].required
     if other is not None and (own is None or (compares and not columns)):
@@ -229,7 +236,12 @@ def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: 
     mapped = f" with `columns: {columns}`" if columns else ""
     example = "{prompt: question, completion: answer}"
     if formats is not FORMATS:
-        example = "{prompt: question, chosen: better, rejected: worse}"
+        unlike = (
+            "completion: answer, label: liked"
+            if formats is UNPAIRED_FORMATS
+            else "chosen: better, rejected: worse"
+        )
+        example = f"{{prompt: question, {unlike}}}"
     raise UserError(
         f"{where}: the columns{mapped} fit no known format. Found: {', '.join(found) or 'none'}. "
         f"The formats and the columns they need: {needs}. "
