@@ -31,13 +31,12 @@ class KtoObjective:
     undesirable_weight: float = 1.0
 
     def survey(self, model: torch.nn.Module, batch: UnpairedBatch) -> torch.Tensor:
-        """(2,): the sum of the log-ratios of mismatched answers in nats, and how many there are."""
+        """(n, 1): the log-ratios of the mismatched answers that there are, in nats."""
         pairs = batch.mismatched
         if pairs is None:
-            return batch.answers.answer_lengths.new_zeros(2, dtype=torch.float32)
+            return batch.answers.answer_lengths.new_zeros(0, 1, dtype=torch.float32)
         policy, reference = _answer_logps(model, pairs)
-        counted = pairs.answer_lengths > 0
-        return torch.stack([(policy - reference).sum(), counted.sum()])
+        return (policy - reference)[pairs.answer_lengths > 0, None]
 
     def __call__(self, model: torch.nn.Module, batch: UnpairedBatch) -> LossOutput:
         answers, desirable = batch.answers, batch.desirable
@@ -78,11 +77,11 @@ def _answer_logps(model: torch.nn.Module, batch: ComparisonBatch) -> tuple[torch
     return answer_sums(policy, batch), answer_sums(reference, batch)
 
 
-def inform(batch: UnpairedBatch, sums: torch.Tensor) -> UnpairedBatch:
-    """The batch with z = max(0, mean log-ratio of the step's mismatched pairs); 0 where there are none."""
-    total, count = sums.unbind()
+def inform(batch: UnpairedBatch, ratios: torch.Tensor) -> UnpairedBatch:
+    """The batch with z = max(0, mean of the step's mismatched log-ratios (N, 1)); 0 where there are none."""
     # Ethayarajh et al. 2024, arXiv 2402.01306, section 4.2: the estimate is clamped at zero
-    return replace(batch, kl=(total / count.clamp(min=1)).clamp(min=0).float())
+    mean = ratios.sum() / max(1, len(ratios))
+    return replace(batch, kl=mean.clamp(min=0).float())
 
 
 def kto_task(objective: KtoObjective, *, packed: bool, pad_token_id: int, **options: Any) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,7 @@ def _build(run: Run) -> tuple[Run, Any, Task, StartCheck]:
         beta=preference.beta,
         sft_weight=preference.sft_weight,
         reference_free=preference.reference_free,
+        ld_alpha=preference.ld_alpha,
     )
     check = _start_check(run, objective, built.model)
     task = tasks.comparison_task(
@@ -125,6 +127,8 @@ def _build(run: Run) -> tuple[Run, Any, Task, StartCheck]:
         share_prefix=built.shared,
         pad_token_id=run.tokenizer.pad_token_id,
         check_first_step=check.first_step,
+        survey=objective.survey if objective.needs_the_step else None,
+        inform=lambda batch, among: dataclasses.replace(batch, among=among),
     )
     return run, built.model, task, check
 

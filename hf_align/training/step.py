@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import DistributedType
+from accelerate.utils import gather_object
 
 from hf_align.data.batching import split_by_tokens
 from hf_align.data.packing import to_device
@@ -45,8 +46,9 @@ class StepTask:
     gives each of them the counts of the whole step on all processes.
 
     ``survey``, where the loss of each row depends on something that all rows of the step say together:
-    (model, batch) to (k,) sums. It is run without gradients, in evaluation mode, on all micro-batches before
-    the first loss; ``inform`` gives each batch the sums over the whole step on all processes.
+    (model, batch) to (n, k) values, n of them for the rows of the batch. It is run without gradients, in
+    evaluation mode, on all micro-batches before the first loss; ``inform`` gives each batch those of the
+    whole step on all processes.
     """
 
     collate: Callable[[Rows], Any]
@@ -140,7 +142,7 @@ def micro_batch(
 def survey_step(
     model: torch.nn.Module, plan: StepPlan, task: StepTask, accelerator: Accelerator
 ) -> torch.Tensor | None:
-    """(k,) float64: what the survey of the task sums up over the step; None where it has none.
+    """(N, k) float64: what the survey of the task finds in the whole step; None where it has none.
 
     Every process has to call this: sharded models meet in each of its passes.
     """
@@ -156,8 +158,11 @@ def survey_step(
             ]
     finally:
         model.train(training)
-    sums = sum_over_processes(torch.stack(found).sum(dim=0), accelerator)
-    return torch.tensor(sums, dtype=torch.float64, device=accelerator.device)
+    values = torch.cat(found)
+    if accelerator.num_processes > 1:
+        everyone = gather_object([values.cpu().numpy()])
+        values = torch.from_numpy(np.concatenate(everyone)).to(accelerator.device)
+    return values
 
 
 def compute_gradients(

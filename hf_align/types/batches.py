@@ -85,7 +85,8 @@ class ComparisonBatch:
 
     ``better`` and ``worse`` (Q,) int64: the answers of each pair. ``pair_weights`` (Q,) float32: one over the
     pairs of the same prompt, so that every prompt counts once. ``margins`` (Q,) float32, 0 where the data
-    give none. ``reference_logps`` (N,) float32 in nats, where they were computed beforehand.
+    give none. ``reference_logps`` (N,) float32 in nats, where they were computed beforehand. ``among``: as in
+    ``losses.aot_loss``, where a loss asks for all pairs of the step.
     """
 
     inputs: Batch
@@ -98,6 +99,7 @@ class ComparisonBatch:
     margins: torch.Tensor
     prompts: int
     reference_logps: torch.Tensor | None = None
+    among: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_the_survey_leaves_no_gradient_and_the_mode_as_it_was() -> None:
     result, gradients = run(model, step(), budget=40)
     assert model.training
     frozen = copy.deepcopy(model)
-    batch = inform(collate_unpaired(step(), packed=True), torch.tensor([result.means["kl"] * 7, 7.0]))
+    batch = inform(collate_unpaired(step(), packed=True), torch.full((7, 1), result.means["kl"]))
     frozen.zero_grad()
     (KTO(frozen, batch).loss_sum / 7).backward()
     for one, other in zip(
@@ -123,8 +123,8 @@ def test_the_survey_leaves_no_gradient_and_the_mode_as_it_was() -> None:
 
 def test_an_estimate_below_zero_counts_as_zero() -> None:
     batch = collate_unpaired(step(), packed=True)
-    assert inform(batch, torch.tensor([-3.0, 7.0])).kl == 0
-    assert inform(batch, torch.tensor([0.0, 0.0])).kl == 0
+    assert inform(batch, torch.tensor([[-3.0], [1.0]])).kl == 0
+    assert inform(batch, torch.zeros(0, 1)).kl == 0
 
 
 def test_a_batch_without_its_estimate_is_refused() -> None:
