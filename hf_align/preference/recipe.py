@@ -14,8 +14,7 @@ from hf_align.config.checks import (
     check_reference,
     check_trainable_weights,
 )
-from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
-from hf_align.config.data import DataConfig
+from hf_align.config.data import ComparisonConfig, DataConfig, check_answers_are_trained
 from hf_align.config.fields import option, specs_of
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.loader import load_config

@@ -19,7 +19,13 @@ COPIED = ("hf_align", "recipes", "tests", "data", "docs", "scripts", "benchmarks
 FILES = ("Makefile", "setup.cfg", "pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
 DESCRIBED = ("A recipe key",)
 """Sections that describe and change nothing."""
-SECTIONS = ("A pairwise loss", "A collator for pre-training", "An adapter method", "A stage")
+SECTIONS = (
+    "A pairwise loss",
+    "A collator for pre-training",
+    "An adapter method",
+    "A stage",
+    "A training objective with rows of its own",
+)
 _PATH = re.compile(r"`([\w./-]+\.\w+|Makefile)`")
 
 
