@@ -43,7 +43,7 @@ READY_DEV := $(VENV)/.hf_align-ready-dev
 SOURCES := hf_align tests scripts data benchmarks recipes notebooks
 
 # $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
-STAGES := sft reward dpo ppo grpo best_of_n tokenizer evaluate classify pretrain pipeline
+STAGES := sft reward dpo kto ppo grpo best_of_n tokenizer evaluate classify pretrain pipeline
 recipe = $(or $(RECIPE),recipes/$(1)/quickstart.yaml)
 # A model of this project is built only where the recipe, or an override of its model, names it.
 model_source = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
@@ -84,6 +84,10 @@ reward: $(READY) model-of-reward ## train a reward model on compared answers
 .PHONY: dpo
 dpo: $(READY) model-of-dpo ## align with compared answers: DPO, IPO and their family (loss: in RECIPE)
 	@$(LAUNCH) dpo --config "$(call recipe,dpo)" $(ON_CPU) $(ARGS)
+
+.PHONY: kto
+kto: $(READY) model-of-kto ## align with single answers that are labelled as desirable or not
+	@$(LAUNCH) kto --config "$(call recipe,kto)" $(ON_CPU) $(ARGS)
 
 .PHONY: ppo
 ppo: $(READY) model-of-ppo ## align with a reward model or function by PPO on the model's own answers

@@ -1,4 +1,4 @@
-"""Write the preference sets (pairs_*.jsonl, rankings_*.jsonl) into this folder.
+"""Write the preference sets (pairs_*.jsonl, rankings_*.jsonl, unpaired_*.jsonl) into this folder.
 
     python data/make_preferences.py [--output FOLDER]
 
@@ -6,7 +6,8 @@ Each prompt is a short record and a question about it. A good answer says in its
 record says, may add more of the record, stays polite, makes nothing up, keeps to a form that the prompt asks
 for, and ends with a fixed offer. A bad answer has one or more faults, each against one of these rules; the
 faults are named in the row. In every second row the better answer of a pair, or of most pairs of a ranking,
-is the longer one, so length says little. The words are in preference_words.py; every run writes the same
+is the longer one, so length says little. The unpaired sets hold the same judgements as the pairs, an answer a
+row. The words are in preference_words.py; every run writes the same
 bytes.
 """
 
@@ -246,10 +247,24 @@ def make_rankings(key: str) -> list[dict[str, Any]]:
     return rows
 
 
+def make_unpaired(key: str) -> list[dict[str, Any]]:
+    """The answers of the pairs one by one: rows with ``prompt``, ``completion`` (turns) and ``label``.
+
+    Whether an answer has a ``fault`` is all that they keep of the judgement; their order hides what belonged
+    together.
+    """
+    rows: list[dict[str, Any]] = []
+    for pair in make_pairs(key):
+        for column, label in (("chosen", True), ("rejected", False)):
+            row = {"prompt": pair["prompt"], "completion": pair[column], "label": label}
+            rows.append(row if label else row | {"fault": pair["fault"]})
+    return Maker(f"{SEED}-unpaired-{key}", heldout=False).some(rows, len(rows))
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Write the four files and print their sizes."""
+    """Write the six files and print their sizes."""
     folder = output_folder(argv, "Write the preference sets.")
-    for name, make in (("pairs", make_pairs), ("rankings", make_rankings)):
+    for name, make in (("pairs", make_pairs), ("rankings", make_rankings), ("unpaired", make_unpaired)):
         for key in ("en", "heldout"):
             rows = make(key)
             write_jsonl(folder / f"{name}_{key}.jsonl", rows)

@@ -81,6 +81,14 @@ STAGES: dict[str, Stage] = {
         part="preferences",
         card="hf_align.preference.card:CARD",
     ),
+    "kto": Stage(
+        command="hf_align.kto.command",
+        recipe="hf_align.kto.recipe:KtoConfig",
+        record="hf_align.kto.record:KtoRecord",
+        report="hf_align.kto.report:REPORT",
+        part="kto",
+        card="hf_align.kto.card:CARD",
+    ),
     "ppo": Stage(
         command="hf_align.rl.command",
         recipe="hf_align.rl.recipe:PpoConfig",

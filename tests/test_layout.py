@@ -31,6 +31,7 @@ CAPABILITIES = {
     "best_of_n",
     "classify",
     "evaluation",
+    "kto",
     "pipeline",
     "preference",
     "pretraining",
@@ -43,6 +44,7 @@ CAPABILITIES = {
 
 PAIRS = {
     ("best_of_n", "sft"): "rejection sampling fine-tunes on its best answers",
+    ("kto", "preference"): "the reference and the check of the start are those of compared answers",
     ("pipeline", "evaluation"): "a pipeline compares what its stages' evaluations found",
     ("reward_model", "preference"): "reward models are drawn like other runs on compared answers",
 }

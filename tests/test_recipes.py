@@ -12,6 +12,7 @@ import pytest
 from hf_align.best_of_n.recipe import parse_best_of_n
 from hf_align.classify.recipe import parse_classify
 from hf_align.evaluation.recipe import parse_evaluate
+from hf_align.kto.recipe import parse_kto
 from hf_align.preference.recipe import parse_dpo
 from hf_align.pretraining.recipe import parse_pretrain
 from hf_align.reward_model.recipe import parse_reward
@@ -28,6 +29,7 @@ PARSERS = {
     "classify": parse_classify,
     "sft": parse_sft,
     "dpo": parse_dpo,
+    "kto": parse_kto,
     "ppo": parse_ppo,
     "grpo": parse_grpo,
     "pretrain": parse_pretrain,

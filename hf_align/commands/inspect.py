@@ -26,11 +26,12 @@ inspect:
   --rows N                        how many rows to show, spread evenly over the data [default {DEFAULT_ROWS}]
   --html FILE                     where the page goes [default OUTPUT_DIR-inspect.html]
   --color                         colour the terminal text even where it goes to a file or a pipe
-  --stage sft|dpo|reward|pretrain  whose recipe it is [default: told from its keys, else sft]"""
+  --stage NAME                    sft, dpo, reward, kto, pretrain [default: by its keys, else sft]"""
 STAGES = {
     "sft": ("hf_align.sft.recipe", "SftConfig"),
     "dpo": ("hf_align.preference.recipe", "DpoConfig"),
     "reward": ("hf_align.reward_model.recipe", "RewardConfig"),
+    "kto": ("hf_align.kto.recipe", "KtoConfig"),
     "pretrain": ("hf_align.pretraining.recipe", "PretrainConfig"),
 }
 """The stages that train on rows, and where the recipe class of each is."""
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from hf_align.data.conversion.formats import OtherStageError
     from hf_align.data.prepare import prepare_datasets
+    from hf_align.data.unpaired import prepare_unpaired
     from hf_align.modeling.loading import load_tokenizer
     from hf_align.reporting.mask_view import choose_rows, render_html, render_terminal
     from hf_align.runs.record import write_atomic
@@ -71,9 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokenizer = load_tokenizer(config.model)
     comparisons = stage in _COMPARISONS
     try:
-        prepared = prepare_datasets(
-            config.data, tokenizer, seed=config.training.seed, comparisons=comparisons
-        )
+        if stage == "kto":
+            prepared = prepare_unpaired(config.data, tokenizer, seed=config.training.seed)
+        else:
+            prepared = prepare_datasets(
+                config.data, tokenizer, seed=config.training.seed, comparisons=comparisons
+            )
     except OtherStageError as error:
         taken = "" if display.stage else f" (This recipe was taken for one of {stage}; see --stage.)"
         raise UserError(f"{error}{taken}") from None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hf_align.config.group import KeyProblem
+from hf_align.config.optimizers import LOW_RANK, SCHEDULE_FREE
 
 if TYPE_CHECKING:
     from hf_align.config.adapter import AdapterConfig
@@ -37,6 +38,18 @@ def check_adapter(
         raise KeyProblem(
             ("init_lora_weights", "load_in_4bit"),
             "loftq corrects the rounding of a base held in 4 bits; set load_in_4bit: true.",
+        )
+    if training.optim in LOW_RANK and not adapter.trains_base:
+        raise KeyProblem(
+            ("optim", "adapter"),
+            f"{training.optim} projects the gradients of whole weight matrices, and an adapter trains few "
+            "other weights; train without an adapter, or take adamw_torch_fused.",
+        )
+    if data is None and training.optim in (*LOW_RANK, *SCHEDULE_FREE):
+        raise KeyProblem(
+            ("optim",),
+            f"{training.optim} is for training on given rows; here a loop samples between its steps. Take "
+            "adamw_torch_fused.",
         )
     if data is None or data.streaming:
         check_rows_are_known(adapter, () if data is None else ("streaming",))

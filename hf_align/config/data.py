@@ -38,6 +38,9 @@ class DatasetConfig(Group):
         "ranking",
         "labelled_text",
         "labelled_pair",
+        "unpaired",
+        "unpaired_messages",
+        "unpaired_sharegpt",
     ] = option("auto", help="form of the rows; auto: recognised from the columns")
     split: str = option(
         "train",
@@ -156,3 +159,23 @@ class DataConfig(Group):
                 ("mixture_exponent", "streaming"),
                 "the sizes of streamed data sets are unknown; set each 'weight' instead.",
             )
+
+
+@dataclass(frozen=True)
+class ComparisonConfig(Group):
+    """How prompts with several answers are computed."""
+
+    title: ClassVar[str] = "Comparisons"
+
+    share_prefix: bool = option(True, help="encode each prompt once for all its answers", changes="rounding")
+    disable_dropout: bool = option(
+        True, help="no dropout in the base model, so that both answers meet the same model"
+    )
+
+
+def check_answers_are_trained(train_on: str) -> None:
+    """Raise :class:`KeyProblem` where other targets than the compared answers are asked for."""
+    if train_on != "assistant":
+        raise KeyProblem(
+            ("train_on",), f"found {train_on}; what counts here are the compared answers. Leave it out."
+        )

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from hf_align.config import shared
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, with_home
+from hf_align.config.optimizers import LOW_RANK, Optimizer, Tracker, check_optimizer
 from hf_align.config.schedules import Schedule, check_schedule_arguments
 
 _BY_STEPS = ("steps",)
@@ -47,15 +48,19 @@ class TrainingConfig(Group):
     adam_beta2: float = option(0.999, ge=0, lt=1, help="Adam's decay of the second moment")
     adam_epsilon: float = option(1e-8, gt=0, help="Adam's epsilon")
     max_grad_norm: float = option(1.0, ge=0, help="gradients are clipped to this norm; 0: not at all")
-    optim: Literal[
-        "adamw_torch",
-        "adamw_torch_fused",
-        "adamw_8bit",
-        "paged_adamw_8bit",
-        "paged_adamw_32bit",
-        "adafactor",
-        "sgd",
-    ] = option("adamw_torch_fused", help="optimizer; the 8-bit and paged ones are those of bitsandbytes")
+    optim: Optimizer = option(
+        "adamw_torch_fused", help="optimizer, by transformers' names; 8-bit and paged: those of bitsandbytes"
+    )
+    optim_args: dict[str, int | float | str | bool] = option(
+        factory=dict, help="arguments of the optimizer, for example {momentum: 0.9}"
+    )
+    optim_target_modules: list[str] | None = option(
+        None,
+        help="layers whose gradients GaLore or APOLLO projects, by parts of their names, or all-linear",
+        non_empty=True,
+        one_or_list=True,
+        needs=("optim", LOW_RANK),
+    )
     gradient_checkpointing: bool = option(
         False,
         help="recompute activations in the backward pass: less memory, about a third slower",
@@ -91,8 +96,11 @@ class TrainingConfig(Group):
     early_stopping_patience: int | None = option(
         None, ge=1, help="stop after so many evaluations without a lower loss"
     )
-    report_to: list[Literal["none", "tensorboard", "wandb", "trackio"]] = option(
-        factory=list, help="trackers that get the metrics as well", one_or_list=True, changes="outputs"
+    report_to: list[Tracker] = option(
+        factory=list,
+        help="trackers that get the metrics as well, by transformers' names",
+        one_or_list=True,
+        changes="outputs",
     )
     run_name: str | None = option(
         None, help="name of the run in the trackers", non_empty=True, changes="place", text=True
@@ -120,6 +128,7 @@ class TrainingConfig(Group):
         check_schedule_arguments(
             self.lr_scheduler_type, self.lr_scheduler_kwargs, self.warmup_steps, self.learning_rate
         )
+        check_optimizer(self.optim, self.optim_args, self.optim_target_modules)
         if self.use_cpu and self.precision == "fp16":
             raise KeyProblem(
                 ("precision", "use_cpu"), "fp16 training needs a GPU; on a CPU use auto, fp32 or bf16."

@@ -20,22 +20,11 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
-from hf_align.losses.checks import check_shapes, check_share, check_sign
+from hf_align.losses.anchored import apo_down_loss, apo_zero_loss, nca_pair_loss, sppo_hard_loss
+from hf_align.losses.checks import check_share, check_sign
+from hf_align.losses.log_ratios import log_ratios, per_token
+from hf_align.losses.transport import aot_loss, aot_unpaired_loss
 from hf_align.types import PairLogps
-
-
-def log_ratios(policy: PairLogps, reference: PairLogps | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-ratios of the chosen and of the rejected answers in nats, token sums, each (B,).
-
-    ``reference=None``: the policy's log-probabilities as they are. Times beta these are the implicit rewards
-    of DPO (Rafailov et al. 2023, arXiv 2305.18290, section 4), without the part that only depends on the
-    prompt. Raises ValueError where shapes differ.
-    """
-    check_shapes(**policy._asdict())
-    if reference is None:
-        return policy.chosen, policy.rejected
-    check_shapes(**{"policy": policy.chosen, **{f"reference {k}": v for k, v in reference._asdict().items()}})
-    return policy.chosen - reference.chosen, policy.rejected - reference.rejected
 
 
 def dpo_loss(
@@ -129,9 +118,39 @@ def orpo_loss(policy: PairLogps, *, beta: float) -> torch.Tensor:
     return -beta * logsigmoid(_log_odds(chosen) - _log_odds(rejected))
 
 
-def per_token(sums: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Token sums over token counts, both (B,). An answer without tokens counts as one token long."""
-    return sums / lengths.clamp(min=1).to(sums.dtype)
+def exo_pair_loss(
+    policy: PairLogps, reference: PairLogps | None, *, beta: float, label_smoothing: float = 1e-3
+) -> torch.Tensor:
+    """KL from (sigma(beta h), sigma(-beta h)) to (1 - epsilon, epsilon), (B,) nats: the mode is sought.
+
+    ``label_smoothing`` in (0, 0.5): epsilon; the paper takes 1e-3. Raises ValueError for other shares,
+    beta <= 0 or shapes that differ.
+    """
+    check_sign("beta", beta)
+    check_sign("label_smoothing", label_smoothing)
+    check_share("label_smoothing", label_smoothing, below=0.5)
+    right, wrong = _both_orders(policy, reference, beta)
+    # Ji et al. 2024, arXiv 2402.00856, eq. 16, with K = 2
+    return torch.exp(-right) * (-right - math.log1p(-label_smoothing)) + torch.exp(-wrong) * (
+        -wrong - math.log(label_smoothing)
+    )
+
+
+def discopop_loss(
+    policy: PairLogps, reference: PairLogps | None, *, beta: float, tau: float = 0.05
+) -> torch.Tensor:
+    """(1 - m) (-log sigma(beta h)) + m exp(-beta h) with m = sigma(beta h / tau), (B,); found by search.
+
+    ``tau`` > 0: how sharply the two parts are told apart. Raises ValueError for beta <= 0, tau <= 0 or shapes
+    that differ.
+    """
+    check_sign("beta", beta)
+    check_sign("tau", tau)
+    chosen, rejected = log_ratios(policy, reference)
+    scaled = beta * (chosen - rejected)
+    # Lu et al. 2024, arXiv 2406.08414, eq. 5; in one exponential, since each factor alone may overflow
+    exponential = torch.exp(logsigmoid(scaled / tau) - scaled)
+    return -torch.sigmoid(-scaled / tau) * logsigmoid(scaled) + exponential
 
 
 def log1mexp(x: torch.Tensor) -> torch.Tensor:
@@ -179,12 +198,17 @@ class PairwiseLoss:
     recipe keys that it takes; those that a recipe prefixes with the loss's name, such as ``ipo_reduction``,
     are keywords without it. ``at_start``: from the same keywords as the function, the loss that every pair
     has while policy and reference are the same model; None where there is no such constant.
+    ``by_difference``: whether the log-ratios count only as their difference h, so that an f-divergence other
+    than reverse KL may score them. ``over_step``: whether the function takes ``among``, the log-probabilities
+    of all pairs of the optimizer step.
     """
 
     function: Callable[..., torch.Tensor]
     uses_reference: bool
     options: tuple[str, ...]
     at_start: Callable[..., float] | None = None
+    by_difference: bool = False
+    over_step: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         return self.function(*args, **kwargs)
@@ -202,12 +226,30 @@ def _ipo_at_start(*, beta: float, **_: Any) -> float:
     return (1 / (2 * beta)) ** 2
 
 
+def _exo_at_start(*, label_smoothing: float = 1e-3, **_: Any) -> float:
+    return -math.log(2) - (math.log1p(-label_smoothing) + math.log(label_smoothing)) / 2
+
+
 PAIRWISE_LOSSES: dict[str, PairwiseLoss] = {
-    "dpo": PairwiseLoss(dpo_loss, True, ("beta", "label_smoothing"), _log_two),
-    "robust": PairwiseLoss(robust_dpo_loss, True, ("beta", "label_smoothing"), _log_two),
-    "hinge": PairwiseLoss(hinge_loss, True, ("beta",), _one),
-    "ipo": PairwiseLoss(ipo_loss, True, ("beta", "ipo_reduction"), _ipo_at_start),
+    "dpo": PairwiseLoss(dpo_loss, True, ("beta", "label_smoothing"), _log_two, by_difference=True),
+    "robust": PairwiseLoss(robust_dpo_loss, True, ("beta", "label_smoothing"), _log_two, by_difference=True),
+    "hinge": PairwiseLoss(hinge_loss, True, ("beta",), _one, by_difference=True),
+    "ipo": PairwiseLoss(ipo_loss, True, ("beta", "ipo_reduction"), _ipo_at_start, by_difference=True),
+    "exo_pair": PairwiseLoss(
+        exo_pair_loss, True, ("beta", "label_smoothing"), _exo_at_start, by_difference=True
+    ),
+    "discopop": PairwiseLoss(
+        discopop_loss, True, ("beta", "discopop_tau"), lambda **_: (math.log(2) + 1) / 2, by_difference=True
+    ),
+    "apo_zero": PairwiseLoss(apo_zero_loss, True, ("beta",), _one),
+    "apo_down": PairwiseLoss(apo_down_loss, True, ("beta",), _one),
+    "nca_pair": PairwiseLoss(nca_pair_loss, True, ("beta",), lambda **_: 2 * math.log(2)),
+    "sppo_hard": PairwiseLoss(sppo_hard_loss, True, ("beta",), lambda beta: 2 * _ipo_at_start(beta=beta)),
+    "aot": PairwiseLoss(aot_loss, True, ("beta", "label_smoothing"), _log_two, over_step=True),
+    "aot_unpaired": PairwiseLoss(
+        aot_unpaired_loss, True, ("beta", "label_smoothing"), _log_two, over_step=True
+    ),
     "simpo": PairwiseLoss(simpo_loss, False, ("beta", "simpo_gamma")),
     "orpo": PairwiseLoss(orpo_loss, False, ("beta",)),
 }
-"""The losses that a recipe can name in ``loss``."""
+"""The losses that a recipe can name in ``loss``; those that TRL has too go by its names, but for sigmoid."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,7 @@ def _build(run: Run) -> tuple[Run, Any, Task, StartCheck]:
         beta=preference.beta,
         sft_weight=preference.sft_weight,
         reference_free=preference.reference_free,
+        ld_alpha=preference.ld_alpha,
     )
     check = _start_check(run, objective, built.model)
     task = tasks.comparison_task(
@@ -127,6 +129,8 @@ def _build(run: Run) -> tuple[Run, Any, Task, StartCheck]:
         share_prefix=built.shared,
         pad_token_id=run.tokenizer.pad_token_id,
         check_first_step=check.first_step,
+        survey=objective.survey if objective.needs_the_step else None,
+        inform=lambda batch, among: dataclasses.replace(batch, among=among),
     )
     return run, built.model, task, check
 
@@ -141,8 +145,7 @@ def _without_a_pass(config: DpoConfig) -> Reference:
 def _start_check(run: Run, objective: Any, model: Any) -> StartCheck:
     """The check that the model begins as its own reference; run.json says what it found."""
     from hf_align.preference.objective import loss_at_start
-    from hf_align.preference.start_check import StartCheck, reasons_against
-    from hf_align.training.resume import parts_that_draw_random_numbers
+    from hf_align.preference.start_check import StartCheck, noise_of, reasons_against
 
     preference = run.config.preference
     constant = loss_at_start(objective.terms)
@@ -156,15 +159,13 @@ def _start_check(run: Run, objective: Any, model: Any) -> StartCheck:
     if run.checkpoint is not None:
         reasons.append("the run is resumed, and its model is no longer the reference")
         earlier = DpoRecord.of(run.record.content).start_check
-    # New adapter weights add nothing to the output, with or without dropout before them.
-    noise = [part for part in parts_that_draw_random_numbers(model) if part != "lora_dropout"]
     # LLM.int8() rounds activations by what else is in the batch, whatever the precision around it.
     precision = "fp16" if run.config.model.load_in_8bit else run.machine.precision
     return StartCheck(
         constant,
         precision,
         reasons,
-        noise,
+        noise_of(model),
         saved=lambda record: run.record.update(DpoRecord(start_check=earlier or record)),
     )
 

@@ -13,18 +13,35 @@ from typing import Any
 
 import torch
 
-from hf_align.losses import PAIRWISE_LOSSES, PairwiseLoss, kl_estimate, log_ratios
+from hf_align.losses import PAIRWISE_LOSSES, PairwiseLoss, divergence_scores, kl_estimate, log_ratios
 from hf_align.modeling.inputs import model_inputs
 from hf_align.types import ComparisonBatch, LossOutput, PairLogps
 
 
 @dataclass(frozen=True)
 class LossTerm:
-    """One pairwise loss with its weight and its options, by their names in the loss."""
+    """One pairwise loss with its weight and its options, by their names in the loss.
+
+    ``divergence`` and ``alpha``: how log-ratios are scored, as in ``losses.divergence_scores``.
+    """
 
     loss: PairwiseLoss
     weight: float
     options: dict[str, Any]
+    divergence: str = "reverse_kl"
+    alpha: float = 0.5
+
+    def __call__(
+        self, policy: PairLogps, reference: PairLogps | None, among: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(Q,) losses without the weight. ``among``: the pairs of the step, for losses that sort them."""
+        if not self.loss.uses_reference:
+            return self.loss(policy, **self.options)
+        if self.divergence != "reverse_kl":
+            policy = divergence_scores(policy, reference, divergence=self.divergence, alpha=self.alpha)
+            reference = None
+        over = {"among": among} if self.loss.over_step else {}
+        return self.loss(policy, reference, **self.options, **over)
 
 
 @dataclass(frozen=True)
@@ -33,27 +50,51 @@ class PreferenceObjective:
 
     ``terms``: their weighted losses are added. ``beta``: scales log-ratios to rewards in the metrics.
     ``sft_weight``: of the negative log-likelihood per token of the chosen answer. ``reference_free``: no
-    reference is asked for. ``model``: a causal language model with a target head, wrapped or not.
+    reference is asked for. ``ld_alpha``: as in :func:`pair_logps`, for losses that use the reference.
+    ``model``: a causal language model with a target head, wrapped or not.
     """
 
     terms: tuple[LossTerm, ...]
     beta: float
     sft_weight: float = 0.0
     reference_free: bool = False
+    ld_alpha: float | None = None
 
     @property
     def needs_reference(self) -> bool:
         return not self.reference_free and any(term.loss.uses_reference for term in self.terms)
 
+    @property
+    def needs_the_step(self) -> bool:
+        """Whether a loss sorts the pairs of the whole step, so that they are to be surveyed before."""
+        return any(term.loss.over_step for term in self.terms)
+
+    def survey(self, model: torch.nn.Module, batch: ComparisonBatch) -> torch.Tensor:
+        """(Q, 4): what ``losses.aot_loss`` calls ``among``, for the pairs of this batch."""
+        reference = reference_of(model, batch) if self.needs_reference else None
+        logps = model(**model_inputs(batch.inputs))["logps"]
+        policy_pairs, reference_pairs = self._compared(logps, reference, batch)
+        zeros = torch.zeros_like(policy_pairs.chosen)
+        other = (zeros, zeros) if reference_pairs is None else reference_pairs[:2]
+        return torch.stack([*policy_pairs[:2], *other], dim=1)
+
+    def _compared(
+        self, logps: torch.Tensor, reference: torch.Tensor | None, batch: ComparisonBatch
+    ) -> tuple[PairLogps, PairLogps | None]:
+        """The pairs as losses that use the reference see them."""
+        policy = pair_logps(logps, batch, ld_alpha=self.ld_alpha)
+        return policy, None if reference is None else pair_logps(reference, batch, ld_alpha=self.ld_alpha)
+
     def __call__(self, model: torch.nn.Module, batch: ComparisonBatch) -> LossOutput:
-        reference = self._reference(model, batch) if self.needs_reference else None
+        reference = reference_of(model, batch) if self.needs_reference else None
         logps = model(**model_inputs(batch.inputs))["logps"]
         policy_pairs = pair_logps(logps, batch)
         reference_pairs = None if reference is None else pair_logps(reference, batch)
+        compared = self._compared(logps, reference, batch)
         losses = torch.zeros_like(policy_pairs.chosen)
         for term in self.terms:
-            given = (policy_pairs, reference_pairs) if term.loss.uses_reference else (policy_pairs,)
-            losses = losses + term.weight * term.loss(*given, **term.options)
+            pairs = compared if term.loss.uses_reference else (policy_pairs, None)
+            losses = losses + term.weight * term(*pairs, batch.among)
         sft = -policy_pairs.chosen / policy_pairs.chosen_length
         weights = batch.pair_weights
         per_pair = {"pairwise_loss": losses.detach()} | _figures(policy_pairs, reference_pairs, self.beta)
@@ -73,19 +114,20 @@ class PreferenceObjective:
             },
         )
 
-    @staticmethod
-    def _reference(model: torch.nn.Module, batch: ComparisonBatch) -> torch.Tensor:
-        if batch.reference_logps is not None:
-            return batch.reference_logps
-        training = model.training
-        # Dropout in the reference would be noise in every log-ratio.
-        model.eval()
-        try:
-            with torch.no_grad(), _adapted(model).disable_adapter():
-                logps: torch.Tensor = model(**model_inputs(batch.inputs))["logps"]
-                return logps
-        finally:
-            model.train(training)
+
+def reference_of(model: torch.nn.Module, batch: ComparisonBatch) -> torch.Tensor:
+    """(N,) the reference's log-probabilities of the targets: those of the batch, or with the adapter off."""
+    if batch.reference_logps is not None:
+        return batch.reference_logps
+    training = model.training
+    # Dropout in the reference would be noise in every log-ratio.
+    model.eval()
+    try:
+        with torch.no_grad(), _adapted(model).disable_adapter():
+            logps: torch.Tensor = model(**model_inputs(batch.inputs))["logps"]
+            return logps
+    finally:
+        model.train(training)
 
 
 def loss_terms(
@@ -100,7 +142,10 @@ def loss_terms(
     for name, weight in zip(names, weights or [1.0] * len(names), strict=True):
         loss = PAIRWISE_LOSSES[name]
         taken = {key.removeprefix(f"{name}_"): options[key] for key in loss.options}
-        terms.append(LossTerm(loss, weight, taken))
+        scored = {}
+        if loss.by_difference and "f_divergence_type" in options:
+            scored = {"divergence": options["f_divergence_type"], "alpha": options["f_alpha_divergence_coef"]}
+        terms.append(LossTerm(loss, weight, taken, **scored))
     return tuple(terms)
 
 
@@ -114,11 +159,31 @@ def loss_at_start(terms: Sequence[LossTerm]) -> float | None:
     return sum(constants)
 
 
-def pair_logps(logps: torch.Tensor, batch: ComparisonBatch) -> PairLogps:
-    """``logps`` (N,) of the targets, in nats, to token sums and counts of the pairs."""
+def pair_logps(logps: torch.Tensor, batch: ComparisonBatch, *, ld_alpha: float | None = None) -> PairLogps:
+    """``logps`` (N,) of the targets, in nats, to token sums and counts of the pairs.
+
+    ``ld_alpha`` in [0, 1]: of the longer answer of a pair, the tokens beyond the length of the shorter one
+    count that much (LD-DPO, Liu et al. 2024, arXiv 2409.06411, eq. 9).
+    """
     lengths = batch.answer_lengths
-    sums = logps.new_zeros(len(lengths)).index_add(0, batch.target_answers, logps)
-    return PairLogps(sums[batch.better], sums[batch.worse], lengths[batch.better], lengths[batch.worse])
+    better, worse = batch.better, batch.worse
+    sums = answer_sums(logps, batch)
+    chosen, rejected = sums[better], sums[worse]
+    if ld_alpha is not None:
+        shared = torch.minimum(lengths[better], lengths[worse])
+        # The targets of an answer stand side by side. In float64: a float32 sum of many would be rounded.
+        upto = torch.cat([logps.new_zeros(1).double(), logps.double().cumsum(0)])
+        starts = lengths.cumsum(0) - lengths
+        heads = [(upto[starts[a] + shared] - upto[starts[a]]).to(logps.dtype) for a in (better, worse)]
+        chosen, rejected = (
+            head + ld_alpha * (whole - head) for head, whole in zip(heads, (chosen, rejected), strict=True)
+        )
+    return PairLogps(chosen, rejected, lengths[better], lengths[worse])
+
+
+def answer_sums(values: torch.Tensor, batch: ComparisonBatch) -> torch.Tensor:
+    """``values`` (N,) of the targets to (A,) sums over the tokens of each answer."""
+    return values.new_zeros(len(batch.answer_lengths)).index_add(0, batch.target_answers, values)
 
 
 def likelihood_margins(policy: PairLogps) -> torch.Tensor:
@@ -148,8 +213,7 @@ def _kl(logps: torch.Tensor, reference: torch.Tensor, batch: ComparisonBatch) ->
     which is exact for samples, would be the exponential of whatever the rejected answers have lost.
     """
     estimates = kl_estimate(logps, reference, kind="k2")
-    sums = logps.new_zeros(len(batch.answer_lengths)).index_add(0, batch.target_answers, estimates)
-    means = sums / batch.answer_lengths.clamp(min=1)
+    means = answer_sums(estimates, batch) / batch.answer_lengths.clamp(min=1)
     return (means[batch.better] + means[batch.worse]) / 2
 
 

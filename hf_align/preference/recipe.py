@@ -14,8 +14,7 @@ from hf_align.config.checks import (
     check_reference,
     check_trainable_weights,
 )
-from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
-from hf_align.config.data import DataConfig
+from hf_align.config.data import ComparisonConfig, DataConfig, check_answers_are_trained
 from hf_align.config.fields import option, specs_of
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.loader import load_config
@@ -38,7 +37,7 @@ class PairwiseLossConfig(Group):
 
     loss: list[str] = option(
         factory=lambda: ["dpo"],
-        help="pairwise loss, or a list of losses that are added: dpo, ipo, robust, hinge, simpo, orpo, …",
+        help="pairwise loss, or a list of losses that are added: dpo, ipo, robust, hinge, apo_zero, simpo, …",
         non_empty=True,
         one_or_list=True,
         changes="loss",
@@ -66,6 +65,25 @@ class PairwiseLossConfig(Group):
     )
     simpo_gamma: float = option(
         0.5, ge=0, help="margin that simpo asks for between the two answers", changes="loss"
+    )
+    discopop_tau: float = option(
+        0.05, gt=0, help="how sharply discopop tells its two parts apart", changes="loss"
+    )
+    f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = option(
+        "reverse_kl", help="divergence from the reference that is held against the reward", changes="loss"
+    )
+    f_alpha_divergence_coef: float = option(
+        0.5,
+        help="alpha of the alpha divergence",
+        needs=("f_divergence_type", ("alpha_divergence",)),
+        changes="loss",
+    )
+    ld_alpha: float | None = option(
+        None,
+        ge=0,
+        le=1,
+        help="weight of the tokens by which one answer of a pair is longer than the other; null: 1",
+        changes="loss",
     )
     reference_free: bool = option(
         False, help="compare plain log-probabilities, without a reference", changes="loss"
@@ -108,6 +126,20 @@ class PairwiseLossConfig(Group):
         self._check_weights()
         self._check_options(PAIRWISE_LOSSES.values(), chosen)
         self._check_reference(any(loss.uses_reference for loss in chosen))
+        if "exo_pair" in self.loss and not self.label_smoothing:
+            raise KeyProblem(
+                ("label_smoothing", "loss"), "exo_pair needs a share above 0; its paper takes 0.001."
+            )
+        if self.f_divergence_type != "reverse_kl" and not any(loss.by_difference for loss in chosen):
+            raise KeyProblem(
+                ("f_divergence_type", "loss"),
+                f"this has no effect: {_listed(self.loss, 'is', 'are')} not a loss of the difference of two "
+                "scores; remove it or choose another loss.",
+            )
+        if self.ld_alpha is not None and set(self.loss) <= {"simpo", "orpo"}:
+            raise KeyProblem(
+                ("ld_alpha", "loss"), f"{_listed(self.loss, 'divides', 'divide')} by the length; remove it."
+            )
 
     @property
     def asks_for_reference(self) -> bool:

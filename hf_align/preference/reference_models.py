@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from accelerate import PartialState
 
@@ -20,7 +21,7 @@ from hf_align.errors import UserError
 from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.loading import load_model, load_tokenizer
 from hf_align.preference.record import DpoRecord, Reference
-from hf_align.preference.reference import ReferencePass
+from hf_align.preference.reference import ReferencedRows, ReferencePass
 from hf_align.preference.reference_store import run_reference
 from hf_align.runs.memory import free_memory
 from hf_align.training.build import Layout, check_rows_fit, make_ready, may_pack
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from hf_align.config import ModelConfig
-    from hf_align.preference.recipe import DpoConfig
     from hf_align.training.run import Run
 
 logger = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 
 def referenced(run: Run, model: PreTrainedModel, layout: Layout, *, name: str) -> Run:
@@ -40,9 +41,24 @@ def referenced(run: Run, model: PreTrainedModel, layout: Layout, *, name: str) -
 
     ``model``: with a target head and batches of this ``layout``. ``name``: what run.json calls it.
     """
-    config: DpoConfig = run.config
+    keep = run.config.preference.reference_cache
+    train, evaluation = reference_rows(
+        run, model, layout, [run.data.train, run.data.eval], name=name, keep=keep
+    )
+    data = dataclasses.replace(run.data, train=train, eval=evaluation)
+    return dataclasses.replace(run, data=data)
+
+
+def reference_rows(
+    run: Run, model: PreTrainedModel, layout: Layout, sets: Sequence[Any], *, name: str, keep: bool
+) -> list[ReferencedRows]:
+    """The rows of all ``sets`` with their log-probabilities under ``model``; run.json says what came of it.
+
+    ``keep``: whether they are kept on disk for other runs. Otherwise as :func:`referenced`.
+    """
+    config = run.config
     folder = None
-    if config.preference.reference_cache:
+    if keep:
         folder = cache.writable_folder(
             config.data.dataset_cache_dir, what="the reference's log-probabilities"
         )
@@ -58,14 +74,12 @@ def referenced(run: Run, model: PreTrainedModel, layout: Layout, *, name: str) -
         precision=run.machine.precision,
         device=PartialState().device,
     )
-    sets: list[Any] = [run.data.train, run.data.eval]
-    (train, evaluation), facts = run_reference(model, sets, how, folder=folder)
+    found, facts = run_reference(model, sets, how, folder=folder)
     said = dataclasses.asdict(facts)
     stored_as = said.pop("entry")
     reference = Reference(kind="run beforehand", model=name, stored_as=stored_as, **said)
     run.record.update(DpoRecord(reference=reference))
-    data = dataclasses.replace(run.data, train=train, eval=evaluation)
-    return dataclasses.replace(run, data=data)
+    return found
 
 
 def referenced_by_another(run: Run) -> Run:
@@ -74,9 +88,20 @@ def referenced_by_another(run: Run) -> Run:
     That model is loaded as the policy will be, and gone when this returns. Raises UserError where it cannot
     be loaded or has another vocabulary.
     """
-    config: DpoConfig = run.config
-    name = config.preference.ref_model_name_or_path
+    name = run.config.preference.ref_model_name_or_path
     assert name is not None
+    share = run.config.comparison.share_prefix
+    return by_another(run, name, lambda *model: referenced(run, *model, name=name), share=share)
+
+
+def by_another(
+    run: Run, name: str, compute: Callable[[PreTrainedModel, Layout], Found], *, share: bool = False
+) -> Found:
+    """What ``compute`` finds with the model ``name`` and the layout of its batches; the model is freed then.
+
+    ``share``: as in ``make_ready``. Raises UserError where it cannot be loaded or has another vocabulary.
+    """
+    config = run.config
     wanted = dataclasses.replace(
         config.model, model_name_or_path=name, model_revision=None, tokenizer_name_or_path=None
     )
@@ -91,9 +116,8 @@ def referenced_by_another(run: Run) -> Run:
         check_rows_fit(run, model)
     except UserError as error:
         raise UserError(f"ref_model_name_or_path: {error}") from error
-    share = config.comparison.share_prefix
     layout = make_ready(model, install_target_head, pack=may_pack(config), share=share)
-    done = referenced(run, model, layout, name=name)
+    done = compute(model, layout)
     del model
     free_memory()
     return done

@@ -13,9 +13,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from hf_align.errors import UserError
 from hf_align.modeling.precision import Precision
 from hf_align.preference.record import StartCheckRecord
+from hf_align.training.resume import parts_that_draw_random_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +26,19 @@ TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "bf16": 2e-2, "fp16": 2e-2}
 """By how much the loss may be off, relative to the larger of 1 and the value that theory gives."""
 
 
-def check_start(found: float, expected: float, *, precision: Precision, where: str) -> None:
-    """Raise UserError where a mean pairwise loss of a policy that is its reference is not ``expected``.
+def check_start(
+    found: float, expected: float, *, precision: Precision, where: str, what: str = "pairwise loss"
+) -> None:
+    """Raise UserError where the mean loss of a policy that is its reference is not ``expected``.
 
-    ``where``: what the loss was measured on, for the message.
+    ``where``: what the loss was measured on; ``what``: which loss that is, for the message.
     """
     allowed = TOLERANCE[precision] * max(1.0, abs(expected))
     if abs(found - expected) <= allowed:
         return
     off = f"off by {abs(found - expected):.2g}" if math.isfinite(found) else "not a finite number"
     raise UserError(
-        f"the reference is not the model that training starts from: on {where} the mean pairwise loss is "
+        f"the reference is not the model that training starts from: on {where} the mean {what} is "
         f"{found:.6g}, where model and reference are the same it must be {expected:.6g} ({off}, at most "
         f"{allowed:.2g} is rounding in {precision}). Usual causes: the reference's log-probabilities belong "
         "to other weights, another chat template or other rows (set reference_cache to false to have them "
@@ -61,12 +66,19 @@ def reasons_against(
     return reasons
 
 
+def noise_of(model: torch.nn.Module) -> list[str]:
+    """What makes a forward pass of ``model`` in training differ from that of its reference."""
+    # New adapter weights add nothing to the output, with or without dropout before them.
+    return [part for part in parts_that_draw_random_numbers(model) if part != "lora_dropout"]
+
+
 @dataclass
 class StartCheck:
     """The check of one run. ``constant``: the loss that theory gives, or None with ``reasons`` why not.
 
     ``noise``: what makes a forward pass in training random; it spoils the check of the first step, not that
-    of an evaluation. ``saved``: called with ``record``, what run.json says, whenever it changes.
+    of an evaluation. ``saved``: called with ``record``, what run.json says, whenever it changes. ``figure``:
+    the name of the loss among the metrics.
     """
 
     constant: float | None
@@ -74,6 +86,7 @@ class StartCheck:
     reasons: Sequence[str] = ()
     noise: Sequence[str] = ()
     saved: Callable[[StartCheckRecord], None] = lambda record: None
+    figure: str = "pairwise_loss"
     record: StartCheckRecord = field(default_factory=StartCheckRecord, init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +101,7 @@ class StartCheck:
     def evaluation(self, figures: Mapping[str, float]) -> None:
         """Check an evaluation before training; ``figures`` with the prefix ``eval_``."""
         if self.constant is not None:
-            self._check("held-out rows", figures["eval_pairwise_loss"], "the held-out rows before training")
+            self._check("held-out rows", figures[f"eval_{self.figure}"], "the held-out rows before training")
 
     def first_step(self, figures: Mapping[str, float]) -> None:
         """Check the mean metrics of the first step, computed before the optimizer moved anything."""
@@ -100,7 +113,7 @@ class StartCheck:
             self.record.first_step = f"not checked: {why}"
             self.saved(self.record)
             return
-        self._check("first step", figures["pairwise_loss"], "the rows of the first step")
+        self._check("first step", figures[self.figure], "the rows of the first step")
 
     def _check(self, name: str, found: float, where: str) -> None:
         assert self.constant is not None
@@ -108,5 +121,6 @@ class StartCheck:
         self.record.checked = True
         # Before it is judged: a run that stops here leaves the figure behind.
         self.saved(self.record)
-        check_start(found, self.constant, precision=self.precision, where=where)
-        logger.info("%s: pairwise loss %.6g, as theory gives (%.6g)", name, found, self.constant)
+        what = self.figure.replace("_", " ")
+        check_start(found, self.constant, precision=self.precision, where=where, what=what)
+        logger.info("%s: %s %.6g, as theory gives (%.6g)", name, what, found, self.constant)

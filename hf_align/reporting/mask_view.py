@@ -59,6 +59,8 @@ def spread(items: Sequence[T], wanted: int) -> list[T]:
 
 def standings(scores: Sequence[float]) -> list[str]:
     """How each answer compares with the others, in words."""
+    if len(scores) == 1:
+        return ["desirable" if scores[0] > 0 else "undesirable"]
     if len(scores) == 2:
         return ["tied" if a == b else "better" if a > b else "worse" for a, b in (scores, scores[::-1])]
     words = []

@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 from hf_align.config import shared
 from hf_align.config.adapter import EVERY_ADAPTER, AdapterConfig
 from hf_align.config.checks import check_adapter, check_data_for_training, check_trainable_weights
-from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
-from hf_align.config.data import DataConfig
+from hf_align.config.data import ComparisonConfig, DataConfig, check_answers_are_trained
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, Recipe
 from hf_align.config.loader import load_config

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import TrainingConfig
+from hf_align.config.optimizers import OPTIMIZER_MODULES, PACKAGES, TRACKER_MODULES
 from hf_align.errors import UserError
 from hf_align.modeling.checkpointing import checkpointing_arguments
 
@@ -17,15 +19,39 @@ if TYPE_CHECKING:
 
     from hf_align.modeling.precision import Precision
 
+_EXTRAS = ("tensorboard", "wandb", "trackio")
+"""Trackers that the package has an extra of."""
+
 
 def check_trackers(report_to: Sequence[str]) -> None:
     """Raise UserError for a tracker whose package is not installed, before anything takes time."""
     for tracker in report_to:
-        if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        if tracker == "none":
+            continue
+        for module in TRACKER_MODULES.get(tracker, (tracker,)):
+            package = PACKAGES.get(module, module)
+            extra = f" (or `pip install 'hf_align[{tracker}]'`)" if tracker in _EXTRAS else ""
+            if importlib.util.find_spec(module) is None:
+                raise UserError(
+                    f"report_to: {tracker} is not installed; install it with `pip install {package}`{extra}, "
+                    "or leave it out"
+                )
+        if tracker == "kubeflow" and not os.environ.get("KUBEFLOW_TRAINER_SERVER_URL"):
             raise UserError(
-                f"report_to: {tracker} is not installed; install it with `pip install {tracker}` "
-                f"(or `pip install 'hf_align[{tracker}]'`), or leave it out"
+                "report_to: kubeflow reports to the trainer that started the job, and "
+                "KUBEFLOW_TRAINER_SERVER_URL is not set; leave it out"
             )
+
+
+def check_optimizer_is_there(optimizer: str) -> None:
+    """Raise UserError for an optimizer whose package is not installed, before anything takes time."""
+    module = OPTIMIZER_MODULES.get(optimizer)
+    if module is not None and importlib.util.find_spec(module) is None:
+        package = PACKAGES.get(module, module)
+        raise UserError(
+            f"optim: {optimizer} needs the package {package}; install it with `pip install {package}`, or "
+            "take another optimizer"
+        )
 
 
 def rows_per_rank(config: TrainingConfig) -> int:
@@ -48,6 +74,13 @@ def keep_outputs_precise(accelerator: Any) -> None:
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
     if plugin is not None and accelerator.is_fsdp2 and plugin.mixed_precision_policy is not None:
         plugin.mixed_precision_policy = dataclasses.replace(plugin.mixed_precision_policy, output_dtype=None)
+
+
+def _target_modules(names: Sequence[str] | None) -> str | list[str] | None:
+    """As transformers takes them: ``all-linear`` is a text and no name of a layer."""
+    if names is None:
+        return None
+    return "all-linear" if [*names] in (["all-linear"], ["all_linear"]) else [*names]
 
 
 def training_arguments(
@@ -88,6 +121,8 @@ def training_arguments(
         adam_epsilon=config.adam_epsilon,
         max_grad_norm=config.max_grad_norm,
         optim=config.optim,
+        optim_args=",".join(f"{name}={value}" for name, value in config.optim_args.items()) or None,
+        optim_target_modules=_target_modules(config.optim_target_modules),
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         use_cpu=use_cpu,

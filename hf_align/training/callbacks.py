@@ -99,3 +99,16 @@ class EarlyStopping(EarlyStoppingCallback):
         self.early_stopping_patience_counter = entry["attributes"]["early_stopping_patience_counter"]
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
+
+
+class OptimizerMode(TrainerCallback):
+    """Between steps the weights are those of the model, to be evaluated and saved.
+
+    The schedule-free optimizers train at another point, to which the step that follows goes back
+    (``AlignTrainer.training_step``).
+    """
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        optimizer = kwargs.get("optimizer")
+        if callable(getattr(optimizer, "eval", None)):
+            optimizer.eval()

@@ -32,13 +32,14 @@ MASK_SAMPLES = 6
 def begin(training: TrainingConfig) -> Machine:
     """Join the other processes, if there are any, and settle device and precision.
 
-    Raises UserError for a tracker that is not installed, a precision that the device lacks, a number of
-    processes that is not the one asked for, and an ``output_dir`` that the run cannot use: before data are
-    prepared, which may take long.
+    Raises UserError for a tracker or an optimizer that is not installed, a precision that the device lacks, a
+    number of processes that is not the one asked for, and an ``output_dir`` that the run cannot use: before
+    data are prepared, which may take long.
     """
     from hf_align.modeling.precision import resolve_precision, runs_on_cpu
 
     arguments.check_trackers(training.report_to)
+    arguments.check_optimizer_is_there(training.optim)
     use_cpu = runs_on_cpu(training.use_cpu)
     main = processes.start(use_cpu=use_cpu)
     resuming = training.resume_from_checkpoint is not None
@@ -111,6 +112,7 @@ def make_trainer(
     record = run.record
     watchers: list[Any] = [
         resume.RunIdentity(run.identity),
+        callbacks.OptimizerMode(),
         callbacks.ProgressBar(),
         metrics := callbacks.MetricsWriter(training.output_dir, earlier_seconds=record.earlier_seconds),
         signals.SaveAndStop(stop),
@@ -240,4 +242,4 @@ def finish(run: Run, results: Sequence[str]) -> None:
 
 def _is_result(name: str) -> bool:
     """Whether a figure of an evaluation can change: not counts, which are those of the data."""
-    return name not in ("eval_target_tokens", "eval_prompts", "epoch")
+    return name not in ("eval_target_tokens", "eval_prompts", "eval_rows", "eval_desirable", "epoch")

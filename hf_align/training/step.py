@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import DistributedType
+from accelerate.utils import gather_object
 
 from hf_align.data.batching import split_by_tokens
 from hf_align.data.packing import to_device
@@ -43,6 +44,11 @@ class StepTask:
     ``counts``, where only a batch says what counts (noise decides it): of a batch, its units first and what
     else a step is to be told. Then all batches of a step are made before the first is computed, and ``weigh``
     gives each of them the counts of the whole step on all processes.
+
+    ``survey``, where the loss of each row depends on something that all rows of the step say together:
+    (model, batch) to (n, k) values, n of them for the rows of the batch. It is run without gradients, in
+    evaluation mode, on all micro-batches before the first loss; ``inform`` gives each batch those of the
+    whole step on all processes.
     """
 
     collate: Callable[[Rows], Any]
@@ -51,6 +57,8 @@ class StepTask:
     filler: Callable[[], Any]
     counts: Callable[[Any], Sequence[int]] | None = None
     weigh: Callable[[Any, Sequence[int]], Any] | None = None
+    survey: Callable[[torch.nn.Module, Any], torch.Tensor] | None = None
+    inform: Callable[[Any, torch.Tensor], Any] | None = None
     padded: bool = False
     shared: bool = True
 
@@ -115,11 +123,46 @@ def plan_step(
     return StepPlan(micro_batches, tuple(counts), tokens)
 
 
-def micro_batch(rows: Any, task: StepTask, plan: StepPlan, device: torch.device) -> Any:
-    """One of the plan's micro-batches as a batch on the device."""
+def micro_batch(
+    rows: Any,
+    task: StepTask,
+    plan: StepPlan,
+    device: torch.device,
+    surveyed: torch.Tensor | None = None,
+) -> Any:
+    """One of the plan's micro-batches as a batch on the device. ``surveyed``: from :func:`survey_step`."""
     if isinstance(rows, list):
-        return to_device(task.collate(rows), device)
-    return to_device(task.weigh(rows, plan.counts) if task.weigh else rows, device)
+        batch = task.collate(rows)
+    else:
+        batch = task.weigh(rows, plan.counts) if task.weigh else rows
+    batch = to_device(batch, device)
+    return batch if surveyed is None or task.inform is None else task.inform(batch, surveyed)
+
+
+def survey_step(
+    model: torch.nn.Module, plan: StepPlan, task: StepTask, accelerator: Accelerator
+) -> torch.Tensor | None:
+    """(N, k) float64: what the survey of the task finds in the whole step; None where it has none.
+
+    Every process has to call this: sharded models meet in each of its passes.
+    """
+    if task.survey is None:
+        return None
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            found = [
+                task.survey(model, micro_batch(some, task, plan, accelerator.device)).double()
+                for some in plan.micro_batches
+            ]
+    finally:
+        model.train(training)
+    values = torch.cat(found)
+    if accelerator.num_processes > 1:
+        everyone = gather_object([values.cpu().numpy()])
+        values = torch.from_numpy(np.concatenate(everyone)).to(accelerator.device)
+    return values
 
 
 def compute_gradients(
@@ -135,12 +178,13 @@ def compute_gradients(
     options = {"scale_wrt_gas": False} if accelerator.distributed_type == DistributedType.DEEPSPEED else {}
     loss = torch.zeros((), device=accelerator.device)
     sums: dict[str, torch.Tensor] = {}
+    surveyed = survey_step(model, plan, task, accelerator)
     for i, some in enumerate(plan.micro_batches):
         last = i == len(plan.micro_batches) - 1
         # DeepSpeed's engine makes its optimizer step in any backward pass that is not told otherwise.
         accelerator.sync_gradients = last
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
-            output = task.objective(model, micro_batch(some, task, plan, accelerator.device))
+            output = task.objective(model, micro_batch(some, task, plan, accelerator.device, surveyed))
             scaled = output.loss_sum * (processes / units)
             accelerator.backward(scaled, **options)
         loss += scaled.detach()

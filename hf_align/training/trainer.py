@@ -20,7 +20,13 @@ from transformers import Trainer
 from hf_align.data.batching import StepSampler
 from hf_align.runs.memory import peak_memory_bytes
 from hf_align.training.running_sums import RunningSums
-from hf_align.training.step import compute_gradients, micro_batch, plan_step, sum_over_processes
+from hf_align.training.step import (
+    compute_gradients,
+    micro_batch,
+    plan_step,
+    sum_over_processes,
+    survey_step,
+)
 from hf_align.training.tasks import Task
 
 
@@ -124,8 +130,10 @@ class AlignTrainer(Trainer):
         sums: dict[str, float] = {}
         details: dict[str, list[torch.Tensor]] = {}
         with torch.no_grad(), accelerator.autocast():
+            surveyed = survey_step(model, plan, self.task, accelerator)
             for some in self._watched(plan.micro_batches, "evaluating"):
-                output = self.task.objective(model, micro_batch(some, self.task, plan, accelerator.device))
+                batch = micro_batch(some, self.task, plan, accelerator.device, surveyed)
+                output = self.task.objective(model, batch)
                 counted += output.count
                 for name, value in {"loss": output.loss_sum, **output.metrics}.items():
                     sums[name] = sums.get(name, 0.0) + value.item()

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from hf_align.types.batches import Batch, ComparisonBatch, LabelledBatch, PretrainingBatch, Segments
-from hf_align.types.examples import AnyExample, Comparison, Example, LabelledText, Message
+from hf_align.types.batches import (
+    Batch,
+    ComparisonBatch,
+    LabelledBatch,
+    PretrainingBatch,
+    Segments,
+    UnpairedBatch,
+)
+from hf_align.types.examples import AnyExample, Comparison, Example, LabelledAnswer, LabelledText, Message
 from hf_align.types.results import LossOutput, PairLogps
 from hf_align.types.rows import (
     IGNORE_INDEX,
@@ -23,6 +30,7 @@ __all__ = [
     "ComparisonBatch",
     "ComparisonRow",
     "Example",
+    "LabelledAnswer",
     "LabelledBatch",
     "LabelledRow",
     "LabelledText",
@@ -35,4 +43,5 @@ __all__ = [
     "Row",
     "Segments",
     "TokenizedRow",
+    "UnpairedBatch",
 ]

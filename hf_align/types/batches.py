@@ -85,7 +85,8 @@ class ComparisonBatch:
 
     ``better`` and ``worse`` (Q,) int64: the answers of each pair. ``pair_weights`` (Q,) float32: one over the
     pairs of the same prompt, so that every prompt counts once. ``margins`` (Q,) float32, 0 where the data
-    give none. ``reference_logps`` (N,) float32 in nats, where they were computed beforehand.
+    give none. ``reference_logps`` (N,) float32 in nats, where they were computed beforehand. ``among``: as in
+    ``losses.aot_loss``, where a loss asks for all pairs of the step.
     """
 
     inputs: Batch
@@ -98,6 +99,26 @@ class ComparisonBatch:
     margins: torch.Tensor
     prompts: int
     reference_logps: torch.Tensor | None = None
+    among: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class UnpairedBatch:
+    """One micro-batch of B single answers with their labels.
+
+    ``answers``: without pairs; its A is B. ``desirable`` (B,) bool. ``mismatched``: prompts with the answers
+    of other rows, where the loss asks for them; an answer without targets counts nowhere. ``kl``: the
+    estimate for the whole step, a scalar in nats, once that is known.
+    """
+
+    answers: ComparisonBatch
+    desirable: torch.Tensor
+    mismatched: ComparisonBatch | None = None
+    kl: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> Batch:
+        return self.answers.inputs
 
 
 @dataclass(frozen=True)

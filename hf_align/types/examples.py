@@ -95,6 +95,27 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledAnswer:
+    """One prompt with one answer, and whether that is desirable.
+
+    ``prompt``, ``answer`` and ``template`` as in :class:`Comparison`.
+    """
+
+    source: str
+    prompt: Turns | str
+    answer: str
+    desirable: bool
+    template: str = ""
+
+    turns_in: ClassVar[str] = "prompt"
+
+    def stored(self) -> tuple[str, Any]:
+        prompt = self.prompt if isinstance(self.prompt, str) else _pairs(self.prompt)
+        stored = (prompt, self.answer, self.desirable)
+        return "labelled answer", (*stored, self.template) if self.template else stored
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledText:
     """A text, or a pair of texts, and the name of its class."""
 
@@ -109,7 +130,7 @@ class LabelledText:
         return "labelled", (self.text, self.pair, self.label)
 
 
-AnyExample = Example | Comparison | LabelledText
+AnyExample = Example | Comparison | LabelledAnswer | LabelledText
 
 
 def from_stored(source: str, kind: str, value: Any) -> AnyExample:
@@ -128,9 +149,10 @@ def from_stored(source: str, kind: str, value: Any) -> AnyExample:
             return Example(source, text=value)
         case "comparison":
             prompt, answers, scores, margin, *template = value
-            if not isinstance(prompt, str):
-                prompt = _turns(prompt)
-            return Comparison(source, prompt, tuple(answers), tuple(scores), margin, *template)
+            return Comparison(source, _prompt(prompt), tuple(answers), tuple(scores), margin, *template)
+        case "labelled answer":
+            prompt, *rest = value
+            return LabelledAnswer(source, _prompt(prompt), *rest)
         case "labelled":
             return LabelledText(source, *value)
     raise ValueError(f"unknown kind of example: {kind!r}")
@@ -148,3 +170,7 @@ def _pairs(turns: Turns) -> list[tuple[Any, ...]]:
 
 def _turns(stored: Sequence[Sequence[Any]]) -> Turns:
     return tuple(Message(*fields) for fields in stored)
+
+
+def _prompt(stored: Any) -> Turns | str:
+    return stored if isinstance(stored, str) else _turns(stored)

@@ -123,8 +123,9 @@ class ComparisonRow:
     ``prefix`` (P,) int32, possibly empty. ``branches``: the rest of each sequence. A branch begins with the
     last token before the answer (the position that predicts the answer's first token), so its first token is
     never a target; ``prefix`` followed by ``branches[k].input_ids`` is the whole k-th sequence.
-    ``scores`` (K,) float64 and ``margin`` as in :class:`Comparison`. ``reference_logps``: for each branch the
-    log-probabilities of its targets under the reference model, (targets,) float32 in nats, or None.
+    ``scores`` (K,) float64 and ``margin`` as in :class:`Comparison`; a row of one answer has the score 1
+    where that is desirable, and 0 where it is not. ``reference_logps``: for each branch the log-probabilities
+    of its targets under the reference model, (targets,) float32 in nats, or None.
     """
 
     prefix: Ids

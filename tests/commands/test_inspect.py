@@ -107,7 +107,7 @@ def test_own_options_are_separated(arguments, display, rest):
         (["--color=1"], "--color: found a value"),
         (
             ["--stage", "dop"],
-            r"--stage: found 'dop', expected sft, dpo, reward, pretrain\. Did you mean 'dpo'",
+            r"--stage: found 'dop', expected sft, dpo, reward, kto, pretrain\. Did you mean 'dpo'",
         ),
         (["--stage"], "--stage: a value is missing, expected sft or dpo or reward"),
     ],
@@ -212,3 +212,14 @@ def test_a_batch_of_pre_training_is_shown_with_its_noise(tmp_path, architecture,
     assert all(f"\n{part} " in printed for part in parts[architecture])
     main(["--config", str(path), "--rows", "1", "--html", str(tmp_path / "x.html"), "--color"])
     assert "\x1b[" in capsys.readouterr().out and (tmp_path / "x.html").exists()
+
+
+def test_labelled_answers(tmp_path, capsys):
+    from helpers.tiny_unpaired import make_inputs
+
+    given = make_inputs(tmp_path, rows=4)
+    arguments = [f"--{key}={value}" for key, value in given.items()]
+    page = tmp_path / "page.html"
+    assert main([*arguments, "--loss_type", "kto", "--rows", "2", "--html", str(page)]) == 0
+    printed = capsys.readouterr().out
+    assert "-- Answer 1: desirable (score 1" in printed and page.is_file()

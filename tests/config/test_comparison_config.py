@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hf_align.config.comparison import ComparisonConfig, check_answers_are_trained
+from hf_align.config.data import ComparisonConfig, check_answers_are_trained
 from hf_align.config.group import KeyProblem
 from hf_align.preference.recipe import DpoConfig
 from hf_align.reward_model.recipe import RewardConfig

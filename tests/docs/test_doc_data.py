@@ -11,13 +11,23 @@ from helpers.documentation import blocks, read
 from hf_align.config import DatasetConfig
 from hf_align.config.fields import specs_of
 from hf_align.data.conversion.detection import resolve_format
-from hf_align.data.conversion.formats import COMPARISON_FORMATS, FORMATS, LABELLED_FORMATS
+from hf_align.data.conversion.formats import (
+    COMPARISON_FORMATS,
+    FORMATS,
+    LABELLED_FORMATS,
+    UNPAIRED_FORMATS,
+)
 from hf_align.data.reading.raw import RawRow
 from hf_align.data.reading.sources import READERS
-from hf_align.types import Comparison, Example, LabelledText
+from hf_align.types import Comparison, Example, LabelledAnswer, LabelledText
 
 PAGE = read("docs/data.md")
-TABLES = [(FORMATS, Example), (COMPARISON_FORMATS, Comparison), (LABELLED_FORMATS, LabelledText)]
+TABLES = [
+    (FORMATS, Example),
+    (COMPARISON_FORMATS, Comparison),
+    (LABELLED_FORMATS, LabelledText),
+    (UNPAIRED_FORMATS, LabelledAnswer),
+]
 
 
 def shown() -> dict[str, list[dict[str, object]]]:

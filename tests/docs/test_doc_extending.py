@@ -25,6 +25,7 @@ SECTIONS = (
     "A collator for pre-training",
     "An adapter method",
     "A stage",
+    "A training objective with rows of its own",
 )
 _PATH = re.compile(r"`([\w./-]+\.\w+|Makefile)`")
 

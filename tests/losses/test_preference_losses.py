@@ -118,7 +118,8 @@ def test_every_entry_names_the_options_of_its_function() -> None:
     for name, loss in PAIRWISE_LOSSES.items():
         parameters = inspect.signature(loss.function).parameters.values()
         keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-        assert [key.removeprefix(f"{name}_") for key in loss.options] == keywords
+        over = ["among"] if loss.over_step else []
+        assert [key.removeprefix(f"{name}_") for key in loss.options] + over == keywords
         positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         assert positional == (["policy", "reference"] if loss.uses_reference else ["policy"])
 

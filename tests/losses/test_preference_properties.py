@@ -112,6 +112,8 @@ def test_at_start_is_the_loss_of_a_policy_that_is_its_reference(side, beta, shar
             continue
         keys = {key: key.removeprefix(f"{name}_") for key in loss.options}
         options = {short: settings_of.get(short, defaults[key].default) for key, short in keys.items()}
+        if name == "exo_pair":
+            options["label_smoothing"] = max(share, 1e-3)
         assert loss(same, same, **options).item() == pytest.approx(loss.at_start(**options), rel=1e-9)
 
 
@@ -120,8 +122,11 @@ def test_the_constants_at_start_by_hand() -> None:
         name: loss.at_start(beta=0.1) for name, loss in PAIRWISE_LOSSES.items() if loss.at_start is not None
     }
     ln2 = 0.6931471805599453
-    by_hand = {"dpo": ln2, "robust": ln2, "hinge": 1.0, "ipo": 25.0}
+    by_hand = {"dpo": ln2, "robust": ln2, "hinge": 1.0, "ipo": 25.0, "nca_pair": 2 * ln2, "sppo_hard": 50.0}
+    by_hand |= {"apo_zero": 1.0, "apo_down": 1.0, "discopop": (ln2 + 1) / 2}
     assert {name: constants[name] for name in by_hand} == by_hand
+    # KL of (1/2, 1/2) from (0.9, 0.1): 0.5 ln(0.5 / 0.9) + 0.5 ln(0.5 / 0.1)
+    assert PAIRWISE_LOSSES["exo_pair"].at_start(beta=0.1, label_smoothing=0.1) == pytest.approx(0.5108256)
     assert not {"simpo", "orpo"} & set(constants)
 
 
@@ -133,6 +138,7 @@ ALL = {
     "hinge": lambda policy: hinge_loss(policy, None, beta=0.1),
     "ipo": lambda policy: ipo_loss(policy, None, beta=0.1),
     "ipo sum": lambda policy: ipo_loss(policy, None, beta=0.1, reduction="sum"),
+    "exo": lambda policy: PAIRWISE_LOSSES["exo_pair"](policy, None, beta=0.1, label_smoothing=0.1),
     "simpo": lambda policy: simpo_loss(policy, beta=2.0, gamma=0.5),
     "orpo": lambda policy: orpo_loss(policy, beta=0.1),
 }

@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from hf_align.losses import (
+    F_DIVERGENCES,
     PAIRWISE_LOSSES,
+    divergence_scores,
     hinge_loss,
     log_ratios,
     orpo_loss,
@@ -56,6 +58,9 @@ class TrlDpo:
         *,
         beta: float,
         label_smoothing: float = 0.0,
+        tau: float = 0.05,
+        divergence: str = "reverse_kl",
+        alpha: float = 0.5,
     ) -> None:
         from trl import DPOTrainer
 
@@ -65,7 +70,9 @@ class TrlDpo:
             aux_loss_enabled=False,
             ld_alpha=None,
             precompute_ref_logps=True,
-            f_divergence_type="reverse_kl",
+            f_divergence_type=divergence,
+            f_alpha_divergence_coef=alpha,
+            args=SimpleNamespace(discopop_tau=tau),
             loss_types=[loss_type],
             loss_weights=[1.0],
             use_weighting=False,
@@ -100,6 +107,18 @@ CASES = [
     ("hinge", "hinge", {"beta": 0.1}),
     ("ipo", "ipo", {"beta": 0.1}),
     ("ipo", "ipo", {"beta": 1.0}),
+    ("exo_pair", "exo_pair", {"beta": 0.1, "label_smoothing": 1e-3}),
+    ("exo_pair", "exo_pair", {"beta": 0.3, "label_smoothing": 0.2}),
+    ("discopop", "discopop", {"beta": 0.1, "tau": 0.05}),
+    ("discopop", "discopop", {"beta": 0.02, "tau": 0.5}),
+    ("apo_zero", "apo_zero", {"beta": 0.1}),
+    ("apo_down", "apo_down", {"beta": 0.1}),
+    ("nca_pair", "nca_pair", {"beta": 0.1}),
+    ("sppo_hard", "sppo_hard", {"beta": 0.1}),
+    ("aot", "aot", {"beta": 0.1}),
+    ("aot", "aot", {"beta": 0.1, "label_smoothing": 0.2}),
+    ("aot_unpaired", "aot_unpaired", {"beta": 0.1}),
+    ("aot_unpaired", "aot_unpaired", {"beta": 0.3, "label_smoothing": 0.2}),
 ]
 
 
@@ -121,6 +140,31 @@ def test_pairwise_losses_and_their_gradients(name: str, loss_type: str, settings
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(our_gradient, their_gradient)
     assert our_gradient.any()
+
+
+@pytest.mark.parametrize("name", ["dpo", "hinge", "exo_pair"])
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("divergence", F_DIVERGENCES)
+def test_divergences(name: str, divergence: str, alpha: float) -> None:
+    settings = {"beta": 0.05} | ({"label_smoothing": 0.1} if name == "exo_pair" else {})
+    loss_type = {"dpo": "sigmoid"}.get(name, name)
+    results = []
+    for ours in (True, False):
+        # Near each other, so that the exponentials do not decide everything.
+        tokens, reference = token_logps(1).requires_grad_(), 0.7 * token_logps(1) + 0.3 * token_logps(2)
+        if ours:
+            scores = divergence_scores(
+                as_pairs(tokens), as_pairs(reference), divergence=divergence, alpha=alpha
+            )
+            loss = PAIRWISE_LOSSES[name](scores, None, **settings).mean()
+        else:
+            options = {**settings, "divergence": divergence, "alpha": alpha}
+            loss = TrlDpo(loss_type, tokens, reference, **options).loss
+        (gradient,) = torch.autograd.grad(loss, tokens)
+        results.append((loss.detach(), gradient * (token_logps(1) != 0)))
+    (ours, our_gradient), (theirs, their_gradient) = results
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_rewards() -> None:

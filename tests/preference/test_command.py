@@ -20,7 +20,20 @@ from hf_align.errors import UserError
 from hf_align.losses import PAIRWISE_LOSSES
 
 QLORA = {**LORA, "load_in_4bit": True, "optim": "adamw_8bit", "precision": "bf16"}
-START = {"dpo": math.log(2), "robust": math.log(2), "hinge": 1.0, "ipo": 25.0}
+START = {
+    "dpo": math.log(2),
+    "robust": math.log(2),
+    "hinge": 1.0,
+    "ipo": 25.0,
+    "exo_pair": 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1),
+    "discopop": (math.log(2) + 1) / 2,
+    "apo_zero": 1.0,
+    "apo_down": 1.0,
+    "nca_pair": 2 * math.log(2),
+    "sppo_hard": 50.0,
+    "aot": math.log(2),
+    "aot_unpaired": math.log(2),
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +76,7 @@ def test_a_run_learns_and_leaves_a_whole_run_folder(inputs, tmp_path: Path, opti
 def test_every_loss_of_the_table_trains(inputs, tmp_path: Path, name: str, caplog: Any) -> None:
     options: dict[str, Any] = {"beta": 2.0} if name == "simpo" else {}
     options |= {"sft_weight": 1.0} if name == "orpo" else {}
+    options |= {"label_smoothing": 0.1} if name == "exo_pair" else {}
     for adapter in ({}, LORA):
         caplog.clear()
         result = run(inputs, tmp_path / f"run{len(adapter)}", loss=name, **SHORT, **options, **adapter)
@@ -95,6 +109,34 @@ def test_a_new_loss_is_one_function_and_one_entry(inputs, tmp_path: Path, monkey
     result = run(inputs, tmp_path / "run", loss="squared", beta=0.3, **SHORT, **LORA)
     assert result["start_check"]["found"] == pytest.approx({"held-out rows": 1.0, "first step": 1.0})
     assert result["final_metrics"]["eval_rewards/margins"] > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"f_divergence_type": "forward_kl", "learning_rate": 0.002},
+        {"f_divergence_type": "js_divergence", "loss": "hinge"},
+        {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 2.0},
+        {"ld_alpha": 0.2},
+        {"ld_alpha": 0.0, "loss": "apo_zero"},
+    ],
+    ids=str,
+)
+def test_other_divergences_and_lengths_start_and_train_alike(inputs, tmp_path: Path, options: dict) -> None:
+    result = run(inputs, tmp_path / "run", **{**SHORT, **LORA, **options})
+    assert result["start_check"]["checked"]
+    final = result["final_metrics"]
+    assert final["eval_loss"] < final["eval_loss_before"]
+
+
+@pytest.mark.parametrize("name", ["aot", "aot_unpaired"])
+def test_pairs_are_sorted_over_the_whole_step(inputs, tmp_path: Path, name: str) -> None:
+    options = {"loss": name, **SHORT, "optim": "sgd", "learning_rate": 0.01, "precision": "fp32", "beta": 0.5}
+    run(inputs, tmp_path / "whole", **options)
+    run(inputs, tmp_path / "cut", **options, max_tokens_per_batch=1)
+    close_weights(tmp_path / "cut", tmp_path / "whole")
+    for line, other in zip(*map(merged_metrics, (tmp_path / "whole", tmp_path / "cut")), strict=True):
+        assert line.get("loss", 0) == pytest.approx(other.get("loss", 0), rel=1e-4)
 
 
 def test_several_losses_are_weighted(inputs, tmp_path: Path) -> None:

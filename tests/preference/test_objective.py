@@ -15,7 +15,13 @@ from peft import LoraConfig, get_peft_model
 from hf_align.data.comparisons.batches import collate_comparisons, without_pairs
 from hf_align.modeling.attention.packing_probe import enable_segment_attention
 from hf_align.modeling.heads.target import install_target_head
-from hf_align.preference.objective import PreferenceObjective, loss_at_start, loss_terms
+from hf_align.preference.objective import (
+    PreferenceObjective,
+    loss_at_start,
+    loss_terms,
+    pair_logps,
+    reference_of,
+)
 from hf_align.types import ComparisonRow
 
 OPTIONS = {"beta": 0.2, "label_smoothing": 0.0, "ipo_reduction": "mean", "simpo_gamma": 0.3}
@@ -172,8 +178,20 @@ def test_the_adapter_switched_off_is_a_reference_without_dropout() -> None:
         layer.self_attn.attention_dropout = 0.5
     batch = collate_comparisons(ROWS, packed=True)
     model.eval()
-    expected = PreferenceObjective._reference(model, batch)
+    expected = reference_of(model, batch)
     model.train()
     for _ in range(2):
-        assert torch.equal(PreferenceObjective._reference(model, batch), expected)
+        assert torch.equal(reference_of(model, batch), expected)
     assert model.training and all(module.training for module in model.modules())
+
+
+def test_tokens_beyond_the_shorter_answer_count_less() -> None:
+    rows = [random_comparison(3, (5, 3), seed=1), random_comparison(4, (2, 6), seed=2)]
+    batch = collate_comparisons(rows, packed=True)
+    logps = torch.arange(1.0, 13.0)  # answers of 4 and 2 tokens, then of 1 and 5
+    found = pair_logps(logps, batch, ld_alpha=0.5)
+    assert found.chosen.tolist() == [1 + 2 + 0.5 * (3 + 4), 7.0]
+    assert found.rejected.tolist() == [5.0 + 6.0, 8 + 0.5 * (9 + 10 + 11 + 12)]
+    whole, plain = pair_logps(logps, batch, ld_alpha=1.0), pair_logps(logps, batch)
+    assert all(torch.equal(one, other) for one, other in zip(whole, plain, strict=True))
+    assert found.chosen_length.tolist() == [4, 1] and found.rejected_length.tolist() == [2, 5]

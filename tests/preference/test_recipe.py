@@ -39,8 +39,24 @@ def test_groups_share_no_key() -> None:
 
 @pytest.mark.parametrize("name", sorted(PAIRWISE_LOSSES))
 def test_every_loss_of_the_table_can_be_chosen(name: str) -> None:
-    assert config(loss=name).preference.loss == [name]
-    assert config(loss=[name]).preference.loss == [name]
+    options = {"label_smoothing": 0.001} if name == "exo_pair" else {}
+    assert config(loss=name, **options).preference.loss == [name]
+    assert config(loss=[name], **options).preference.loss == [name]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"loss": "exo_pair"}, "a share above 0"),
+        ({"loss": "apo_zero", "f_divergence_type": "forward_kl"}, "no effect"),
+        ({"discopop_tau": 0.1}, "dpo does not take it"),
+        ({"loss": "simpo", "ld_alpha": 0.5}, "simpo divides by the length"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_go_with_the_loss(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        config(**values)
 
 
 def test_a_new_entry_of_the_table_is_a_new_loss_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ def other(value: Any) -> Any:
     return not value if isinstance(value, bool) else f"{value}x"
 
 
-@pytest.mark.parametrize("command", ["sft", "dpo", "reward", "classify", "pretrain", "ppo"])
+@pytest.mark.parametrize("command", ["sft", "dpo", "kto", "reward", "classify", "pretrain", "ppo"])
 def test_a_key_makes_another_run_where_it_says_so(tmp_path: Path, command: str) -> None:
     kind = recipe_class(command)
     recipe = {name: spec.default for name, spec in kind.keys().items()}

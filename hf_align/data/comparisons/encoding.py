@@ -53,7 +53,8 @@ def answer_example(comparison: Comparison, number: int) -> Example:
     answer = comparison.answers[number]
     if isinstance(comparison.prompt, str):
         return Example(comparison.source, prompt=comparison.prompt, completion=answer)
-    return Example(comparison.source, messages=(*comparison.prompt, Message("assistant", answer)))
+    messages = (*comparison.prompt, Message("assistant", answer))
+    return Example(comparison.source, messages=messages, template=comparison.template)
 
 
 def best_answer_example(comparison: Comparison) -> Example:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hf_align.data.conversion.turn_fields import MEDIA_KEYS, TURN_KEYS, refuse_media, tools_of
 from hf_align.data.reading.raw import MalformedRow, kind_of, printable
-from hf_align.types import Comparison, Example
+from hf_align.types import Comparison, Example, LabelledAnswer
 
 TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")
 UNPAIRED = "unpaired feedback"
@@ -27,6 +27,7 @@ _RESERVED = frozenset(
     }
 )
 _SHOWN_NAME = 60
+_Conversations = Example | Comparison | LabelledAnswer
 
 
 def with_template_columns(example: Any, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
@@ -40,7 +41,7 @@ def with_template_columns(example: Any, values: Mapping[str, Any], defaults: Map
     options = {**defaults, **_keywords(values.get("chat_template_kwargs"))}
     if tools is not None:
         options["tools"] = tools
-    turns = getattr(example, example.turns_in, None) if isinstance(example, Example | Comparison) else None
+    turns = getattr(example, example.turns_in, None) if isinstance(example, _Conversations) else None
     if not isinstance(turns, tuple):
         if tools is not None:
             raise MalformedRow("tools: plain text has no chat template that could write them")
@@ -82,7 +83,8 @@ def refuse_unpaired(values: Mapping[str, Any]) -> None:
     if isinstance(label, bool) or (isinstance(label, str) and label.lower() in ("true", "false")):
         raise MalformedRow(
             f"label: found {str(label).lower()}: this is unpaired feedback, of which fine-tuning would learn "
-            "the rejected answers as well; keep the rows with label true and take the column away",
+            "the rejected answers as well; take hf-align kto, or keep the rows with label true without the "
+            "column",
             UNPAIRED,
         )
 

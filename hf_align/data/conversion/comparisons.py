@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_align.data.conversion.answers import alpaca_prompt
-from hf_align.data.conversion.turns import read_text, read_turn, read_turns, system_turns, with_system_column
+from hf_align.data.conversion.turns import (
+    read_text,
+    read_turn,
+    read_turns,
+    refuse_extra,
+    system_turns,
+    with_system_column,
+)
 from hf_align.data.reading.raw import MalformedRow, kind_of
 from hf_align.types import Comparison, Message
 from hf_align.types.examples import Turns
@@ -204,6 +211,7 @@ def _without_prompt(conversations: Sequence[Turns]) -> tuple[Turns, list[str]]:
 def _assistant(turn: Message, number: int) -> str:
     if turn.role != "assistant":
         raise MalformedRow(f"answer {number} is a turn of the {turn.role}; expected one of the assistant")
+    refuse_extra(turn, f"answer {number}")
     return turn.content
 
 

@@ -17,6 +17,7 @@ from hf_align.data.conversion.formats import (
     FORMATS,
     LABELLED_FORMATS,
     STAGES,
+    UNPAIRED_FORMATS,
     Conversion,
     OtherStageError,
     RowFormat,
@@ -107,6 +108,9 @@ def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: 
         _known_column(canonical, known, where)
     own = _fitting(samples, columns, found, formats)
     other = _fitting(samples, columns, found, _other(formats))
+    if own is None and formats is UNPAIRED_FORMATS and _fitting(samples, columns, found, COMPARISON_FORMATS):
+        advice = "Write a row for each answer (chosen: true, rejected: false), or take the stage dpo."
+        raise UserError(f"{where}: the rows compare answers; here each has one answer and a label. {advice}")
     # Rows that compare answers often hold what would do for an example as well, never the other way round.
     compares = formats is FORMATS and other is not None and "rejected" in COMPARISON_FORMATS[other].required
     if other is not None and (own is None or (compares and not columns)):
@@ -122,6 +126,8 @@ def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: 
     example = "{instruction: question, output: answer}"
     if formats is COMPARISON_FORMATS:
         example = "{prompt: question, chosen: good, rejected: bad}"
+    elif formats is UNPAIRED_FORMATS:
+        example = "{prompt: question, completion: answer, label: liked}"
     elif formats is LABELLED_FORMATS:
         example = "{text: sentence, label: class}"
     raise UserError(

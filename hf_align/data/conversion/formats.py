@@ -1,9 +1,10 @@
 """The row formats: which columns each has, and how a row of it becomes an example.
 
-There are four tables: rows with an answer to learn from, rows that compare answers, rows with a label, and
-rows that a model is to answer. A ``Conversion`` looks the columns of a row up; what their values mean is in
-``answers``, ``comparisons`` and ``labels``, what a turn may hold in ``turns``, and what is made of columns
-that no format names in ``columns``. Which format a source has is found in ``detection``.
+There are five tables: rows with an answer to learn from, rows that compare answers, texts with a label,
+answers with a label, and rows that a model is to answer. A ``Conversion`` looks the columns of a row up; what
+their values mean is in ``answers``, ``comparisons``, ``labels`` and ``unpaired``, what a turn may hold in
+``turns``, and what is made of columns that no format names in ``columns``. Which format a source has is found
+in ``detection``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from hf_align.data.conversion import answers, comparisons, labels
+from hf_align.data.conversion import answers, comparisons, labels, unpaired
 from hf_align.data.conversion.columns import refuse_unpaired, with_template_columns
 from hf_align.data.conversion.turns import with_system_prompt
 from hf_align.data.reading.raw import MalformedRow, RawRow
@@ -138,6 +139,19 @@ LABELLED_FORMATS: dict[str, RowFormat] = {
     "labelled_text": RowFormat(("text", "label"), (), labels.from_text),
 }
 """Rows with one text, or two, and the label of what they are."""
+
+UNPAIRED_FORMATS: dict[str, RowFormat] = {
+    "unpaired_messages": RowFormat(
+        ("messages", "label"), ("system",), unpaired.from_unpaired_messages, also=_SYSTEM
+    ),
+    "unpaired_sharegpt": RowFormat(
+        ("conversations", "label"), ("system",), unpaired.from_unpaired_sharegpt, also=_SYSTEM
+    ),
+    "unpaired": RowFormat(
+        ("prompt", "completion", "label"), ("system",), unpaired.from_unpaired, also=_SYSTEM
+    ),
+}
+"""Rows with one answer, and whether that is desirable."""
 
 STAGES = ((FORMATS, "sft"), (COMPARISON_FORMATS, "dpo and reward"))
 

@@ -151,6 +151,16 @@ def refuse_empty(text: str, name: str) -> None:
         raise MalformedRow(f"empty {name}")
 
 
+def refuse_extra(turn: Message, name: str) -> None:
+    """Raise ``MalformedRow`` for an answer with calls or thoughts beside its text, where the text alone
+    counts."""
+    if turn.extra:
+        raise MalformedRow(
+            f"{name}: calls of tools and thoughts beside the text are not read where answers are compared; write "
+            "them into the text"
+        )
+
+
 def _names(turn: dict[str, Any]) -> str:
     return ", ".join(_shown(key) for key in turn) or "nothing"
 

@@ -9,7 +9,12 @@ from helpers.comparison_rows import HH, B, U, convert
 
 from hf_align.config import DatasetConfig
 from hf_align.data.conversion.detection import resolve_format
-from hf_align.data.conversion.formats import COMPARISON_FORMATS, FORMATS, LABELLED_FORMATS
+from hf_align.data.conversion.formats import (
+    COMPARISON_FORMATS,
+    FORMATS,
+    LABELLED_FORMATS,
+    UNPAIRED_FORMATS,
+)
 from hf_align.data.reading.raw import RawRow
 from hf_align.errors import UserError
 
@@ -96,4 +101,6 @@ def test_columns_that_fit_nothing() -> None:
 def test_every_format_can_be_named_in_a_recipe() -> None:
     assert not set(FORMATS) & set(COMPARISON_FORMATS)
     names = get_args(get_type_hints(DatasetConfig)["format"])
-    assert sorted(names) == sorted(["auto", *FORMATS, *COMPARISON_FORMATS, *LABELLED_FORMATS])
+    assert sorted(names) == sorted(
+        ["auto", *FORMATS, *COMPARISON_FORMATS, *LABELLED_FORMATS, *UNPAIRED_FORMATS]
+    )

@@ -1,0 +1,1 @@
+"""KTO: learning from single answers with a label, desirable or not."""
