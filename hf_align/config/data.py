@@ -122,11 +122,13 @@ class DataConfig(Group):
         factory=dict,
         help="keywords for the chat template, such as {enable_thinking: false}; a row's own take precedence",
         text=True,
+        later=True,
     )
     keep_reasoning: Literal["none", "last", "all"] | None = option(
         None,
         help="thoughts in answers: all has to be trained (all, and the default), that of the last answer "
         "(last, for templates that leave earlier thoughts out), or is taken out (none)",
+        later=True,
     )
     add_eos: bool = option(True, help="end plain completions and texts with the end-of-sequence token")
     require_end_of_turn: bool = option(

@@ -55,6 +55,9 @@ class Option:
     of ``values``, so that a recipe which gives it otherwise is refused. ``changes``: see :data:`Change`.
     ``text``: a name or plain text, never a path, even where a file is called so. ``also``: other names that
     are read as this key, those of older releases or of other libraries; only the name itself is written.
+
+    ``later``: the first releases lacked it, so that at its default it is in no digest that is compared with
+    theirs.
     """
 
     help: str
@@ -66,6 +69,7 @@ class Option:
     one_or_list: bool = False
     needs: tuple[str, tuple[Any, ...]] | None = None
     changes: Change = "result"
+    later: bool = False
     text: bool = False
     also: tuple[str, ...] = ()
 

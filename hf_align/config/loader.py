@@ -20,8 +20,7 @@ from hf_align.config.command_line import OptionText, read_arguments, read_option
 from hf_align.config.fields import Mismatch, Spec, describe_found, key_name
 from hf_align.config.group import KeyProblem, Recipe
 from hf_align.config.help import help_text
-from hf_align.config.known_keys import unknown_key
-from hf_align.config.synonyms import Synonym, synonym
+from hf_align.config.known_keys import Synonym, synonym, unknown_key
 from hf_align.config.yaml_nodes import Source, compose, mapping_items, read_option
 from hf_align.errors import UserError
 

@@ -52,7 +52,9 @@ class TrainingConfig(Group):
         "adamw_torch_fused", help="optimizer, by transformers' names; 8-bit and paged: those of bitsandbytes"
     )
     optim_args: dict[str, int | float | str | bool] = option(
-        factory=dict, help="arguments of the optimizer, for example {momentum: 0.9}"
+        factory=dict,
+        help="arguments of the optimizer, for example {momentum: 0.9}",
+        later=True,
     )
     optim_target_modules: list[str] | None = option(
         None,
@@ -60,6 +62,7 @@ class TrainingConfig(Group):
         non_empty=True,
         one_or_list=True,
         needs=("optim", LOW_RANK),
+        later=True,
     )
     gradient_checkpointing: bool = option(
         False,

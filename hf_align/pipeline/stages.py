@@ -29,8 +29,8 @@ OWN_FOLDER = "pipeline"
 
 HELP = """
 stages (in the recipe file; a list, an entry for each stage in the order in which they run):
-  command: CHOICE                 tokenizer, pretrain, classify, sft, merge, reward, dpo, ppo,
-                                  grpo, best-of-n or evaluate
+  command: CHOICE                 tokenizer, pretrain, classify, sft, merge, reward, dpo, kto,
+                                  ppo, grpo, best-of-n or evaluate
   name: TEXT                      by which later stages name it: $NAME is its output folder [default:
                                   the command]
   recipe: TEXT                    a recipe of that command to begin from

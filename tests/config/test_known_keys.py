@@ -7,8 +7,7 @@ import dataclasses
 import pytest
 import transformers
 
-from hf_align.config.known_keys import _SAID, _WRITE, unknown_key
-from hf_align.config.synonyms import SYNONYMS
+from hf_align.config.known_keys import _SAID, _WRITE, SYNONYMS, unknown_key
 from hf_align.stages import PIPELINE_COMMANDS, recipe_class
 
 COMMANDS = {name: recipe_class(name).keys() for name in PIPELINE_COMMANDS}

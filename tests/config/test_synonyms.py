@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.config.synonyms import SYNONYMS
+from hf_align.config.known_keys import SYNONYMS
 from hf_align.errors import UserError
 from hf_align.preference.recipe import parse_dpo
 from hf_align.sft.recipe import parse_sft

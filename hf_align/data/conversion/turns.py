@@ -156,8 +156,8 @@ def refuse_extra(turn: Message, name: str) -> None:
     counts."""
     if turn.extra:
         raise MalformedRow(
-            f"{name}: calls of tools and thoughts beside the text are not read where answers are compared; write "
-            "them into the text"
+            f"{name}: calls of tools and thoughts beside the text are not read where answers are compared; "
+            "write them into the text"
         )
 
 

@@ -77,6 +77,7 @@ class GrpoOptionsConfig(RlOptionsConfig):
         "tokens; dr_grpo: over answers and max_completion_length; cispo: as dapo, weights are clipped and no "
         "gradient is",
         needs=("algorithm", ("grpo", "reinforce", "reinforce_pp")),
+        changes="loss",
     )
     importance_sampling_level: Literal["token", "sequence"] = option(
         "token",

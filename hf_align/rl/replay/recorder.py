@@ -102,9 +102,6 @@ class Recorder:
                 path_of(self.folder, step).unlink(missing_ok=True)
 
 
-ADDED = ("chat_template_kwargs", "keep_reasoning")
-"""Keys that the first releases lacked: at their defaults they are in no digest, so that older recordings keep
-theirs."""
 FORMER = {"num_generations": "samples_per_prompt", "generation_batch_size": "max_rows_at_once"}
 """Names of keys in the digests of all releases."""
 
@@ -117,8 +114,8 @@ def recipe_digest(kind: type[RlConfig], recipe: Mapping[str, Any]) -> str:
     # Keys that change results by rounding count here, where every bit is compared.
     left_out = kind.keys_that_change("machine", "step_rows", "outputs", "speed", "place", "resuming")
     named = kind.renamed(recipe)
-    keys = kind.keys()
-    at_default = {key for key in ADDED if named.get(key, keys[key].default) == keys[key].default}
+    later = ((key, spec.default) for key, spec in kind.keys().items() if spec.option.later)
+    at_default = {key for key, default in later if named.get(key, default) == default}
     without = {*left_out, *at_default}
     kept = redact({FORMER.get(key, key): value for key, value in named.items() if key not in without})
     budget = kept.pop("max_tokens_per_batch", None)
