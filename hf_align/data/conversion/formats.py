@@ -1,10 +1,9 @@
 """The row formats: which columns each has, how one is detected, and how its columns are resolved.
 
-There are four tables: rows with an answer to learn from, rows that compare answers, texts with a label, and
-answers with a label.
+The tables: rows with an answer to learn from, rows that compare answers, texts with a label, answers with one.
 Detection looks at the columns of the first readable rows. ``columns`` of a recipe maps a canonical name to
-the name that the file uses. A ``Conversion`` looks the columns of a row up; what their values mean is in
-``answers``, ``comparisons``, ``labels`` and ``unpaired``, what a turn may hold in ``turns``.
+the name that the file uses. A ``Conversion`` looks the columns of a row up; what their values mean is in the
+other modules of this folder.
 """
 
 from __future__ import annotations
@@ -234,18 +233,13 @@ def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: 
         return own
     needs = "; ".join(f"{name}: {', '.join(row_format.required)}" for name, row_format in formats.items())
     mapped = f" with `columns: {columns}`" if columns else ""
-    example = "{prompt: question, completion: answer}"
-    if formats is not FORMATS:
-        unlike = (
-            "completion: answer, label: liked"
-            if formats is UNPAIRED_FORMATS
-            else "chosen: better, rejected: worse"
-        )
-        example = f"{{prompt: question, {unlike}}}"
+    example = "chosen: better, rejected: worse"
+    if formats in (FORMATS, UNPAIRED_FORMATS):
+        example = "completion: answer" if formats is FORMATS else "completion: answer, label: liked"
     raise UserError(
         f"{where}: the columns{mapped} fit no known format. Found: {', '.join(found) or 'none'}. "
         f"The formats and the columns they need: {needs}. "
-        f"Name the columns of this source, for example `columns: {example}`."
+        f"Name the columns of this source, for example `columns: {{prompt: question, {example}}}`."
     )
 
 
