@@ -1,6 +1,6 @@
 """The row formats: which columns each has, how one is detected, and how its columns are resolved.
 
-The tables: rows with an answer to learn from, rows that compare answers, texts with a label, answers with one.
+The tables: rows with an answer to learn from, rows that compare answers, texts and answers with a label.
 Detection looks at the columns of the first readable rows. ``columns`` of a recipe maps a canonical name to
 the name that the file uses. A ``Conversion`` looks the columns of a row up; what their values mean is in the
 other modules of this folder.
