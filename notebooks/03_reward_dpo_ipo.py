@@ -43,7 +43,7 @@ show_rows([data.train[3]], tokenizer)
 # ## A reward model
 #
 # The language model gets a head with one output $r_\theta(x, y)$, read at the last token. Under the
-# Bradley-Terry model the better answer wins with probability $\sigma(r_w - r_l)$, so that the loss of a pair
+# Bradley-Terry model the chosen answer wins with probability $\sigma(r_w - r_l)$, so that the loss of a pair
 # is (Ouyang et al. 2022, [arXiv 2203.02155](https://arxiv.org/abs/2203.02155), equation 1)
 #
 # $$\mathcal{L} = -\log \sigma\big(r_\theta(x, y_w) - r_\theta(x, y_l)\big)$$
@@ -60,7 +60,7 @@ reward_run = reward.main(arguments("recipes/reward/quickstart.yaml", **COMMON, o
 show_run(f"{RUNS}/reward", "facts", "reward")
 
 # %% [markdown]
-# Accuracy is the share of held-out pairs whose better answer has the higher score. Calibration compares
+# Accuracy is the share of held-out pairs whose chosen answer has the higher score. Calibration compares
 # $\sigma(|\text{margin}|)$, the probability that the model itself gives its order, with how often that order
 # is right. Accuracy by difference in length shows whether length was learned in place of quality.
 #
@@ -133,8 +133,8 @@ show_runs([f"{RUNS}/dpo", f"{RUNS}/ipo"])
 # %% [markdown]
 # Margins are $\beta$ times $h$ and have the unit of their loss, so those of DPO and IPO cannot be compared;
 # accuracies can. Look at `logps/chosen_change` as well: the loss asks for a distance, and it can come about
-# because the better answer becomes *less* likely, only not as fast as the worse one. The recipes add the
-# likelihood of the better answers (`sft_weight`) against that.
+# because the chosen answer becomes *less* likely, only not as fast as the worse one. The recipes add the
+# likelihood of the chosen answers (`sft_weight`) against that.
 #
 # ## Does the reward model agree?
 #

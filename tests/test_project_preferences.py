@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from helpers.scripts import DATA, load_script
 
-from hf_align.data.conversion.formats import COMPARISON_FORMATS, resolve_format
+from hf_align.data.conversion.detection import resolve_format
+from hf_align.data.conversion.formats import COMPARISON_FORMATS
 from hf_align.data.reading.raw import RawRow
 from hf_align.types import Comparison
 

@@ -36,10 +36,10 @@ def apply_adapter(
         from hf_align.adapters.peft_methods import apply_peft
 
         return apply_peft(model, config, task_type=task_type, modules_to_save=modules_to_save)
-    from hf_align.adapters.custom.model import put_on
+    from hf_align.adapters.custom.model import add_adapter
     from hf_align.adapters.methods import METHODS
 
-    return put_on(
+    return add_adapter(
         model,
         METHODS[config.adapter],
         own_options(config),

@@ -2,7 +2,7 @@
 
 The file gets the prompts of one batch at a time. A batch that was cut off while it was written is done again
 with the same random draws, so that a run that was interrupted ends as one that was not. How answers are made
-is in ``best_of_n_sampling``, what is made of them in ``best_of_n_files``.
+is in ``sampling``, what is made of them in ``files``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HELD_OUT_FILE = "held_out.jsonl"
 
 
 @dataclass(frozen=True)
-class Answered:
+class SampledPrompt:
     """One prompt with its N answers; every list has N items, in the order in which they were drawn.
 
     ``prompt``: turns with role and content, or a string. ``scores``: the weighted sum of the rewards less the
@@ -69,7 +69,7 @@ def as_written(prompt: Prompt) -> str | list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.content} for turn in prompt_turns(prompt.example)]
 
 
-def append_answers(path: Path, answered: Sequence[Answered]) -> None:
+def append_answers(path: Path, answered: Sequence[SampledPrompt]) -> None:
     """Add batches to a file, on the disk when this returns."""
     with path.open("ab") as stream:
         stream.write(b"".join(each.line() for each in answered))
@@ -77,12 +77,12 @@ def append_answers(path: Path, answered: Sequence[Answered]) -> None:
         os.fsync(stream.fileno())
 
 
-def write_answers(path: Path, answered: Sequence[Answered]) -> None:
+def write_answers(path: Path, answered: Sequence[SampledPrompt]) -> None:
     """Replace a file."""
     write_atomic(path, b"".join(each.line() for each in answered))
 
 
-def read_answers(path: Path) -> dict[str, Answered]:
+def read_answers(path: Path) -> dict[str, SampledPrompt]:
     """The answers of a file by key; of a batch that was cut off while it was written, nothing.
 
     What is left out is taken out of the file as well. Raises UserError for a line that is of another kind.
@@ -101,11 +101,11 @@ def read_answers(path: Path) -> dict[str, Answered]:
     return {each.key: each for each in whole}
 
 
-def _read_line(line: bytes, place: str) -> Answered:
-    known = {declared.name for declared in fields(Answered)}
+def _read_line(line: bytes, place: str) -> SampledPrompt:
+    known = {declared.name for declared in fields(SampledPrompt)}
     try:
         values = json.loads(line)
-        answered = Answered(**{name: value for name, value in values.items() if name in known})
+        answered = SampledPrompt(**{name: value for name, value in values.items() if name in known})
         lists = [answered.scores, answered.stopped, answered.tokens, *answered.rewards.values()]
         if any(len(values) != len(answered.answers) for values in lists):
             raise ValueError("its lists differ in length")

@@ -13,7 +13,7 @@ from hf_align.config import load_config
 from hf_align.runs.schema import Model
 
 if TYPE_CHECKING:
-    from hf_align.best_of_n.answers import Answered
+    from hf_align.best_of_n.answers import SampledPrompt
     from hf_align.data.chat.prompts import Prompt
     from hf_align.runs.folder import RunRecord
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def run(config: BestOfNConfig) -> dict[str, Any]:
     """Sample, score and write as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend. What was done by then stays, and the same command goes on
+    Raises UserError for wrong input. What was done by then stays, and the same command goes on
     from there.
     """
     if config.best_of_n.train:
@@ -107,7 +107,7 @@ def run(config: BestOfNConfig) -> dict[str, Any]:
 
 
 def _finish(
-    config: BestOfNConfig, prompts: Sequence[Prompt], answered: dict[str, Answered], record: RunRecord
+    config: BestOfNConfig, prompts: Sequence[Prompt], answered: dict[str, SampledPrompt], record: RunRecord
 ) -> None:
     """The data sets, the figures and the report."""
     from hf_align.best_of_n.answers import SCORED_ANSWERS_FILE, prompt_key, write_answers

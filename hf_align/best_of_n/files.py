@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_align.best_of_n.answers import Answered
+from hf_align.best_of_n.answers import SampledPrompt
 from hf_align.best_of_n.curve import best_of_n_curve
 from hf_align.best_of_n.recipe import BestOfNOptions
 from hf_align.best_of_n.record import Samples
@@ -27,7 +27,7 @@ SHOWN_PROMPTS = 12
 
 
 def write_results(
-    folder: str | Path, answered: Sequence[Answered], options: BestOfNOptions
+    folder: str | Path, answered: Sequence[SampledPrompt], options: BestOfNOptions
 ) -> dict[str, int]:
     """Write the three data sets; returns how many rows each has, by file name."""
     rows = {
@@ -41,7 +41,7 @@ def write_results(
     return {name: len(lines) for name, lines in rows.items()}
 
 
-def kept(answered: Answered, options: BestOfNOptions) -> list[int]:
+def kept(answered: SampledPrompt, options: BestOfNOptions) -> list[int]:
     """The numbers of the best answers that may be learned from, the best first; repeated ones count once."""
     found: dict[str, int] = {}
     mean = math.fsum(answered.scores) / len(answered.scores)
@@ -54,7 +54,7 @@ def kept(answered: Answered, options: BestOfNOptions) -> list[int]:
     return list(found.values())[: options.keep_best]
 
 
-def best_rows(answered: Answered, options: BestOfNOptions) -> list[dict[str, Any]]:
+def best_rows(answered: SampledPrompt, options: BestOfNOptions) -> list[dict[str, Any]]:
     """Rows of the format prompt_completion, with ``reward`` and ``source`` beside it."""
     rows = []
     for i in kept(answered, options):
@@ -71,7 +71,7 @@ def best_rows(answered: Answered, options: BestOfNOptions) -> list[dict[str, Any
     return rows
 
 
-def ranking(answered: Answered) -> Comparison | None:
+def ranking(answered: SampledPrompt) -> Comparison | None:
     """All answers that differ, the best first; None where none is better than another."""
     best_of: dict[str, int] = {}
     for i in sorted(range(len(answered.answers)), key=lambda i: -answered.scores[i]):
@@ -83,7 +83,7 @@ def ranking(answered: Answered) -> Comparison | None:
     return _comparison(answered, chosen)
 
 
-def pair(answered: Answered, options: BestOfNOptions) -> Comparison | None:
+def pair(answered: SampledPrompt, options: BestOfNOptions) -> Comparison | None:
     """The best answer that may be learned from, and the worst; None where there are no two such."""
     best = kept(answered, options)[:1]
     whole = ranking(answered)
@@ -95,7 +95,7 @@ def pair(answered: Answered, options: BestOfNOptions) -> Comparison | None:
     )
 
 
-def _comparison(answered: Answered, chosen: Sequence[int]) -> Comparison:
+def _comparison(answered: SampledPrompt, chosen: Sequence[int]) -> Comparison:
     prompt = answered.prompt
     if not isinstance(prompt, str):
         turns = tuple(Message(turn["role"], turn["content"]) for turn in prompt)
@@ -107,7 +107,7 @@ def _comparison(answered: Answered, chosen: Sequence[int]) -> Comparison:
     )
 
 
-def figures(answered: Sequence[Answered], *, seed: int) -> Samples:
+def figures(answered: Sequence[SampledPrompt], *, seed: int) -> Samples:
     """What run.json says about the answers. Shares and means are over all samples of all prompts.
 
     ``curve``: see ``best_of_n_curve``. ``undecided``: share of the prompts whose answers all have one score.
@@ -135,7 +135,7 @@ def figures(answered: Sequence[Answered], *, seed: int) -> Samples:
     )
 
 
-def shown(answered: Sequence[Answered], texts: Sequence[str]) -> list[dict[str, Any]]:
+def shown(answered: Sequence[SampledPrompt], texts: Sequence[str]) -> list[dict[str, Any]]:
     """The best and the worst answer to a few prompts, spread over all. ``texts``: the prompts as rendered."""
     places = np.unique(np.linspace(0, len(answered) - 1, min(SHOWN_PROMPTS, len(answered))).round())
     entries = []

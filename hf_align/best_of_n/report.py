@@ -1,7 +1,7 @@
 """What a Best-of-N run shows: the curve, what it rests on, and the best and worst answers.
 
 Reads the run record like the rest of the page, and copes with whatever is missing. Drawings are in
-``best_of_n_plots``.
+``plots``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FILES = {
 
 
 def best_of_n_view(record: Row) -> dict[str, Any]:
-    """The same entries as those of ``preference_view``, and ``answers``."""
+    """The same entries as those of ``preference.report``, and ``answers``."""
     record = BestOfNRecord.of(record)
     if is_trained(record):
         return raft_view(record)
@@ -45,7 +45,7 @@ def best_of_n_view(record: Row) -> dict[str, Any]:
         "rows": curve_rows(curve),
         "notes": notes(found),
         "plots": best_of_n_plots(curve),
-        "fall": [],
+        "displacement": [],
         "answers": [best_and_worst(item) for item in record.best_of_n_samples],
     }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.best_of_n import answers
-from hf_align.best_of_n.answers import Answered, as_written, digest, prompt_key
+from hf_align.best_of_n.answers import SampledPrompt, as_written, digest, prompt_key
 from hf_align.data.chat.prompts import Prompt
 from hf_align.rewards.models import Rewards
 from hf_align.rewards.scaling import penalize_missing_eos
@@ -40,7 +40,7 @@ class Sampler:
     max_rows: int
     missing_eos_penalty: float | None = None
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answered]:
+    def answer(self, prompts: Sequence[Prompt]) -> list[SampledPrompt]:
         """The answers to ``prompts``, which are sampled together."""
         keys = [prompt_key(prompt) for prompt in prompts]
         sampled = sample_answers(
@@ -70,7 +70,7 @@ class Sampler:
         for number, (prompt, key, of_prompt) in enumerate(zip(prompts, keys, sampled, strict=True)):
             mine = slice(number * self.samples, (number + 1) * self.samples)
             found.append(
-                Answered(
+                SampledPrompt(
                     prompt=as_written(prompt),
                     answers=[answer.text for answer in of_prompt],
                     scores=totals[mine].tolist(),
@@ -104,7 +104,7 @@ def answer_all(
     max_rows: int,
     effort: Effort,
     what: str = "sampling and scoring",
-) -> dict[str, Answered]:
+) -> dict[str, SampledPrompt]:
     """The answers to all ``prompts`` by key, those included that ``path`` holds already; it gets the rest.
 
     ``sampler`` is called where there is anything left to sample. With several processes each of them samples

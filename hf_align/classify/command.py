@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def run(config: ClassifyConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
+    Raises UserError for wrong input; a run that is cut short is marked in run.json.
     """
     from hf_align.classify.data import prepare_labelled
     from hf_align.modeling.loading import load_tokenizer
@@ -119,7 +119,7 @@ def _check_ends(run: Run, base: Any) -> None:
         if not found or found != expected or row.input_ids[-1] != end:
             raise UserError(
                 f"{row.source}: {found} end-of-sequence tokens (id {end}); {type(base).__name__} needs one "
-                "at the end of every row, and as many in one row as in another. Mend the tokenizer, or "
+                "at the end of every row, and as many in one row as in another. Fix the tokenizer, or "
                 "classify single texts apart from pairs."
             )
 

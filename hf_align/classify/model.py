@@ -2,7 +2,7 @@
 
 The result is transformers' own class for the family (a head on the last token of a decoder, on the pooled
 states of an encoder, on the decoder's last state of an encoder-decoder), so that what is saved loads as such.
-What this module leaves out: how a batch is read (``sequence_head``) and padding (``pad_token``).
+What this module leaves out: how a batch is read (``modeling.heads.sequence``) and padding (``pad_token``).
 """
 
 from __future__ import annotations

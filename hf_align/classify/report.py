@@ -39,7 +39,7 @@ def classification_view(record: Row) -> dict[str, Any]:
         "rows": held_out(record),
         "notes": notes(record),
         "plots": [plot] if plot is not None else [],
-        "fall": [],
+        "displacement": [],
         "class_columns": CLASS_COLUMNS,
         "classes": per_class(record),
         "confusion": _confusion_table(found, names),

@@ -15,41 +15,58 @@ from hf_align.config.fields import Mismatch, Spec, members
 from hf_align.config.yaml_nodes import Source, compose, is_text, read_option
 from hf_align.errors import UserError
 
+OptionText = str | list[str] | None
+"""What stands behind an option: one text, several, or nothing."""
 
-def read_arguments(arguments: Sequence[str]) -> tuple[str | None, dict[str, str | None]]:
+
+def read_arguments(arguments: Sequence[str]) -> tuple[str | None, dict[str, OptionText]]:
     """(recipe file or None, option texts by key); the text of an option without a value is None.
 
     Raises ``UserError`` for an argument that is no option and for an option given twice.
     """
     config: str | None = None
-    options: dict[str, str | None] = {}
+    options: dict[str, OptionText] = {}
     position = 0
     while position < len(arguments):
         argument = arguments[position]
         position += 1
         if not argument.startswith("--") or argument == "--":
-            advice = f" Did you mean --config {argument}?" if argument.endswith((".yaml", ".yml")) else ""
-            raise UserError(f"{argument!r}: expected an option, --key value.{advice}")
+            raise _no_option(argument)
         name, equals, text = argument[2:].partition("=")
         name = name.replace("-", "_")
-        value: str | None = text if equals else None
-        if not equals and position < len(arguments) and not arguments[position].startswith("--"):
-            value = arguments[position]
+        values = [text] if equals else []
+        while not equals and position < len(arguments) and not arguments[position].startswith("--"):
+            values.append(arguments[position])
             position += 1
+        value: OptionText = values if len(values) > 1 else values[0] if values else None
         if name in options or (name == "config" and config is not None):
             raise UserError(f"--{name}: this option is given twice.")
         if name == "config":
             if not value:
                 raise UserError("--config: the name of a recipe file is missing.")
+            if isinstance(value, list):
+                raise _no_option(value[1])
             config = value
         else:
             options[name] = value
     return config, options
 
 
-def read_option_text(name: str, text: str | None, spec: Spec) -> Any:
-    """The checked value of ``--name text``. Raises ``UserError`` naming the option."""
+def _no_option(argument: str) -> UserError:
+    advice = f" Did you mean --config {argument}?" if argument.endswith((".yaml", ".yml")) else ""
+    return UserError(f"{argument!r}: expected an option, --key value.{advice}")
+
+
+def read_option_text(name: str, text: OptionText, spec: Spec) -> Any:
+    """The checked value of ``--name text``, or of ``--name text text`` for a list.
+
+    Raises ``UserError`` naming the option.
+    """
     place = f"--{name}"
+    if isinstance(text, list):
+        if not _takes_list(spec):
+            raise _no_option(text[1])
+        return [item for one in text for item in _as_list(read_option_text(name, one, spec))]
     if text is None:
         if spec.hint is not bool:
             raise UserError(f"{place}: a value is missing, expected {spec.expected}.")
@@ -63,6 +80,10 @@ def read_option_text(name: str, text: str | None, spec: Spec) -> Any:
     if node is None:
         raise UserError(f"{place}: found an empty value, expected {spec.expected}.")
     return read_option(node, spec, Source(), place)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _takes_list(spec: Spec) -> bool:

@@ -118,6 +118,16 @@ class DataConfig(Group):
     system_prompt: str | None = option(
         None, help="system message for conversations that have none", non_empty=True, text=True
     )
+    chat_template_kwargs: dict[str, str | bool | int | float] = option(
+        factory=dict,
+        help="keywords for the chat template, such as {enable_thinking: false}; a row's own take precedence",
+        text=True,
+    )
+    keep_reasoning: Literal["none", "last", "all"] | None = option(
+        None,
+        help="thoughts in answers: all has to be trained (all, and the default), that of the last answer "
+        "(last, for templates that leave earlier thoughts out), or is taken out (none)",
+    )
     add_eos: bool = option(True, help="end plain completions and texts with the end-of-sequence token")
     require_end_of_turn: bool = option(
         True, help="an error if the chat template ends answers with no token that can be trained"

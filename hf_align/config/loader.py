@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import yaml
 
 from hf_align.config.coerce import coerce
-from hf_align.config.command_line import read_arguments, read_option_text
+from hf_align.config.command_line import OptionText, read_arguments, read_option_text
 from hf_align.config.fields import Mismatch, Spec, describe_found
 from hf_align.config.group import KeyProblem, Recipe
 from hf_align.config.help import help_text
 from hf_align.config.known_keys import unknown_key
+from hf_align.config.synonyms import Synonym, synonym
 from hf_align.config.yaml_nodes import Source, compose, mapping_items, read_option
 from hf_align.errors import UserError
 
@@ -51,11 +52,38 @@ def load_config(
     keys = recipe.keys()
     config, options = read_arguments(arguments)
     given = {} if config is None else read_recipe_file(config, keys)
+    return build_recipe(recipe, given | read_options(options, keys), config)
+
+
+def read_options(options: Mapping[str, OptionText], keys: Mapping[str, Spec]) -> dict[str, Given]:
+    """The checked values of command-line options by key. Raises ``UserError`` that names all unknown ones."""
+    unknown = [
+        f"--{name}: unknown option.{unknown_key(name, keys)}"
+        for name in options
+        if name not in keys and synonym(name, keys) is None
+    ]
+    if unknown:
+        raise UserError("\n".join(unknown))
+    given: dict[str, Given] = {}
     for name, text in options.items():
-        if name not in keys:
-            raise UserError(f"--{name}: unknown option.{unknown_key(name, keys)}")
-        given[name] = Given(read_option_text(name, text, keys[name]), f"--{name}", override=True)
-    return build_recipe(recipe, given, config)
+        same = synonym(name, keys)
+        key = name if same is None else same.key
+        if same is not None and same.values is not None:
+            said = "true" if text is None else str(text).lower()
+            if said in same.values:
+                text = same.values[said]
+                if text is None:
+                    continue
+        _add(given, key, Given(read_option_text(name, text, keys[key]), f"--{name}", override=True))
+    return given
+
+
+def _add(given: dict[str, Given], key: str, item: Given) -> None:
+    if key in given:
+        raise UserError(
+            f"{item.place}: this is {key}, which is given as well ({given[key].place}); give it once."
+        )
+    given[key] = item
 
 
 def load_recipe(recipe: type[R], path: str | Path, overrides: Mapping[str, Any] | None = None) -> R:
@@ -112,15 +140,36 @@ def read_nodes(
 ) -> dict[str, Given]:
     """The checked values of (key, key node, value node) by key. ``inside``: what a place says before the key.
 
-    Raises ``UserError`` for an unknown key and for a value that its option cannot take.
+    Raises ``UserError`` that names all unknown keys, and for a value that its option cannot take.
     """
-    given = {}
+    given: dict[str, Given] = {}
+    unknown = []
     for key, key_node, value_node in items:
         place = source.place(key_node, f"{inside}{key}")
-        if key not in keys:
-            raise UserError(f"{place}: unknown key.{unknown_key(key, keys)}")
-        given[key] = Given(read_option(value_node, keys[key], source, place), place, override=override)
+        same = synonym(key, keys)
+        if key not in keys and same is None:
+            unknown.append(f"{place}: unknown key.{unknown_key(key, keys)}")
+            continue
+        name = key if same is None else same.key
+        node = _translated(value_node, same)
+        if node is not None:
+            value = read_option(node, keys[name], source, place)
+            _add(given, name, Given(value, place, override=override))
+    if unknown:
+        raise UserError("\n".join(unknown))
     return given
+
+
+def _translated(node: yaml.Node, same: Synonym | None) -> yaml.Node | None:
+    """The node with our value in place of another trainer's; None for a value that changes nothing."""
+    if same is None or same.values is None or not isinstance(node, yaml.ScalarNode):
+        return node
+    if node.value.lower() not in same.values:
+        return node
+    value = same.values[node.value.lower()]
+    if value is None:
+        return None
+    return yaml.ScalarNode("tag:yaml.org,2002:str", value, node.start_mark, node.end_mark)
 
 
 def _read_text(path: str) -> str:

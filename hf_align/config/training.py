@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_align.config import shared
+from hf_align.config.choices.optimizers import LOW_RANK, Optimizer, Tracker, check_optimizer
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, with_home
-from hf_align.config.optimizers import LOW_RANK, Optimizer, Tracker, check_optimizer
 from hf_align.config.schedules import Schedule, check_schedule_arguments
 
 _BY_STEPS = ("steps",)
@@ -36,7 +36,7 @@ class TrainingConfig(Group):
     )
     max_tokens_per_batch: int = option(4096, ge=1, help="tokens computed at once", changes="rounding")
     learning_rate: float = option(2e-5, gt=0, help="peak learning rate")
-    lr_scheduler_type: Schedule = option("cosine", help="course of the learning rate")
+    lr_scheduler_type: Schedule = option("cosine", help="learning-rate schedule")
     lr_scheduler_kwargs: dict[str, int | float | str] = option(
         factory=dict, help="arguments of the schedule, for example {min_lr_rate: 0.1}"
     )

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_align.data.conversion.formats import Conversion, open_rows
+from hf_align.data.conversion.detection import open_rows
+from hf_align.data.conversion.formats import PROMPT_FORMATS, Conversion
 from hf_align.data.encoding import RowEncoder
 from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.data.report import SHOWN_PROBLEMS, SourceReport, counted_kinds
@@ -28,13 +29,17 @@ _CHARACTERS_TOKENIZED_TOGETHER = 500_000
 
 
 @dataclass(frozen=True)
-class Source:
-    """One entry of a recipe's data sets with all that reading it takes; reading fills ``report``."""
+class DataSource:
+    """One entry of a recipe's data sets with all that reading it takes; reading fills ``report``.
+
+    ``asked``: its rows are answered by a model, so that a row may be a prompt alone.
+    """
 
     dataset: DatasetConfig
     data: DataConfig
     encoder: RowEncoder
     report: SourceReport
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class RowJob:
     convert: Conversion
     encoder: RowEncoder
     data: DataConfig
+    asked: bool = False
 
     def kept(self, chunk: Iterable[RawRow], report: SourceReport) -> Iterator[KeptRow]:
         """The usable rows of a chunk in order, each with its example; every row is counted in ``report``."""
@@ -58,8 +64,10 @@ class RowJob:
 
     def _converted(self, chunk: Iterable[RawRow], report: SourceReport) -> list[Any]:
         examples = []
+        read = self.convert.read_columns()
         for row in chunk:
             report.read += 1
+            report.add_columns(row.values or {}, read)
             try:
                 examples.append(self.convert(row))
             except MalformedRow as problem:
@@ -78,7 +86,7 @@ class RowJob:
                 return None
             row = self.encoder.cut(row, example, limit)
         reason = row.untrainable(limit if cut else None)
-        if reason:
+        if reason and not (self.asked and not example.answered):
             report.no_target += 1
             if len(report.unanswered) < SHOWN_PROBLEMS:
                 report.unanswered.append(f"{row.source}: {reason}")
@@ -90,22 +98,23 @@ class RowJob:
         return row
 
 
-def open_source(source: Source, *, streaming: bool = False) -> tuple[RowJob, Iterator[list[RawRow]]]:
+def open_source(source: DataSource, *, streaming: bool = False) -> tuple[RowJob, Iterator[list[RawRow]]]:
     """(what turns its rows into kept rows, its rows in chunks); the format is noted in the report.
 
     Errors: ``UserError`` from the reader and the detection of the format.
     """
     convert, rows = open_rows(
         source.dataset,
-        source.encoder.formats,
+        PROMPT_FORMATS if source.asked else source.encoder.formats,
         streaming=streaming,
         system_prompt=source.data.system_prompt,
+        template_options=source.data.chat_template_kwargs,
     )
     source.report.format = convert.format
-    return RowJob(convert, source.encoder, source.data), _chunks(rows)
+    return RowJob(convert, source.encoder, source.data, source.asked), _chunks(rows)
 
 
-def kept_rows(source: Source, *, streaming: bool = False) -> Iterator[KeptRow]:
+def kept_rows(source: DataSource, *, streaming: bool = False) -> Iterator[KeptRow]:
     """The usable rows of a source in order, each with its example; every row read is counted.
 
     With ``overlong: error`` the overlong rows are counted and not yielded: the caller raises
@@ -161,7 +170,7 @@ def check_shares(report: SourceReport, data: DataConfig, *, settable: bool = Tru
             f"{report.name}: {report.malformed} of {report.read} rows are malformed{kinds}, more than "
             f"{allowed}. The first:\n"
             + "\n".join(f"  {problem}" for problem in report.problems)
-            + "\nMend or remove them"
+            + "\nFix or remove them"
             + (", or raise `max_malformed_share`." if settable else ".")
         )
     if report.no_target > data.max_untrained_share * report.read:

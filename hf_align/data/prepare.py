@@ -17,7 +17,7 @@ import numpy.typing as npt
 from hf_align.data.chat.rendering import make_encoder
 from hf_align.data.comparisons.encoding import ComparisonEncoder
 from hf_align.data.encoding import RowEncoder
-from hf_align.data.pipeline import KeptRow, Source, check_overlong, check_shares, kept_rows
+from hf_align.data.pipeline import DataSource, KeptRow, check_overlong, check_shares, kept_rows
 from hf_align.data.reading.mixture import mixture_counts, mixture_indices
 from hf_align.data.reading.stream import RowStream
 from hf_align.data.report import DataReport, SourceReport
@@ -84,6 +84,7 @@ def prepare_datasets(
             train_on="last" if comparisons else data.train_on,
             add_eos=data.add_eos,
             require_end_of_turn=data.require_end_of_turn,
+            keep_reasoning=data.keep_reasoning,
         )
         encoder = ComparisonEncoder(encoder) if comparisons else encoder
     return prepare_rows(data, encoder, seed=seed, keep_examples=keep_examples)
@@ -153,11 +154,11 @@ def prepare_rows(
 
 def _sources(
     datasets: Sequence[DatasetConfig], data: DataConfig, encoder: RowEncoder, role: str
-) -> list[Source]:
-    return [Source(dataset, data, encoder, SourceReport(dataset.path, role)) for dataset in datasets]
+) -> list[DataSource]:
+    return [DataSource(dataset, data, encoder, SourceReport(dataset.path, role)) for dataset in datasets]
 
 
-def _usable_rows(source: Source, *, keep_examples: bool) -> FlatRows:
+def _usable_rows(source: DataSource, *, keep_examples: bool) -> FlatRows:
     """All kept rows of a source, checked against the limits."""
     rows = stored_rows(source, keep_examples=keep_examples)
     check_shares(source.report, source.data)
@@ -200,7 +201,7 @@ def hold_out(
     return np.flatnonzero(chosen), remaining
 
 
-def _head_of_streams(sources: Sequence[Source], count: int) -> tuple[list[int], list[KeptRow]]:
+def _head_of_streams(sources: Sequence[DataSource], count: int) -> tuple[list[int], list[KeptRow]]:
     """(rows held out at the start of each source, those rows): ``count`` in all, shared out by weight."""
     total = sum(source.dataset.weight for source in sources)
     bounds, reached = [0], 0.0

@@ -7,12 +7,14 @@ without being counted here. How rows are judged is in ``pipeline``.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from hf_align.data.conversion.columns import TEMPLATE_COLUMNS, unread
+from hf_align.errors import without_controls
 from hf_align.runs.columns import aligned
 
 SHOWN_PROBLEMS = 5
@@ -43,6 +45,9 @@ class SourceReport:
     ``malformed_kinds``: malformed rows by the kind of trouble that comparisons can have, such as identical
     answers; malformed rows of no such kind are not in it.
 
+    ``columns`` and ``ignored``: in how many rows each column was read, or was there and is not read; a key of
+    turns that is not read counts as ``messages[].key``.
+
     A row that compares answers has the length of its longest sequence; its ``tokens`` count what the
     sequences share once.
     """
@@ -65,6 +70,8 @@ class SourceReport:
     problems: list[str] = field(default_factory=list)
     unanswered: list[str] = field(default_factory=list)
     malformed_kinds: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
     lengths: array[int] = field(default_factory=lambda: array("L"))
 
     def add_malformed(self, place: str, reason: str, kind: str = "") -> None:
@@ -74,6 +81,14 @@ class SourceReport:
             self.malformed_kinds[kind] = self.malformed_kinds.get(kind, 0) + 1
         if len(self.problems) < SHOWN_PROBLEMS:
             self.problems.append(f"{place}: {reason}")
+
+    def add_columns(self, values: Mapping[str, Any], read: Collection[str]) -> None:
+        """Count the columns of a row, ``read`` being those that its format reads."""
+        for name in values:
+            if name in read or name in TEMPLATE_COLUMNS:
+                self.columns[name] = self.columns.get(name, 0) + 1
+        for name in unread(values, read):
+            self.ignored[name] = self.ignored.get(name, 0) + 1
 
     def add_length(self, length: int, place: str) -> None:
         """Note the length in tokens of a well-formed row."""
@@ -90,6 +105,9 @@ class SourceReport:
         self.problems = (self.problems + later.problems)[:SHOWN_PROBLEMS]
         self.unanswered = (self.unanswered + later.unanswered)[:SHOWN_PROBLEMS]
         self.malformed_kinds = _added([self, later])
+        for mine, theirs in ((self.columns, later.columns), (self.ignored, later.ignored)):
+            for column, rows in theirs.items():
+                mine[column] = mine.get(column, 0) + rows
         self.lengths.extend(later.lengths)
 
     def clear(self) -> None:
@@ -105,6 +123,8 @@ class SourceReport:
             **_counts([self]),
             "problems": list(self.problems),
             "unanswered": list(self.unanswered),
+            "columns": dict(self.columns),
+            "ignored": dict(self.ignored),
         }
 
 
@@ -149,6 +169,8 @@ class DataReport:
             table.append(("total", "", "", *_cells(_counts(self.sources))))
         lines = [*aligned(table, text_columns=3), "", self._rows_line()]
         for source in self.sources:
+            if source.ignored:
+                lines.append(f"{source.name}: columns that are not read: {counted_columns(source)}")
             if source.malformed:
                 kinds = f" ({counted_kinds(source)})" if source.malformed_kinds else ""
                 lines.append(f"{source.name}: {source.malformed} malformed{kinds}, the first:")
@@ -158,7 +180,7 @@ class DataReport:
                 lines += [f"  {place}" for place in source.unanswered]
         if self.leaked:
             lines.append(f"{self.leaked} evaluation rows are exact copies of training rows.")
-        return "\n".join(lines)
+        return without_controls("\n".join(lines))
 
     def _rows_line(self) -> str:
         training = "a stream of" if self.train_rows is None else f"{self.train_rows:,}"
@@ -167,6 +189,14 @@ class DataReport:
             training += f" an epoch ({' + '.join(f'{rows:,}' for rows in self.mixture)})"
         held_out = f" ({self.held_out:,} held out of the training data)" if self.held_out else ""
         return f"{training}, {self.eval_rows:,} evaluation rows{held_out}"
+
+
+def counted_columns(source: SourceReport) -> str:
+    """The columns that are not read: ``id, split (12 of 400 rows)``."""
+    return ", ".join(
+        name if rows == source.read else f"{name} ({rows:,} of {source.read:,} rows)"
+        for name, rows in source.ignored.items()
+    )
 
 
 def counted_kinds(source: SourceReport) -> str:

@@ -62,7 +62,8 @@ def labelled_example(labelled: LabelledAnswer) -> Example:
     """The prompt with its answer, as an example to learn from."""
     if isinstance(labelled.prompt, str):
         return Example(labelled.source, prompt=labelled.prompt, completion=labelled.answer)
-    return Example(labelled.source, messages=(*labelled.prompt, Message("assistant", labelled.answer)))
+    turns = (*labelled.prompt, Message("assistant", labelled.answer))
+    return Example(labelled.source, messages=turns, template=labelled.template)
 
 
 def label_counts(rows: Sequence[ComparisonRow]) -> tuple[int, int]:

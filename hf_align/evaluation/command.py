@@ -57,7 +57,7 @@ def with_all_models(arguments: Sequence[str]) -> list[str]:
 def run(config: EvaluateConfig) -> dict[str, Any]:
     """Measure as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend.
+    Raises UserError for wrong input.
     """
     from hf_align.evaluation.run import check_inputs, evaluate
     from hf_align.modeling.precision import runs_on_cpu

@@ -1,6 +1,6 @@
 """The measurements of one model, each kind on all its data sets, and where their figures are collected.
 
-Loading models and what is compared between them is in ``evaluate_run`` and ``answer_comparison``.
+Loading models and what is compared between them is in ``run`` and ``answer_comparison``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ModelEvaluation:
     """One model, called ``name``, and where its figures go."""
 
     config: EvaluateConfig
@@ -99,7 +99,7 @@ class Measured:
             self.evaluation.add("multiple_choice", task, self.name, figures, np.array(items))
 
     def lm_eval_tasks(self, scorer: Scorer, tasks: Any) -> None:
-        """Of every task of lm-eval. ``tasks``: made by ``lm_eval_figures.open_tasks``, or None."""
+        """Of every task of lm-eval. ``tasks``: made by ``lm_eval.metrics.open_tasks``, or None."""
         if tasks is None:
             return
 

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from hf_align.config.data import DataConfig
 from hf_align.data.chat.rendering import Encoder, make_encoder
-from hf_align.data.conversion.formats import FORMATS, Conversion, open_rows
+from hf_align.data.conversion.detection import open_rows
+from hf_align.data.conversion.formats import FORMATS, Conversion
 from hf_align.data.plain import opening
 from hf_align.data.reading.raw import MalformedRow, RawRow, tried
 from hf_align.data.report import SHOWN_PROBLEMS
@@ -225,7 +226,7 @@ def _check_malformed(dataset: DatasetConfig, problems: Sequence[str], good: int)
         shown = "\n".join(f"  {problem}" for problem in problems[:SHOWN_PROBLEMS])
         raise UserError(
             f"{dataset.path}: {len(problems)} of {rows} rows are malformed, more than {allowed:.0%}. The "
-            f"first:\n{shown}\nMend or remove them."
+            f"first:\n{shown}\nFix or remove them."
         )
 
 

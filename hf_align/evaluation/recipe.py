@@ -251,6 +251,12 @@ class PreferencesConfig(Group):
     )
     judge_model: str | None = option(None, help="name of the judge at judge_url", non_empty=True)
     judge_requests: int = option(4, ge=1, help="requests sent to judge_url at a time", changes="speed")
+    judge_temperature: float | None = option(
+        0.0, ge=0, help="temperature of the judge; null leaves it out, for models that take none"
+    )
+    judge_parameters: dict[str, str | bool | int | float] = option(
+        factory=dict, help="more entries of every request to the judge, such as {max_tokens: 500}", text=True
+    )
 
     def check(self) -> None:
         object.__setattr__(self, "judge_reward_model", with_home(self.judge_reward_model))

@@ -1,7 +1,7 @@
 """What an evaluation shows: a table a task with every model, differences from the first, drawings.
 
 Reads the run record like the rest of the page, and copes with whatever is missing. Drawings are in
-``evaluation_plots``.
+``plots``.
 """
 
 from __future__ import annotations

@@ -101,6 +101,7 @@ KINDS: dict[str, Kind] = {
             "consistent": "judge consistent",
             "first_place": "for the first place",
             "unreadable": "no verdict",
+            "refused": "refused",
         },
         "prompts",
     ),

@@ -21,7 +21,7 @@ from hf_align.evaluation.choices.files import Subject, read_task
 from hf_align.evaluation.judging.answer_comparison import compare_answers
 from hf_align.evaluation.judging.answer_rewards import score_answers
 from hf_align.evaluation.lm_eval.metrics import open_tasks
-from hf_align.evaluation.measured import Evaluation, Measured, named_datasets, task_names
+from hf_align.evaluation.measured import Evaluation, ModelEvaluation, named_datasets, task_names
 from hf_align.evaluation.recipe import EvaluateConfig
 from hf_align.evaluation.recipe_entries import EvaluatedModel
 from hf_align.evaluation.results import with_differences
@@ -147,7 +147,7 @@ def _evaluate_language_model(
         packing=config.evaluation.packing,
         max_tokens=config.evaluation.max_tokens_per_batch,
     )
-    measured = Measured(config, name, source, evaluation)
+    measured = ModelEvaluation(config, name, source, evaluation)
     measured.perplexities(scorer)
     measured.choices(scorer, tasks)
     measured.lm_eval_tasks(scorer, lm_eval_tasks)
@@ -169,7 +169,7 @@ def _evaluate_reward_model(
         use_cpu=use_cpu,
         trust_remote_code=config.models.trust_remote_code,
     )
-    Measured(config, name, source, evaluation).rewards(reward)
+    ModelEvaluation(config, name, source, evaluation).rewards(reward)
     layout = "shared prompts" if reward.shared else "packed" if reward.packed else "padded"
     return _facts(name, source, reward.model, reward.tokenizer, layout)
 

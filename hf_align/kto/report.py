@@ -50,7 +50,7 @@ def kto_view(record: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "rows": held_out(record),
         "notes": _notes(record),
         "plots": kto_plots(rows),
-        "fall": [],
+        "displacement": [],
     }
 
 

@@ -96,7 +96,7 @@ def ipo_loss(
 def simpo_loss(policy: PairLogps, *, beta: float, gamma: float) -> torch.Tensor:
     """-log sigma(beta (difference of the answers' mean log-probabilities per token) - gamma), (B,) nats.
 
-    ``gamma`` >= 0: by how much the better answer should win, in units of the reward (not divided by beta).
+    ``gamma`` >= 0: by how much the chosen answer should win, in units of the reward (not divided by beta).
     Raises ValueError for beta <= 0, gamma < 0 or shapes that differ.
     """
     check_sign("beta", beta)

@@ -20,8 +20,8 @@ def pairwise_ranking_loss(
 ) -> torch.Tensor:
     """-log sigma(chosen - rejected - margin) + centering (chosen + rejected)^2, (B,) nats.
 
-    ``chosen`` and ``rejected`` (B,): scores of the better and of the worse answer. ``margin``: by how much
-    the better answer should win, (B,) or one number for all. ``centering`` >= 0: weight of the term that
+    ``chosen`` and ``rejected`` (B,): scores of the chosen and of the rejected answer. ``margin``: by how much
+    the chosen answer should win, (B,) or one number for all. ``centering`` >= 0: weight of the term that
     keeps scores around 0, which the first term leaves open. Raises ValueError for a negative weight and for
     shapes that differ.
     """

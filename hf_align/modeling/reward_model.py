@@ -1,7 +1,7 @@
 """A reward model from a language model, an encoder or an earlier reward model: trunk, scalar head, dtypes.
 
 The result is transformers' own sequence classifier with one label, so that what is saved loads as such. What
-this module leaves out: where a sequence is scored (``reward_head``) and padding (``pad_token``).
+this module leaves out: where a sequence is scored (``heads.reward``) and padding (``pad_token``).
 """
 
 from __future__ import annotations

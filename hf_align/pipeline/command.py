@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def run(pipeline: Pipeline) -> dict[str, Any]:
     """Run the steps of ``pipeline`` that are not up to date; returns the content of run.json.
 
-    Raises UserError for whatever the user can mend. Steps that are done stay, and the same call goes on.
+    Raises UserError for wrong input. Steps that are done stay, and the same call goes on.
     """
     from hf_align.pipeline.run import plan, plan_lines, run_pipeline
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from hf_align.runs.releases import SAID
 
@@ -37,7 +37,8 @@ def run_process(arguments: Sequence[str], log: Path) -> tuple[int, int | None]:
         watched.process = process
         assert process.stdout is not None
         try:
-            _copy(process.stdout, file)
+            with process.stdout as output:
+                _copy(output, file)
             return process.wait(), watched.signum
         except BaseException:  # a full disk, or a reader of our output who has gone
             process.terminate()
@@ -45,7 +46,7 @@ def run_process(arguments: Sequence[str], log: Path) -> tuple[int, int | None]:
             raise
 
 
-def _copy(stream: BinaryIO, log: BinaryIO) -> None:
+def _copy(stream: IO[bytes], log: BinaryIO) -> None:
     """Show and keep everything that comes from ``stream`` until it ends."""
     live = sys.stdout.isatty()
     line = b""

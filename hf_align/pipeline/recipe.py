@@ -16,12 +16,11 @@ from typing import Any, ClassVar
 import yaml
 
 from hf_align.config import shared
-from hf_align.config.command_line import read_arguments, read_option_text
+from hf_align.config.command_line import read_arguments
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.help import help_text
-from hf_align.config.known_keys import unknown_key
-from hf_align.config.loader import Given, build_recipe, read_node, read_nodes
+from hf_align.config.loader import Given, build_recipe, read_node, read_nodes, read_options
 from hf_align.config.yaml_nodes import Source, mapping_items
 from hf_align.errors import UserError, did_you_mean
 from hf_align.pipeline.stages import HELP, STAGES_KEY, Step, read_steps
@@ -112,12 +111,9 @@ def load_pipeline(argv: Sequence[str] | None = None, *, description: str = "") -
     keys = PipelineConfig.keys()
     items = list(mapping_items(read_node(path), Source(path)))
     given = read_nodes([item for item in items if item[0] != STAGES_KEY], _with_stages(keys), Source(path))
-    for name, text in options.items():
-        if name == STAGES_KEY:
-            raise UserError(f"--{name}: stages are described in the recipe file, not on the command line.")
-        if name not in keys:
-            raise UserError(f"--{name}: unknown option.{unknown_key(name, keys)}")
-        given[name] = Given(read_option_text(name, text, keys[name]), f"--{name}", override=True)
+    if STAGES_KEY in options:
+        raise UserError(f"--{STAGES_KEY}: stages are described in the recipe file, not on the command line.")
+    given |= read_options(options, keys)
     config = build_recipe(PipelineConfig, given, path)
     node = next((value for key, _, value in items if key == STAGES_KEY), None)
     steps = read_steps(

@@ -2,7 +2,7 @@
 stages with their time, and answers to the same prompts.
 
 Reads the run record like the rest of the page, and copes with whatever is missing. What is collected from the
-stages' folders is made in ``pipeline_record``, drawings in ``pipeline_plots``.
+stages' folders is made in ``record``, drawings in ``plots``.
 """
 
 from __future__ import annotations

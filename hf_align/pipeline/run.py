@@ -1,6 +1,6 @@
 """A pipeline run: its steps one after the other, each in a process of its own; what is up to date is reused.
 
-What a step depends on is in ``pipeline_state``, how its process is watched in ``pipeline_process``. Nothing
+What a step depends on is in ``state``, how its process is watched in ``process``. Nothing
 here imports torch, so that a step has the memory to itself.
 """
 
@@ -137,7 +137,7 @@ def _run(planned: Planned, pipeline: Pipeline, title: str) -> None:
         raise KeyboardInterrupt
     raise UserError(
         f"{step.place} ({step.name}): this stage failed (exit status {status}). What it said is above and in "
-        f"{log}. Mend the cause; then the same command goes on from here, and reuses what is done:\n  {again}"
+        f"{log}. Fix the cause; then the same command goes on from here, and reuses what is done:\n  {again}"
     )
 
 

@@ -1,7 +1,7 @@
 """The entries of a pipeline's ``stages``: each becomes a step, or one for every seed, with a checked recipe.
 
 The keys of an entry are those of its command, read as in a recipe file of that command, so that a mistake is
-reported with the line of the pipeline. Where stages name each other is in ``pipeline_references``.
+reported with the line of the pipeline. Where stages name each other is in ``references``.
 """
 
 from __future__ import annotations

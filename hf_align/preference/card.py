@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hf_align.preference.report import fall, held_out, settings
+from hf_align.preference.report import displacement, held_out, settings
 from hf_align.reporting.markdown import inline, table
 from hf_align.reporting.stage_parts import CardPart, Sources
 
@@ -23,7 +23,7 @@ def _sections(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
         "\n".join(facts_of_the_loss),
         table(columns, measured, numbers=True) if measured else "",
         # The first paragraph has this run's figures; what they mean in general stays in the report.
-        *(inline(paragraph) for paragraph in fall(record, rows)[:1]),
+        *(inline(paragraph) for paragraph in displacement(record, rows)[:1]),
     ]
 
 

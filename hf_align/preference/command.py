@@ -30,11 +30,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def run(config: DpoConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
+    Raises UserError for wrong input; a run that is cut short is marked in run.json.
     """
     from hf_align.data import best_answer_example, prepare_datasets
     from hf_align.modeling.loading import load_tokenizer
-    from hf_align.preference.likelihood_displacement import ChosenFall
+    from hf_align.preference.likelihood_displacement import LikelihoodDisplacement
     from hf_align.preference.metrics import preference_evaluation
     from hf_align.training import stage
     from hf_align.training.samples import SampleSet
@@ -47,11 +47,13 @@ def run(config: DpoConfig) -> dict[str, Any]:
     with current.watched() as stop:
         current, model, task, check = _build(current)
         summary = DpoRecord.of(current.record.content).preference_summary
-        fall = ChosenFall(config.preference.chosen_fall_warning, earlier=summary.chosen_fall)
-        trainer = stage.make_trainer(current, model, task, stop, [fall])
+        displacement = LikelihoodDisplacement(
+            config.preference.chosen_fall_warning, earlier=summary.chosen_fall
+        )
+        trainer = stage.make_trainer(current, model, task, stop, [displacement])
 
         def note() -> None:
-            summary.chosen_fall = fall.record
+            summary.chosen_fall = displacement.record
             current.record.update(DpoRecord(preference_summary=summary))
 
         def evaluated(when: str, figures: dict[str, float]) -> None:
@@ -74,7 +76,7 @@ def _warn_of_the_recipe(config: DpoConfig) -> None:
     if "orpo" in preference.loss and not preference.sft_weight:
         logger.warning(
             "loss: orpo without sft_weight is the odds-ratio term alone; ORPO adds it to the likelihood loss "
-            "of the better answer. Set sft_weight: 1 for the method of the paper."
+            "of the chosen answer. Set sft_weight: 1 for the method of the paper."
         )
     if "robust" in preference.loss and not preference.label_smoothing:
         logger.warning(
@@ -181,15 +183,15 @@ def _results(record: DpoRecord) -> list[str]:
     if "accuracy" in after:
         low, high = after["accuracy_interval"]
         lines.append(
-            f"held-out pairs with the higher reward on the better answer: {after['accuracy']:.1%} "
+            f"held-out pairs with the higher reward on the chosen answer: {after['accuracy']:.1%} "
             f"(95 % interval {low:.1%} to {high:.1%}), mean margin {after['margin']:+.3f}"
         )
         earlier = f"{before['likelihood_accuracy']:.1%} -> " if "likelihood_accuracy" in before else ""
         lines.append(
-            f"held-out pairs whose better answer is likelier per token: {earlier}"
+            f"held-out pairs whose chosen answer is likelier per token: {earlier}"
             f"{after['likelihood_accuracy']:.1%}"
         )
     if "logps/chosen_change" in after:
         change = after["logps/chosen_change"]
-        lines.append(f"log-probability of the better held-out answers: {change:+.3f} nats per token")
+        lines.append(f"log-probability of the chosen held-out answers: {change:+.3f} nats per token")
     return lines

@@ -23,9 +23,9 @@ def preference_evaluation(
 ) -> dict[str, Any]:
     """The number of ``prompts``, accuracies and ``margin`` with 95 % intervals, and means of ``figures``.
 
-    ``accuracy``: the share of pairs whose better answer has the strictly higher reward; ``margin``: by how
+    ``accuracy``: the share of pairs whose chosen answer has the strictly higher reward; ``margin``: by how
     much. A model that is its own reference gives no answer a reward, so that its accuracy is 0 or noise.
-    ``likelihood_accuracy``: the share whose better answer is likelier per token, with or without a reference.
+    ``likelihood_accuracy``: the share whose chosen answer is likelier per token, with or without a reference.
 
     ``figures``: those of the evaluation, with the prefix ``eval_``. ``details``: ``margins``,
     ``likelihood_margins`` and ``pair_weights`` (Q,) of all held-out pairs, those of a prompt side by side.

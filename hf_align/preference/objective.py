@@ -49,7 +49,7 @@ class PreferenceObjective:
     """``(model, batch)`` to the summed loss over prompts; the pairs of a prompt are averaged.
 
     ``terms``: their weighted losses are added. ``beta``: scales log-ratios to rewards in the metrics.
-    ``sft_weight``: of the negative log-likelihood per token of the better answer. ``reference_free``: no
+    ``sft_weight``: of the negative log-likelihood per token of the chosen answer. ``reference_free``: no
     reference is asked for. ``ld_alpha``: as in :func:`pair_logps`, for losses that use the reference.
     ``use_weighting``: pairs count by how likely the model is to write them (:func:`wpo_weights`). ``model``:
     a causal language model with a target head, wrapped or not.
@@ -205,7 +205,7 @@ def answer_sums(values: torch.Tensor, batch: ComparisonBatch) -> torch.Tensor:
 
 
 def likelihood_margins(policy: PairLogps) -> torch.Tensor:
-    """(Q,): by how many nats per token the better answer of each pair is likelier than the worse one."""
+    """(Q,): by how many nats per token the chosen answer of each pair is likelier than the rejected one."""
     return policy.chosen / policy.chosen_length - policy.rejected / policy.rejected_length
 
 
@@ -228,7 +228,7 @@ def _kl(logps: torch.Tensor, reference: torch.Tensor, batch: ComparisonBatch) ->
 
     For small changes that is the KL divergence from the reference. For large ones it only says how far apart
     the two models are on these tokens: the answers are those of the data, not samples of the policy, and k3,
-    which is exact for samples, would be the exponential of whatever the worse answers have lost.
+    which is exact for samples, would be the exponential of whatever the rejected answers have lost.
     """
     estimates = kl_estimate(logps, reference, kind="k2")
     means = answer_sums(estimates, batch) / batch.answer_lengths.clamp(min=1)

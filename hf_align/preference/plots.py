@@ -15,7 +15,7 @@ _CHANGE = "logps/chosen_change"
 
 
 def _of_both(kind: str) -> dict[str, str]:
-    return {f"{kind}/chosen": "better answers", f"{kind}/rejected": "worse answers"}
+    return {f"{kind}/chosen": "chosen answers", f"{kind}/rejected": "rejected answers"}
 
 
 TABLE = (
@@ -25,13 +25,13 @@ TABLE = (
         "Pairs in the right order", "share", {"rewards/accuracies": ""}, formatting.share, y_limits=(0, 1.04)
     ),
     Curves("Log-probability of the answers", "nats per answer", _of_both("logps")),
-    Curves("Change of the better answers", "nats per token", {_CHANGE: ""}),
+    Curves("Change of the chosen answers", "nats per token", {_CHANGE: ""}),
     Curves("Distance from the reference", "nats per token", {"kl": ""}),
 )
 
 
 def preference_plots(rows: Sequence[Mapping[str, Any]], *, bound: float | None = None) -> list[Plot]:
-    """The plots that the metrics allow. ``bound``: the fall of the better answers that is warned about."""
+    """The plots that the metrics allow. ``bound``: the fall of the chosen answers that is warned about."""
     train, evaluation = training_rows(rows), evaluation_rows(rows)
     found = drawable(train, _CHANGE).values + drawable(evaluation, f"eval_{_CHANGE}").values
     # Only where it is near: it would flatten a curve that is far from it.

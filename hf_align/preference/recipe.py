@@ -92,7 +92,7 @@ class PairwiseLossConfig(Group):
     sft_weight: float = option(
         0.0,
         ge=0,
-        help="weight of the likelihood loss per token on the better answer, added to the loss",
+        help="weight of the likelihood loss per token on the chosen answer, added to the loss",
         changes="loss",
     )
     ref_model_name_or_path: str | None = option(
@@ -113,7 +113,7 @@ class PairwiseLossConfig(Group):
     chosen_fall_warning: float | None = option(
         0.5,
         gt=0,
-        help="warn where better answers lose more than this many nats per token; null: never",
+        help="warn where chosen answers lose more than this many nats per token; null: never",
         changes="outputs",
     )
 

@@ -30,8 +30,8 @@ class StartCheckRecord(Fields):
     first_step: str = entry("why the first step was not checked", key="first step")
 
 
-class LikelihoodFall(Fields):
-    """``chosen_fall`` of the summary: the log-probability of the better answers against the reference."""
+class LikelihoodDisplacementSummary(Fields):
+    """``chosen_fall`` of the summary: the log-probability of the chosen answers against the reference."""
 
     lowest: float | None = entry("the lowest change that was logged, in nats per token")
     step: int | None = entry("at which step")
@@ -42,7 +42,7 @@ class LikelihoodFall(Fields):
 class Summary(BeforeAndAfter):
     """The entry ``preference_summary``."""
 
-    chosen_fall: LikelihoodFall = entry("how far the better answers themselves fell")
+    chosen_fall: LikelihoodDisplacementSummary = entry("how far the chosen answers themselves fell")
 
 
 class DpoRecord(Record):

@@ -1,7 +1,7 @@
 """The part of the report and of the model card that a preference run adds: what became of the two answers.
 
 Reads the run record and the metrics like the rest of the page, and copes with whatever is missing. The curves
-are in ``preference_plots``.
+are in ``plots``.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ LIKELIER = "likelihood_accuracy"
 
 # (key of a held-out figure, what it is, form of its values). Where it has an interval, that is KEY_interval.
 _FIGURES = (
-    ("accuracy", "Pairs with the higher reward on the better answer", formatting.share),
-    (LIKELIER, "Pairs whose better answer is likelier per token", formatting.share),
-    ("margin", "Reward margin of the better answer", formatting.loss),
-    ("logps/chosen", "Log-probability of the better answers, nats", formatting.loss),
-    ("logps/rejected", "Log-probability of the worse answers, nats", formatting.loss),
-    (CHANGE, "Change of the better answers, nats per token", formatting.loss),
+    ("accuracy", "Pairs with the higher reward on the chosen answer", formatting.share),
+    (LIKELIER, "Pairs whose chosen answer is likelier per token", formatting.share),
+    ("margin", "Reward margin of the chosen answer", formatting.loss),
+    ("logps/chosen", "Log-probability of the chosen answers, nats", formatting.loss),
+    ("logps/rejected", "Log-probability of the rejected answers, nats", formatting.loss),
+    (CHANGE, "Change of the chosen answers, nats per token", formatting.loss),
     ("kl", "Distance from the reference, nats per token", formatting.loss),
     ("pairwise_loss", "Pairwise loss", formatting.loss),
 )
 
 
 def preference_view(record: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """``settings``, ``columns`` and ``rows`` of a table, ``notes``, ``fall`` in paragraphs, ``plots``."""
+    """``settings``, ``columns`` and ``rows`` of a table, ``notes``, ``displacement`` in paragraphs,
+    ``plots``."""
     return {
         "id": "preferences",
         "heading": "Preferences",
@@ -45,7 +46,7 @@ def preference_view(record: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "columns": ["held-out prompts", "before", "after", "95 % interval"],
         "rows": held_out(record),
         "notes": _notes(record),
-        "fall": fall(record, rows),
+        "displacement": displacement(record, rows),
         "plots": preference_plots(rows, bound=DpoRecord.of(record).preference_summary.chosen_fall.bound),
     }
 
@@ -60,7 +61,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
         for name, weight in zip(losses, weights, strict=False)
     ]
     if formatting.finite(recipe.get("sft_weight")):
-        weighted.append(f"{formatting.plain(recipe['sft_weight'])} × likelihood of the better answer")
+        weighted.append(f"{formatting.plain(recipe['sft_weight'])} × likelihood of the chosen answer")
     beta = f"beta {formatting.plain(recipe['beta'])}" if "beta" in recipe else ""
     words = [("Loss", ", ".join(part for part in (" + ".join(weighted), beta) if part))]
     return [
@@ -134,20 +135,20 @@ def _notes(record: Row) -> list[str]:
     return notes
 
 
-def fall(record: Row, rows: Sequence[Row]) -> list[str]:
-    """What became of the better answers themselves, with this run's figures, as paragraphs."""
+def displacement(record: Row, rows: Sequence[Row]) -> list[str]:
+    """What became of the chosen answers themselves, with this run's figures, as paragraphs."""
     change, where = _last_change(record, rows)
     if change is None:
         return []
     moved = "gained" if change >= 0 else "lost"
     first = (
-        f"The better answers have {moved} {abs(change):.3g} nats per token against the reference on the "
+        f"The chosen answers have {moved} {abs(change):.3g} nats per token against the reference on the "
         f"{where} rows: their tokens are {_likelier(change)}, by their geometric mean."
     )
     first += _course(record)
     general = (
-        "A pairwise loss asks for a distance between two answers, not for the better one to become likelier. "
-        "It falls as well when both become less likely, the worse one faster; what both lose goes to text "
+        "A pairwise loss asks for a distance between two answers, not for the chosen one to become likelier. "
+        "It falls as well when both become less likely, the rejected one faster; what both lose goes to text "
         "that nobody compared (arXiv 2402.13228, 2410.08847). Answers with many tokens in common fall "
         "together the most. "
     )
@@ -158,7 +159,7 @@ def fall(record: Row, rows: Sequence[Row]) -> list[str]:
         return [first, general + "A fall of this size is usual. Look at the generations all the same."]
     return [
         first,
-        general + "Where the generations have become worse, sft_weight (0.1, for example) keeps the better "
+        general + "Where the generations have become worse, sft_weight (0.1, for example) keeps the chosen "
         "answers likely; a lower learning rate, fewer epochs and a higher beta keep the model closer to its "
         "reference.",
     ]
@@ -183,7 +184,7 @@ def _course(record: Row) -> str:
 
 
 def _last_change(record: Row, rows: Sequence[Row]) -> tuple[float | None, str]:
-    """The change of the better answers, and on which rows it was measured."""
+    """The change of the chosen answers, and on which rows it was measured."""
     known = formatting.finite(DpoRecord.of(record).preference_summary.after.get(CHANGE))
     if known is not None:
         return known, "held-out"
@@ -212,7 +213,7 @@ def held_out_facts(record: Row) -> list[Fact]:
         found.append(Fact(label, form(after[key]), f"95 %: {limits}" if limits else ""))
     if all(formatting.finite(metrics.get(LIKELIER)) is not None for metrics in (before, after)):
         change = f"{formatting.share(before[LIKELIER])} → {formatting.share(after[LIKELIER])}"
-        found.append(Fact("Better answer likelier", change, "per token, held-out pairs"))
+        found.append(Fact("Chosen answer likelier", change, "per token, held-out pairs"))
     return found
 
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def run(config: PretrainConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
+    Raises UserError for wrong input; a run that is cut short is marked in run.json.
     """
     from hf_align.pretraining.averaging import save_averaged
     from hf_align.pretraining.collators import make_collator
@@ -175,7 +175,7 @@ def _stages(config: PretrainConfig) -> list[StageCut]:
 
 
 def _schedule(config: PretrainConfig) -> Callable[[int], float] | None:
-    """The course of the learning rate over the stages, if there are any."""
+    """The learning-rate schedule over the stages, if there are any."""
     from hf_align.pretraining.schedule import stage_schedule
 
     rates = _rates(config)

@@ -97,7 +97,7 @@ class StageConfig(Group):
     per_device_train_batch_size: int | None = option(None, ge=1, help="rows a device and accumulation step")
     learning_rate: float | None = option(None, gt=0, help="peak learning rate")
     lr_scheduler_type: Literal["linear", "cosine", "constant", "inverse_sqrt"] | None = option(
-        None, help="course of the learning rate over the stage"
+        None, help="learning-rate schedule over the stage"
     )
     warmup_steps: float | None = option(
         None,

@@ -32,7 +32,7 @@ def pretraining_view(record: Row) -> dict[str, Any]:
         "rows": held_out(record),
         "notes": notes(record),
         "plots": [],
-        "fall": [],
+        "displacement": [],
         "label": "Held-out text before and after training",
     }
 

@@ -1,5 +1,5 @@
-"""The learning rate over a schedule of stages: each has a peak and a course of its own, as transformers makes
-it."""
+"""The learning rate over a schedule of stages: each has a peak and a schedule of its own, as transformers
+makes it."""
 
 from __future__ import annotations
 

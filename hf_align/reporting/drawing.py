@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,7 +115,10 @@ def _svg(plot: Plot, size: str) -> Markup:
             mark.draw(axes)
         _set_up(axes, plot, 8 if size == "wide" else 5)
         output = io.StringIO()
-        canvas.print_svg(output, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        with warnings.catch_warnings():
+            # Names too long for their place are cut off; whoever reads the page can do nothing about it.
+            warnings.filterwarnings("ignore", message="constrained_layout not applied")
+            canvas.print_svg(output, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return _inline(output.getvalue(), name, plot.title, plot.summary)
 
 
@@ -151,7 +155,8 @@ def _set_up(axes: Axes, plot: Plot, ticks: int) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=ticks, integer=plot.x.whole))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plot.x.text(value)))
         if plot.x.whole and drawn.width < 2:  # matplotlib would show fractions of a step
-            axes.set_xlim(drawn.x0 - 0.5, drawn.x1 + 0.5)
+            half = max(0.5, 1e-9 * abs(drawn.x1))  # beside a large number one half is lost
+            axes.set_xlim(drawn.x0 - half, drawn.x1 + half)
     axes.set(
         **({"xlim": plot.x_limits} if plot.x_limits else {}),
         **({"ylim": plot.y_limits} if plot.y_limits else {}),

@@ -161,6 +161,6 @@ def bad_note(*found: Series) -> str:
 
 
 def _words(what: str, name: str) -> str:
-    """``training (better answers) ``, or as much of it as there is."""
+    """``training (chosen answers) ``, or as much of it as there is."""
     text = f"{what} ({name})" if what and name else what or name
     return f"{text} " if text else ""

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def run(config: RewardConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
+    Raises UserError for wrong input; a run that is cut short is marked in run.json.
     """
     from hf_align.data.prepare import prepare_datasets
     from hf_align.modeling.loading import load_tokenizer

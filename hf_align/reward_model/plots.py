@@ -74,29 +74,29 @@ def _lengths(evaluations: Mapping[str, Mapping[str, Any]]) -> Plot | None:
         names = names or ranges
         told = zip(map(formatting.share, shares), ranges, strict=True)
         listed = ", ".join(f"{share} at {limits}".replace("\n", " ") for share, limits in told)
-        summary = sentence(f"{when} training {listed} tokens (better minus worse answer)")
+        summary = sentence(f"{when} training {listed} tokens (chosen minus rejected answer)")
     if not names:
         return None
     title = "Accuracy by difference in length"
-    x = XAxis("length", "tokens of the better answer minus those of the worse")
+    x = XAxis("length", "tokens of the chosen answer minus those of the rejected")
     y = "share in the right order"
     return Plot(title, summary, "reward-length", marks, x, y, columns=names, **_SHARES)
 
 
 def _scores(evaluation: Mapping[str, Any], when: str) -> Plot | None:
-    """How the scores of better and worse answers are distributed."""
+    """How the scores of chosen and rejected answers are distributed."""
     found = mapping(evaluation.get("scores"))
     edges, better, worse = (numbers(found.get(name)) for name in ("edges", "better", "worse"))
     if len(edges) < 2 or len(better) != len(edges) - 1 or len(worse) != len(better):
         return None
     marks: list[Any] = [
-        Histogram(edges, better, "better answers", **look(0)),
-        Histogram(edges, worse, "worse answers", **look(1)),
+        Histogram(edges, better, "chosen answers", **look(0)),
+        Histogram(edges, worse, "rejected answers", **look(1)),
     ]
     if edges[0] < 0 < edges[-1]:
         marks.append(Level((0,), color=FAINT, dashes=SOLID, of="x"))
     summary = sentence(
-        f"better answers score about {_mean_of(edges, better):.2g} on average and worse ones "
+        f"chosen answers score about {_mean_of(edges, better):.2g} on average and rejected ones "
         f"{_mean_of(edges, worse):.2g}; all lie between {edges[0]:.3g} and {edges[-1]:.3g}"
     )
     title, x, y = f"Scores {when} training", XAxis("score", "score"), "share of the answers"

@@ -1,7 +1,7 @@
 """What a reward run adds to the report and to the model card: how good and how honest the scores are.
 
 Reads the run record like the rest of the page, and copes with whatever is missing. Drawings are in
-``reward_plots`` and ``preference_plots``.
+``plots`` and ``preference.plots``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Row = Mapping[str, Any]
 
 COLUMNS = ["held-out pairs", "before", "after", "95 % interval"]
 _GROUPS = (
-    ("longer_better", "Accuracy where the better answer is longer"),
-    ("shorter_better", "Accuracy where the better answer is shorter"),
+    ("longer_better", "Accuracy where the chosen answer is longer"),
+    ("shorter_better", "Accuracy where the chosen answer is shorter"),
     ("equal", "Accuracy where both are equally long"),
 )
 
 
 def reward_view(record: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """The same entries as those of ``preference_view``."""
+    """The same entries as those of ``preference.report``."""
     evaluations = RewardRecord.of(record).reward_evaluation
     return {
         "id": "reward",
@@ -41,7 +41,7 @@ def reward_view(record: Row, rows: Sequence[Row]) -> dict[str, Any]:
         "rows": held_out(record),
         "notes": notes(record),
         "plots": [*reward_plots(evaluations), *preference_plots(rows)],
-        "fall": [],
+        "displacement": [],
     }
 
 
@@ -66,7 +66,7 @@ def held_out(record: Row) -> list[dict[str, Any]]:
         return []
     shown = [
         held_out_row(
-            "Accuracy: the better answer scores higher", before, after, "accuracy", formatting.share
+            "Accuracy: the chosen answer scores higher", before, after, "accuracy", formatting.share
         ),
         held_out_row(
             "Mean margin: better minus worse score", before, after, "mean_margin", formatting.signed_loss
@@ -107,7 +107,7 @@ def notes(record: Row) -> list[str]:
             "is Wilson's for that many prompts: it says what other prompts would change, not another seed."
         )
         said.append(
-            "Calibration: sigma(margin) is the probability that the better answer wins. The error is the "
+            "Calibration: sigma(margin) is the probability that the chosen answer wins. The error is the "
             "mean distance between the confidence in the predicted order and the share that was right, over "
             "ten bins of equal width."
         )

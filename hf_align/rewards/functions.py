@@ -1,18 +1,21 @@
 """A reward written by the user: ``file.py:name`` is loaded by its path and called with texts.
 
-The function has the form ``name(prompts, completions, rows) -> list of numbers``. Whatever goes wrong in it
-is reported with its name and the row it went wrong on.
+It returns a number for each completion, or None for no reward, which adds nothing. What it is given is in
+``calling``. A call that fails is made again twice, since services fail for a moment; whatever goes wrong then
+is reported with its name and the rows that it was called with.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import inspect
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -21,16 +24,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.errors import UserError, did_you_mean
+from hf_align.rewards.calling import call, check_form
 
 _LARGEST = float(np.finfo(np.float32).max)
-FORM = "function(prompts, completions, rows)"
+TRIES = 3
+PAUSE = 0.5
+"""Seconds before a call that failed is made again; twice as many before the next."""
 
 
 def load_function(file: str, name: str) -> tuple[Callable[..., Any], str]:
     """(the function, a digest of its file); the file is run.
 
-    Raises UserError where there is no such file or function, where the file fails, and where the function
-    does not take three arguments.
+    Modules beside the file can be imported by it. Raises UserError where there is no such file or function,
+    where the file fails, and where the function can be called in neither form.
     """
     path = Path(os.path.expanduser(file))
     key = f"reward_functions: {file}:{name}"
@@ -46,8 +52,10 @@ def load_function(file: str, name: str) -> tuple[Callable[..., Any], str]:
         raise UserError(f"{key}: '{path}' cannot be loaded as a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    folder = str(path.resolve().parent)
     try:
-        spec.loader.exec_module(module)
+        with _first_on_path(folder):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's own code, which may fail in any way
         sys.modules.pop(module_name, None)
         raise UserError(f"{key}: running '{path}' fails: {_described(error, path)}") from error
@@ -57,8 +65,21 @@ def load_function(file: str, name: str) -> tuple[Callable[..., Any], str]:
         listed = f" It has: {', '.join(functions)}." if functions else " It has none."
         kind = "no function" if function is None else f"'{name}' as a {type(function).__name__}, no function"
         raise UserError(f"{key}: '{path}' has {kind} '{name}'.{listed}{did_you_mean(name, functions)}")
-    _check_form(function, key)
+    check_form(function, key)
     return function, digest
+
+
+@contextlib.contextmanager
+def _first_on_path(folder: str) -> Iterator[None]:
+    """``folder`` is looked into first for modules while inside, and last afterwards: functions may import
+    too."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def call_function(
@@ -72,16 +93,23 @@ def call_function(
 ) -> npt.NDArray[np.float64]:
     """(R,) what the function gives for R completions. ``places`` (R): where each row stands in the data.
 
-    Raises UserError where it raises, and where it returns something else than R finite numbers.
+    Raises UserError where it raises three times, and where it returns something else than R finite numbers.
     """
     key = f"reward_functions: {name}"
-    arguments = (list(prompts), list(completions), list(rows))
-    try:
-        returned = function(*arguments)
-    except Exception as error:  # the user's own code, which may fail in any way
-        where = _failing_row(function, arguments, places)
-        raise UserError(f"{key} fails{where}: {_described(error, _file_of(name))}") from error
-    count = len(arguments[1])
+    for attempt in range(1, TRIES + 1):
+        try:
+            returned = call(function, key, prompts, completions, rows)
+            break
+        except UserError:
+            raise
+        except Exception as error:  # the user's own code, which may fail in any way
+            if attempt == TRIES:
+                where = f" on {len(completions)} answers, the first to {places[0]}" if places else ""
+                raise UserError(
+                    f"{key} fails{where} ({TRIES} tries): {_described(error, _file_of(name))}"
+                ) from error
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+    count = len(completions)
     try:
         values = list(returned)
     except TypeError:
@@ -94,12 +122,12 @@ def call_function(
         )
     numbers = np.empty(count)
     for i, value in enumerate(values):
-        number = _number(value)
+        number = 0.0 if value is None else _number(value)
         # Advantages are computed in single precision.
         if number is None or not abs(number) <= _LARGEST:
             raise UserError(
                 f"{key} returned {_shown(value)} for the answer to {places[i]} (number {i + 1} of {count}: "
-                f"{_shown(arguments[1][i])}); expected a finite number{_limit(number)}"
+                f"{_shown(completions[i])}); expected a finite number{_limit(number)}"
             )
         numbers[i] = number
     return numbers
@@ -107,27 +135,6 @@ def call_function(
 
 def _limit(number: float | None) -> str:
     return " of single precision, below 3.4e38" if number is not None and np.isfinite(number) else ""
-
-
-def _check_form(function: Callable[..., Any], key: str) -> None:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some callables written in C do not tell
-        return
-    try:
-        signature.bind([], [], [])
-    except TypeError:
-        raise UserError(f"{key}: found {function.__name__}{signature}, expected {FORM}") from None
-
-
-def _failing_row(function: Callable[..., Any], arguments: Sequence[list[Any]], places: Sequence[str]) -> str:
-    """Which single row the function fails on as well, in words; nothing where it fails on none alone."""
-    for i, place in enumerate(places):
-        try:
-            function(*([values[i]] for values in arguments))
-        except Exception:  # what it says is already known
-            return f" on the answer to {place} ({_shown(arguments[1][i])})"
-    return ""
 
 
 def _described(error: BaseException, file: Path) -> str:

@@ -1,7 +1,7 @@
 """Scores for sampled answers: reward models, Python functions of the user, or a weighted sum of both.
 
-How scores are changed before they are learned from is in ``score_scaling``, how a user's function is loaded
-and called in ``reward_functions``, how a reward model reads an answer in ``reward_inputs``.
+How scores are changed before they are learned from is in ``scaling``, how a user's function is loaded
+and called in ``functions``, how a reward model reads an answer in ``inputs``.
 """
 
 from __future__ import annotations

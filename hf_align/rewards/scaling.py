@@ -39,7 +39,7 @@ class RunningMoments:
     def updated(self, scores: Scores) -> RunningMoments:
         """The moments with ``scores`` (R,) added: Chan's formula for joining two samples, whatever R.
 
-        Raises ValueError for scores that are not finite, which no later score would mend. Source: Chan, Golub
+        Raises ValueError for scores that are not finite, which no later score would fix. Source: Chan, Golub
         and LeVeque 1983, eq. 2.1.
         """
         values = np.asarray(scores, dtype=np.float64)

@@ -67,7 +67,7 @@ def save_checkpoint(
     """Write ``folder`` whole; every process has to call this.
 
     ``identity``: of the run (``resume.run_identity``); ``rewards``: what each reward is, by name; ``watch``:
-    what the watch has seen (``watch_actions``).
+    what the watch has seen (``watch.actions``).
     """
     accelerator = tools.accelerator
     optimizer = optimizer_state(tools.optimizer)

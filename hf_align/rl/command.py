@@ -76,9 +76,9 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
     """Replay the update of ``step``, print what came of it, and write its page into the run folder.
 
     Returns the figures as ``recorded`` and, where they could be computed, ``again``, the names of those that
-    differ (``differing``), and the ``page``. Raises UserError for whatever the user can mend.
+    differ (``differing``), and the ``page``. Raises UserError for wrong input.
     """
-    from hf_align.rl.replay.accounts import accounts, outstanding
+    from hf_align.rl.replay.breakdown import breakdowns, outstanding
     from hf_align.rl.replay.page import page_name, render_page
     from hf_align.rl.replay.run import differing
     from hf_align.rl.replay.run import replay as compute
@@ -87,7 +87,7 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
 
     folder = Path(os.path.expanduser(run_dir))
     replayed = compute(folder, step, answer=episode)
-    found = accounts(replayed)
+    found = breakdowns(replayed)
     standing = outstanding(found)
     print(summary_text(replayed, found, standing))
     if episode is not None:
@@ -107,7 +107,7 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
 def run(config: PpoConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
+    Raises UserError for wrong input; a run that is cut short is marked in run.json.
     """
     from hf_align.data.prepare import prepare_datasets
     from hf_align.modeling.loading import load_tokenizer

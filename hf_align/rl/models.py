@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from hf_align.errors import UserError
+from hf_align.modeling.checkpointing import enable_checkpointing
 from hf_align.modeling.heads.reward import install_reward_head, reads_last_token
 from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.loading import check_vocabulary, load_model
@@ -38,7 +39,8 @@ class PpoModels:
     """``module``: what is trained. ``reference``: a frozen model with a target head, or None: the policy with
     its adapter switched off.
 
-    ``packed`` and ``shared``: how batches look (``comparison_batches``). ``stop_ids``: what ends an answer.
+    ``packed`` and ``shared``: how batches look (``data.comparisons.batches``). ``stop_ids``: what ends an
+    answer.
     """
 
     module: PolicyWithValue
@@ -81,7 +83,7 @@ def build_models(run: Run) -> PpoModels:
     layout = max(layout, of_value, key=LAYOUTS.index)
     for model in (policy, value):
         if config.training.gradient_checkpointing and isinstance(model, _checkpointed()):
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            enable_checkpointing(model)
     run.record.update_model(Model(attention="padded" if layout == "padded" else "segments"))
     kind = "frozen copy" if reference is not None else "adapter switched off"
     run.record.update(PpoRecord(reference=Reference(kind=kind, model=config.model.model_name_or_path)))

@@ -164,9 +164,7 @@ class PpoTrainingConfig(TrainingConfig):
 
     output_dir: str = shared.output_dir("runs/ppo")
     learning_rate: float = option(3e-6, gt=0, help="peak learning rate; an adapter takes about 10 times more")
-    lr_scheduler_type: Schedule = option(
-        "linear", help="course of the learning rate over all optimizer steps"
-    )
+    lr_scheduler_type: Schedule = option("linear", help="learning-rate schedule over all optimizer steps")
     adam_epsilon: float = option(1e-5, gt=0, help="Adam's epsilon")
     save_strategy: Literal["no", "steps", "epoch"] = option(
         "steps", help="when to save a checkpoint", changes="outputs"

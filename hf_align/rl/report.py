@@ -1,7 +1,7 @@
 """The part of the report that a PPO run adds: rewards, distance from the reference, answers over time.
 
 Reads the run record, the metrics and the sample answers, and copes with whatever is missing. The curves are
-in ``ppo_plots``.
+in ``plots``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def ppo_view(record: Row, rows: Sequence[Row], samples: Sequence[Row]) -> dict[s
         "rows": held_out(record),
         "notes": notes(record, rows),
         "plots": ppo_plots(rows),
-        "fall": [],
+        "displacement": [],
         "rollouts": rollouts(samples),
         "check": check_view(record),
         "watch": watch_view(record, rows),

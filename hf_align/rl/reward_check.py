@@ -2,7 +2,7 @@
 
 Two looks. Reward models are held against answers that were compared beforehand, and every reward against the
 first answers that the policy samples, which are those of the first rollout: none is sampled for this. What
-happens to the reward afterwards is watched in ``reward_watch``.
+happens to the reward afterwards is watched in ``watch``.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def cannot_tell_apart(found: Mapping[str, Any]) -> str:
 def pair_accuracy(
     comparisons: Sequence[Comparison], score: Callable[[Sequence[Comparison]], Sequence[float]]
 ) -> dict[str, Any]:
-    """The share of pairs whose better answer scores strictly higher, with Wilson's 95 % interval.
+    """The share of pairs whose chosen answer scores strictly higher, with Wilson's 95 % interval.
 
     ``score``: the scores of all answers, one comparison after the other. Every prompt counts once, whatever
     the number of its pairs; answers that were judged equally good make no pair.

@@ -122,7 +122,7 @@ def update(
     tools.optimizer.zero_grad(set_to_none=True)
     gather_weights(tools.models.module, tools.module)
     for _ in range(planned - steps):
-        # The course of the learning rate is that of the steps as planned.
+        # The learning-rate schedule is that of the steps as planned.
         tools.scheduler.step()
     means = {name: value / max(steps, 1) for name, value in total.items()}
     means["total_loss"] = means.pop("loss", float("nan"))

@@ -50,8 +50,8 @@ class PolicyWithValue(torch.nn.Module):
     """``policy``: a causal language model with a target head, with an adapter or without.
 
     ``value``: a :class:`ValueHead` on its trunk, or a second model: a decoder for sequence classification
-    with a reward head (``reward_head.install_reward_head``), read before every target instead of at the end;
-    or None, for an algorithm that has no values.
+    with a reward head (``modeling.heads.reward.install_reward_head``), read before every target instead of at
+    the end; or None, for an algorithm that has no values.
     """
 
     def __init__(self, policy: Any, value: torch.nn.Module | None) -> None:
@@ -86,7 +86,7 @@ class PolicyWithValue(torch.nn.Module):
         **inputs: Any,
     ) -> TargetOutput:
         """Log-probabilities and values of the targets; arguments as ``modeling.inputs`` gives them, and
-        ``temperature`` and ``with_entropies`` as in ``target_head``."""
+        ``temperature`` and ``with_entropies`` as in ``modeling.heads.target``."""
         output: TargetOutput = self.policy(
             **inputs,
             shift_labels=shift_labels,

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import torch
 
-from hf_align.runs import releases
 from hf_align.config import Recipe
 from hf_align.errors import UserError
-from hf_align.runs import disk_full
+from hf_align.runs import disk_full, releases
 from hf_align.runs.checkpoints import newest_complete, remove_leftovers
 from hf_align.runs.record import RUN_FILE, collect_machine, collect_versions, read_run, redact, write_json
 from hf_align.runs.schema import Model, Record

@@ -38,7 +38,7 @@ class Series(NamedTuple):
 
 
 def append_metrics(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
-    """Append ``row`` as one line. NaN and infinities are kept as strings (see ``run_record.json_ready``)."""
+    """Append ``row`` as one line. NaN and infinities are kept as strings (see ``record.json_ready``)."""
     line = encode_json(row) + b"\n"
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

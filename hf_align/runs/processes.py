@@ -35,6 +35,8 @@ def start(*, use_cpu: bool) -> bool:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # PEFT asks transformers for a property by its older name.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    # PEFT says that it saves embeddings which were resized or are trained, as it should.
+    warnings.filterwarnings("ignore", message="Setting `save_embedding_layers` to `True`")
     if use_cpu:
         keep_freed_memory()
         limit_compiled_products()

@@ -1,8 +1,8 @@
 """What ``run.json`` says: the entries of every run, their types, and how a typed object is read and written.
 
-A :class:`Fields` is a JSON object, a dictionary, whose entries are declared as attributes. Reading copes with
-what is missing or of another type: records can be old, cut off, edited or of another program. A stage declares
-what it adds in a subclass of :class:`Record`, in its own room, which ``hf_align.stages`` names.
+A :class:`Fields` is a JSON object, a dictionary, whose entries are declared as attributes. Reading copes
+with what is missing or of another type: records can be old, cut off, edited or of another program. A stage
+declares what it adds in a subclass of :class:`Record`, in its own room, which ``hf_align.stages`` names.
 """
 
 from __future__ import annotations

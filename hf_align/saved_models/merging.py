@@ -105,10 +105,10 @@ def adapter_kind(model: Any) -> str:
     Raises UserError for a kind that adds something other than weights.
     """
     from hf_align.adapters.custom.layers import find_method
-    from hf_align.adapters.custom.model import OwnModel
+    from hf_align.adapters.custom.model import CustomModel
 
     kind = str(getattr(model.active_peft_config.peft_type, "value", model.active_peft_config.peft_type))
-    if isinstance(model, OwnModel):
+    if isinstance(model, CustomModel):
         method = find_method(model.active_peft_config)
         if method.not_mergeable:
             raise UserError(f"an adapter of the kind {method.name} cannot be merged: {method.not_mergeable}")

@@ -173,7 +173,7 @@ def attach_adapter(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTok
     Raises UserError where the adapter does not fit the base, or the tokenizer neither.
     """
     from hf_align.adapters.custom.files import is_own
-    from hf_align.adapters.custom.model import load_own
+    from hf_align.adapters.custom.model import load_custom
     from hf_align.adapters.peft_methods import load_peft
 
     place = (
@@ -181,7 +181,7 @@ def attach_adapter(base: PreTrainedModel, folder: Path, tokenizer: PreTrainedTok
     )
     shapes = _saved_shapes(folder)
     _resize(base, shapes, place)
-    model: Any = load_own(base, folder) if is_own(folder) else load_peft(base, folder, shapes, place=place)
+    model: Any = load_custom(base, folder) if is_own(folder) else load_peft(base, folder, shapes, place=place)
     check_vocabulary(model, tokenizer)
     return model
 

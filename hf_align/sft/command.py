@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def run(config: SftConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend; a run that is cut short is marked in run.json.
+    Raises UserError for wrong input; a run that is cut short is marked in run.json.
     """
     from hf_align.data.prepare import prepare_datasets
     from hf_align.modeling.loading import load_tokenizer, read_settings
@@ -74,8 +74,8 @@ def _build_seq2seq(run: Run) -> tuple[Any, Task]:
             f"'{config.model.model_name_or_path}' is an encoder-decoder model; expected a method without "
             "virtual tokens, such as lora, bottleneck or ladder, or none"
         )
-    put_on = partial(apply_adapter, task_type="SEQ_2_SEQ_LM")
-    built = build_model(run, load_seq2seq, install_selecting_head, pack=False, apply=put_on)
+    add_adapter = partial(apply_adapter, task_type="SEQ_2_SEQ_LM")
+    built = build_model(run, load_seq2seq, install_selecting_head, pack=False, apply=add_adapter)
     run.record.update_model(Model(seq2seq=True))
     return built.model, tasks.seq2seq_task(pad_token_id=run.tokenizer.pad_token_id)
 

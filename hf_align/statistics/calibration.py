@@ -1,9 +1,9 @@
 """How good and how honest a reward model is: accuracy, calibration, and what answer length has to do with it.
 
-Works on the figures of pairs of answers: ``margins`` (Q,), the score of the better answer minus that of the
+Works on the figures of pairs of answers: ``margins`` (Q,), the score of the chosen answer minus that of the
 worse; ``weights`` (Q,), one over the pairs of the same prompt, so that every prompt counts once;
-``length_differences`` (Q,), target tokens of the better answer minus those of the worse. Pure NumPy. A pair
-whose margin is not a number counts as wrong and is left out of every other figure.
+``length_differences`` (Q,), target tokens of the chosen answer minus those of the rejected. Pure NumPy. A
+pair whose margin is not a number counts as wrong and is left out of every other figure.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def mean_and_deviation(scores: npt.ArrayLike) -> dict[str, float]:
 
 
 def accuracy(margins: npt.ArrayLike, weights: npt.ArrayLike) -> float:
-    """Weighted share of pairs whose better answer has the strictly higher score; NaN without pairs."""
+    """Weighted share of pairs whose chosen answer has the strictly higher score; NaN without pairs."""
     margins, weights = _arrays(margins, weights)
     return _mean(margins > 0, weights)
 
@@ -152,9 +152,9 @@ def accuracy_by_length(
     *,
     quantiles: int = QUANTILES,
 ) -> dict[str, Any]:
-    """Accuracy where the better answer is longer, shorter, equally long, and by quantiles of the difference.
+    """Accuracy where the chosen answer is longer, shorter, equally long, and by quantiles of the difference.
 
-    A model that has learned to prefer long answers is right where the better one is longer and wrong where
+    A model that has learned to prefer long answers is right where the chosen one is longer and wrong where
     it is shorter. Entries hold ``pairs``, ``share``, ``accuracy`` and ``mean_margin``; those of ``quantiles``
     also ``lower`` and ``upper``, the smallest and the largest difference among them in tokens. Equal
     differences are in the same quantile, so that there may be fewer than asked for.
@@ -195,7 +195,7 @@ def correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float | None:
 def distribution(
     better: npt.ArrayLike, worse: npt.ArrayLike, weights: npt.ArrayLike, *, bins: int = 24
 ) -> dict[str, list[float]]:
-    """Histograms of the scores of better and worse answers over common bins.
+    """Histograms of the scores of chosen and rejected answers over common bins.
 
     ``edges`` (bins + 1,); ``better`` and ``worse`` (bins,): weighted shares, each adding up to 1. Empty lists
     where there is no finite score.

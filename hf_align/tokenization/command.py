@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
 from hf_align.tokenization.recipe import TokenizerConfig
-from hf_align.tokenization.record import Extended, Measured, TokenizerRecord
+from hf_align.tokenization.record import Extended, TokenizerMetrics, TokenizerRecord
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def run(config: TokenizerConfig) -> dict[str, Any]:
     """Train or extend, measure and write as ``config`` says; returns the content of the run's run.json.
 
-    Raises UserError for whatever the user can mend.
+    Raises UserError for wrong input.
     """
     from hf_align.modeling.loading import read_tokenizer
     from hf_align.runs import folder as run_folder
@@ -133,7 +133,9 @@ def _finish(config: TokenizerConfig, made: PreTrainedTokenizerBase, others: Name
     record.update(
         TokenizerRecord(
             status="completed",
-            tokenizer=Measured(held_out=held_out, figures=results, special=list(made.all_special_tokens)),
+            tokenizer=TokenizerMetrics(
+                held_out=held_out, figures=results, special=list(made.all_special_tokens)
+            ),
             segmentations=segmentations,
             final_metrics=_headline(results[0]),
         )

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hf_align.data.conversion.formats import COMPARISON_FORMATS, FORMATS, open_rows
+from hf_align.data.conversion.detection import open_rows
+from hf_align.data.conversion.formats import COMPARISON_FORMATS, FORMATS
 from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.data.report import SourceReport
 from hf_align.errors import UserError

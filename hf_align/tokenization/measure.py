@@ -47,7 +47,7 @@ class Counts:
 
 
 @dataclass
-class Measured:
+class TokenCounts:
     """Counts in all and by source, column value and script; ``frequencies``: how often each id was used."""
 
     total: Counts = field(default_factory=Counts)
@@ -59,7 +59,7 @@ class Measured:
 
 def measure(
     tokenizers: Sequence[PreTrainedTokenizerBase], texts: Iterable[Text], *, show_progress: bool = True
-) -> tuple[list[Measured], list[str]]:
+) -> tuple[list[TokenCounts], list[str]]:
     """The figures of each tokenizer on the same texts, read once, and some of the texts to show.
 
     Special tokens are not put around the texts. The texts to show are the first of every source, column
@@ -70,7 +70,7 @@ def measure(
     from hf_align.data.tokenizing import with_whole_offsets
 
     whole = [with_whole_offsets(tokenizer) for tokenizer in tokenizers]
-    found = [Measured() for _ in tokenizers]
+    found = [TokenCounts() for _ in tokenizers]
     samples: dict[tuple[str, str, str], list[str]] = {}
     bar = tqdm(desc="measuring", unit=" texts", leave=False, disable=None if show_progress else True)
     with bar:
@@ -111,7 +111,7 @@ def _batches(texts: Iterable[Text]) -> Iterator[list[Text]]:
         yield batch
 
 
-def _count(tokenizer: PreTrainedTokenizerBase, batch: Sequence[Text], measured: Measured) -> None:
+def _count(tokenizer: PreTrainedTokenizerBase, batch: Sequence[Text], measured: TokenCounts) -> None:
     encoded = tokenizer(
         [text.text for text in batch], add_special_tokens=False, return_offsets_mapping=True, verbose=False
     )
@@ -162,7 +162,7 @@ def script_of(text: str) -> str:
     return "Latin" if latin else ""
 
 
-def figures(tokenizer: PreTrainedTokenizerBase, measured: Measured, *, name: str) -> dict[str, Any]:
+def figures(tokenizer: PreTrainedTokenizerBase, measured: TokenCounts, *, name: str) -> dict[str, Any]:
     """What the report shows, in types that JSON knows.
 
     ``entropy``: of the token frequencies, in bits per token; ``bits_per_character``: what a model that knew

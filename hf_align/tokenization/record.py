@@ -7,7 +7,7 @@ from typing import Any
 from hf_align.runs.schema import Fields, Record, entry
 
 
-class Measured(Fields):
+class TokenizerMetrics(Fields):
     """The entry ``tokenizer``."""
 
     held_out: bool = entry("whether it was measured on text that it was not made from")
@@ -29,6 +29,6 @@ class Extended(Fields):
 class TokenizerRecord(Record):
     """The entries of run.json of ``hf-align tokenizer``."""
 
-    tokenizer: Measured = entry("counts on held-out text")
+    tokenizer: TokenizerMetrics = entry("counts on held-out text")
     extension: Extended = entry("what was added to a tokenizer")
     segmentations: list[Any] = entry("some texts, as each tokenizer cuts them")

@@ -20,7 +20,7 @@ from hf_align.reporting.run_view import Fact, listing, mapping
 from hf_align.reporting.stage_parts import ReportPart
 from hf_align.reporting.token_view import visible_html
 from hf_align.runs import formatting
-from hf_align.tokenization.record import Measured, TokenizerRecord
+from hf_align.tokenization.record import TokenizerMetrics, TokenizerRecord
 
 Row = Mapping[str, Any]
 
@@ -133,7 +133,7 @@ def largest_gain(results: Sequence[Row]) -> Gain | None:
     return min(gains, key=lambda gain: gain.after / gain.before, default=None)
 
 
-def _settings(record: Row, found: Measured) -> list[tuple[str, str]]:
+def _settings(record: Row, found: TokenizerMetrics) -> list[tuple[str, str]]:
     recipe = TokenizerRecord.of(record).recipe
     extend = recipe.get("extend")
     made = f"{extend}, extended" if extend else KINDS.get(str(recipe.get("tokenizer_type")), "")
@@ -195,7 +195,7 @@ def _use(item: Row) -> dict[str, Any]:
     return {"name": str(item.get("name")), "cells": [*cells, used, *bits]}
 
 
-def _notes(found: Measured, results: Sequence[Row]) -> list[str]:
+def _notes(found: TokenizerMetrics, results: Sequence[Row]) -> list[str]:
     if not results:
         return []
     notes = []

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import TrainingConfig
-from hf_align.config.optimizers import OPTIMIZER_MODULES, PACKAGES, TRACKER_MODULES
+from hf_align.config.choices.optimizers import OPTIMIZER_MODULES, PACKAGES, TRACKER_MODULES
 from hf_align.errors import UserError
+from hf_align.modeling.checkpointing import checkpointing_arguments
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -102,8 +103,7 @@ def training_arguments(
     if config.torch_compile:
         options["torch_compile"] = True
     if config.gradient_checkpointing:
-        options["gradient_checkpointing"] = True
-        options["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
+        options |= checkpointing_arguments()
     arguments = TrainingArguments(
         output_dir=config.output_dir,
         seed=config.seed,

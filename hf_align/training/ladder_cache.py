@@ -3,7 +3,7 @@
 The states that the ladder reads are kept in the folder of the prepared rows, under a key that stands for
 all that they depend on: the backbone's weights, the tokens, the layers, and how they are computed. Each of
 several processes computes a share and reads all of them. What does not fit the budget is refused before
-anything is computed. What this leaves out: how a batch finds its states (``adapters.ladder_states``).
+anything is computed. What this leaves out: how a batch finds its states (``adapters.ladder.states``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
-from hf_align.adapters.custom.layers import OwnLayer
+from hf_align.adapters.custom.layers import CustomLayer
 from hf_align.adapters.ladder.method import Ladder
 from hf_align.adapters.ladder.states import KEY_BYTES, Part, StateFiles, StateWriter, open_part, stretches_of
 from hf_align.data.batching import split_by_tokens
@@ -166,7 +166,7 @@ def _parts(folder: Path, key: str, processes: int) -> tuple[list[str], list[str]
 
 def _pass(run: Run, trainer: AlignTrainer) -> Pass:
     task = trainer.task
-    layer = next(module for module in trainer.model.modules() if isinstance(module, OwnLayer))
+    layer = next(module for module in trainer.model.modules() if isinstance(module, CustomLayer))
     ladder: Any = layer.added["default"]
     layout = {"padded": task.padded, "shared": task.shared}
     batches = [

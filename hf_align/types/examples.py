@@ -6,6 +6,7 @@ JSON takes it, and ``from_stored`` makes it an example again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,10 +14,21 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. ``role`` is ``system``, ``user``, ``assistant`` or ``tool``."""
+    """One turn of a conversation. ``role`` is ``system``, ``user``, ``assistant`` or ``tool``.
+
+    ``extra``: a JSON object of what else the chat template gets of the turn (``tool_calls``,
+    ``reasoning_content``), or an empty text. ``trained``: whether an answer is learned from.
+    """
 
     role: str
     content: str
+    extra: str = ""
+    trained: bool = True
+
+    def for_template(self) -> dict[str, Any]:
+        """The turn as chat templates read it."""
+        turn: dict[str, Any] = {"role": self.role, "content": self.content}
+        return turn | json.loads(self.extra) if self.extra else turn
 
 
 Turns = tuple[Message, ...]
@@ -26,10 +38,11 @@ Turns = tuple[Message, ...]
 class Example:
     """One row of a data set in canonical form: exactly one of the three kinds is set.
 
-    ``messages``: a conversation, rendered with the model's chat template.
-    ``prompt`` and ``completion``: plain strings, joined without a template.
-    ``text``: a plain document, every token of which is a target.
-    ``source`` names the place the row came from, for example ``data/orders_en.jsonl:12``.
+    ``messages``: a conversation, rendered with the model's chat template. ``prompt`` and ``completion``:
+    plain strings, joined without a template. ``text``: a plain document, every token of which is a target.
+    ``template``: a JSON object of what the chat template gets beside the turns (``tools``, and the keywords
+    of ``chat_template_kwargs``), or an empty text. ``source`` names the place the row came from, for example
+    ``data/orders_en.jsonl:12``.
     """
 
     source: str
@@ -37,12 +50,21 @@ class Example:
     prompt: str | None = None
     completion: str | None = None
     text: str | None = None
+    template: str = ""
 
     turns_in: ClassVar[str] = "messages"
 
+    @property
+    def answered(self) -> bool:
+        """Whether the row holds an answer, or is a text; a prompt alone is there to be answered."""
+        if self.messages is not None:
+            return self.messages[-1].role == "assistant"
+        return bool(self.completion) or self.text is not None
+
     def stored(self) -> tuple[str, Any]:
         if self.messages is not None:
-            return "messages", _pairs(self.messages)
+            turns = _pairs(self.messages)
+            return ("conversation", (turns, self.template)) if self.template else ("messages", turns)
         return ("prompt", (self.prompt, self.completion)) if self.text is None else ("text", self.text)
 
 
@@ -53,7 +75,8 @@ class Comparison:
     ``prompt``: the turns before the answer, to be rendered with the chat template, or a plain string that is
     joined with the answer as it stands. ``answers``: the content of the closing assistant turn, or the
     completion. ``scores`` (K,): higher is better, equal is a tie; only their order counts. ``margin``: by
-    how much the better answer of a pair should win, in the reward's own unit, where the data say so.
+    how much the chosen answer of a pair should win, in the reward's own unit, where the data say so.
+    ``template``: as in :class:`Example`.
     """
 
     source: str
@@ -61,31 +84,34 @@ class Comparison:
     answers: tuple[str, ...]
     scores: tuple[float, ...]
     margin: float | None = None
+    template: str = ""
 
     turns_in: ClassVar[str] = "prompt"
 
     def stored(self) -> tuple[str, Any]:
         prompt = self.prompt if isinstance(self.prompt, str) else _pairs(self.prompt)
-        return "comparison", (prompt, self.answers, self.scores, self.margin)
+        stored = (prompt, self.answers, self.scores, self.margin)
+        return "comparison", (*stored, self.template) if self.template else stored
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledAnswer:
     """One prompt with one answer, and whether that is desirable.
 
-    ``prompt`` and ``answer`` as in :class:`Comparison`.
+    ``prompt`` and ``answer`` as in :class:`Comparison`; ``template`` as in :class:`Example`.
     """
 
     source: str
     prompt: Turns | str
     answer: str
     desirable: bool
+    template: str = ""
 
     turns_in: ClassVar[str] = "prompt"
 
     def stored(self) -> tuple[str, Any]:
         prompt = self.prompt if isinstance(self.prompt, str) else _pairs(self.prompt)
-        return "labelled answer", (prompt, self.answer, self.desirable)
+        return "labelled answer", (prompt, self.answer, self.desirable, self.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,28 +140,36 @@ def from_stored(source: str, kind: str, value: Any) -> AnyExample:
     match kind:
         case "messages":
             return Example(source, messages=_turns(value))
+        case "conversation":
+            return Example(source, messages=_turns(value[0]), template=value[1])
         case "prompt":
             return Example(source, prompt=value[0], completion=value[1])
         case "text":
             return Example(source, text=value)
         case "comparison":
-            prompt, answers, scores, margin = value
-            return Comparison(source, _prompt(prompt), tuple(answers), tuple(scores), margin)
+            prompt, answers, scores, margin, *template = value
+            return Comparison(source, _prompt(prompt), tuple(answers), tuple(scores), margin, *template)
         case "labelled answer":
-            prompt, answer, desirable = value
-            return LabelledAnswer(source, _prompt(prompt), answer, desirable)
+            prompt, *rest = value
+            return LabelledAnswer(source, _prompt(prompt), *rest)
         case "labelled":
             return LabelledText(source, *value)
     raise ValueError(f"unknown kind of example: {kind!r}")
 
 
-def _pairs(turns: Turns) -> list[tuple[str, str]]:
-    return [(turn.role, turn.content) for turn in turns]
+def _pairs(turns: Turns) -> list[tuple[Any, ...]]:
+    """Role and content of each turn; all its fields where it has more."""
+    return [
+        (turn.role, turn.content, turn.extra, turn.trained)
+        if turn.extra or not turn.trained
+        else (turn.role, turn.content)
+        for turn in turns
+    ]
 
 
 def _prompt(stored: Any) -> Turns | str:
     return stored if isinstance(stored, str) else _turns(stored)
 
 
-def _turns(pairs: Sequence[tuple[str, str]]) -> Turns:
-    return tuple(Message(role, content) for role, content in pairs)
+def _turns(stored: Sequence[Sequence[Any]]) -> Turns:
+    return tuple(Message(*fields) for fields in stored)

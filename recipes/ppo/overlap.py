@@ -20,7 +20,7 @@ def overlap(prompts: list[str], completions: list[str], rows: list[dict[str, Any
 
 
 def _reference(row: dict[str, Any]) -> str:
-    """The better answer of a pair: a text, or the last of its messages."""
+    """The chosen answer of a pair: a text, or the last of its messages."""
     answer = row["chosen"]
     return str(answer if isinstance(answer, str) else answer[-1]["content"])
 

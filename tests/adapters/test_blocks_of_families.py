@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from hf_align.adapters.blocks import find_blocks
 from hf_align.adapters.bottleneck import BottleneckOptions
 from hf_align.adapters.custom.layers import own_layers
-from hf_align.adapters.custom.model import put_on
+from hf_align.adapters.custom.model import add_adapter
 from hf_align.adapters.methods import METHODS
 from hf_align.errors import UserError
 
@@ -97,7 +97,7 @@ def test_the_last_block_of_each_family(name: str) -> None:
 def test_every_adapter_changes_the_outputs_of_each_family(name: str, placement: Any) -> None:
     model = family(name)
     before = outputs(model)
-    adapted = put_on(model, METHODS["bottleneck"], BottleneckOptions(placement, width=4))
+    adapted = add_adapter(model, METHODS["bottleneck"], BottleneckOptions(placement, width=4))
     torch.testing.assert_close(outputs(adapted), before, rtol=1e-5, atol=1e-5)
     networks = [
         layer.added["default"]
@@ -107,7 +107,7 @@ def test_every_adapter_changes_the_outputs_of_each_family(name: str, placement: 
     a_block = {"houlsby": 2, "pfeiffer": 1, "parallel": 1}[placement]
     crossing = 2 if placement == "houlsby" and model.config.is_encoder_decoder else 0
     assert len(networks) == len(find_blocks(adapted.unload())) * a_block + crossing
-    adapted = put_on(model, METHODS["bottleneck"], BottleneckOptions(placement, width=4))
+    adapted = add_adapter(model, METHODS["bottleneck"], BottleneckOptions(placement, width=4))
     for layer in own_layers(model).values():
         network = layer.added["default"]
         if hasattr(network, "up"):
@@ -122,12 +122,12 @@ def test_a_mixture_of_experts_is_refused() -> None:
     )
     model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(UserError, match=r"found in MixtralForCausalLM.*mixtures of experts"):
-        put_on(model, METHODS["bottleneck"], BottleneckOptions())
+        add_adapter(model, METHODS["bottleneck"], BottleneckOptions())
 
 
 def test_a_model_without_attention_has_no_blocks() -> None:
     with pytest.raises(UserError, match="no transformer blocks were found in MambaForCausalLM"):
-        put_on(tiny_model("mamba"), METHODS["bottleneck"], BottleneckOptions())
+        add_adapter(tiny_model("mamba"), METHODS["bottleneck"], BottleneckOptions())
 
 
 def test_experts_beside_a_shared_network_are_refused() -> None:
@@ -143,4 +143,4 @@ def test_experts_beside_a_shared_network_are_refused() -> None:
     )
     model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(UserError, match=r"block model\.layers\.0 cannot take bottleneck.*o_proj 32x32"):
-        put_on(model, METHODS["bottleneck"], BottleneckOptions())
+        add_adapter(model, METHODS["bottleneck"], BottleneckOptions())

@@ -9,7 +9,7 @@ import torch
 from helpers.tiny_models import tiny_model
 
 from hf_align.adapters.bottleneck import BottleneckOptions
-from hf_align.adapters.custom.model import put_on
+from hf_align.adapters.custom.model import add_adapter
 from hf_align.adapters.methods import METHODS
 from hf_align.errors import UserError
 
@@ -50,4 +50,4 @@ def test_the_formulas_by_hand() -> None:
 )
 def test_widths_and_activations_that_cannot_work(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        put_on(tiny_model("llama"), METHODS["bottleneck"], BottleneckOptions(**options))
+        add_adapter(tiny_model("llama"), METHODS["bottleneck"], BottleneckOptions(**options))

@@ -12,7 +12,7 @@ from helpers.tiny_checkpoint import save_tiny_checkpoint
 from safetensors.torch import load_file, save_file
 
 from hf_align.adapters.bottleneck import BottleneckOptions
-from hf_align.adapters.custom.model import load_own, put_on
+from hf_align.adapters.custom.model import add_adapter, load_custom
 from hf_align.adapters.fingerprint import number_format
 from hf_align.adapters.methods import METHODS
 from hf_align.config import ModelConfig
@@ -35,7 +35,7 @@ def base_of(folder: str, held: str, precision: Any = "bf16") -> Any:
 
 
 def saved_adapter(base: Any, folder: Path) -> Path:
-    model = put_on(base, METHODS["bottleneck"], BottleneckOptions(width=4))
+    model = add_adapter(base, METHODS["bottleneck"], BottleneckOptions(width=4))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".up." in name:
@@ -55,7 +55,7 @@ def test_every_format_of_the_same_base_is_taken(
         folder = saved_adapter(base, tmp_path / f"adapter{trained}")
         for held in FORMATS:
             caplog.clear()
-            model = load_own(base_of(name, held), folder)
+            model = load_custom(base_of(name, held), folder)
             assert torch.isfinite(model(input_ids=IDS).logits).all()
             assert ("differs by the rounding" in caplog.text) is (held != trained)
             if (trained, held) == ("", "nf4"):
@@ -77,7 +77,7 @@ def test_another_base_is_refused_in_whatever_format(tmp_path: Path, changed: str
     save_file(state, path, metadata={"format": "pt"})
     for held in FORMATS:
         with pytest.raises(UserError, match=r"another base.*embeddings, biases or norms hold other values"):
-            load_own(base_of(name, held), folder)
+            load_custom(base_of(name, held), folder)
 
 
 def test_an_adapter_of_peft_says_so_where_its_run_is_known(

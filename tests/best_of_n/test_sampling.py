@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hf_align.best_of_n import sampling
-from hf_align.best_of_n.answers import Answered, prompt_key, read_answers
+from hf_align.best_of_n.answers import SampledPrompt, prompt_key, read_answers
 from hf_align.best_of_n.sampling import Effort, Sampler, answer_all, batches
 from hf_align.data.chat.prompts import Prompt
 from hf_align.rewards.models import Scored
@@ -31,10 +31,10 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
 
-    def answer(self, prompts: list[Prompt]) -> list[Answered]:
+    def answer(self, prompts: list[Prompt]) -> list[SampledPrompt]:
         self.asked.append([len(each.ids) for each in prompts])
         return [
-            Answered("p", ["a"], [float(len(each.ids))], {}, [True], [3], "r", "s", prompt_key(each))
+            SampledPrompt("p", ["a"], [float(len(each.ids))], {}, [True], [3], "r", "s", prompt_key(each))
             for each in prompts
         ]
 
@@ -47,7 +47,7 @@ def test_the_longest_come_first_and_together() -> None:
 def test_what_is_there_is_not_sampled_again(tmp_path: Path) -> None:
     path, sampler, effort = tmp_path / "samples.jsonl", Counting(), Effort()
 
-    def run(*lengths: int) -> dict[str, Answered]:
+    def run(*lengths: int) -> dict[str, SampledPrompt]:
         prompts = [prompt(n) for n in lengths]
         make: Any = lambda: sampler  # noqa: E731
         return answer_all(prompts, path, make, samples=2, max_rows=4, effort=effort)

@@ -36,8 +36,8 @@ def saved(tmp_path: Path) -> tuple[str, Path, Any, torch.Tensor]:
         ModelConfig(base), labels=LABELS, trainable_base=False, precision="fp32", use_cpu=True
     )
     set_pad_token(model, tokenizer.pad_token_id)
-    put_on = partial(apply_adapter, task_type="SEQ_CLS", head=head_modules(model))
-    adapted: Any = put_on(model, AdapterConfig(adapter="lora", lora_r=4))
+    add_adapter = partial(apply_adapter, task_type="SEQ_CLS", head=head_modules(model))
+    adapted: Any = add_adapter(model, AdapterConfig(adapter="lora", lora_r=4))
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:

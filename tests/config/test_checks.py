@@ -89,6 +89,6 @@ def test_a_reference_is_the_model_that_training_starts_from() -> None:
         ({"adapter": "prompt"}, "adapter"),
         ({"adapter": "lora", "init_lora_weights": "pissa"}, "init_lora_weights"),
     ):
-        with pytest.raises(KeyProblem, match=r"DPO takes it for the reference\. Mend it") as caught:
-            check_reference(AdapterConfig(**elsewhere), "DPO", "Mend it.")
+        with pytest.raises(KeyProblem, match=r"DPO takes it for the reference\. Fix it") as caught:
+            check_reference(AdapterConfig(**elsewhere), "DPO", "Fix it.")
         assert caught.value.keys == (key,)

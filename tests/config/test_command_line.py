@@ -98,8 +98,8 @@ def test_an_option_may_switch_off_what_the_recipe_describes(recipe):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lora_rank", "3"], "--lora_rank: unknown option. Did you mean 'lora_"),
-        (["--bf16"], "--bf16: unknown option. Here: write precision: bf16."),
+        (["--lora_rnk", "3"], "--lora_rnk: unknown option. Did you mean 'lora_"),
+        (["--tf32"], "--tf32: unknown option. Here: precision: fp32 uses full float32."),
         (["--max_steps", "3", "--max_steps=4"], "--max_steps: this option is given twice."),
         (["--config", "x.yaml"], "--config: this option is given twice."),
         (["--max_steps"], "--max_steps: a value is missing, expected a whole number"),

@@ -103,13 +103,17 @@ def test_what_decides_how_a_row_is_prepared() -> None:
         *("format", "split", "name", "columns", "skip_rows", "max_rows"),
     )
     assert keys_that_change(specs_of(DataConfig), "result") == (
-        *("max_length", "overlong", "train_on", "system_prompt", "add_eos", "require_end_of_turn"),
+        *("max_length", "overlong", "train_on", "system_prompt", "chat_template_kwargs"),
+        *("keep_reasoning", "add_eos", "require_end_of_turn"),
     )
 
 
 def test_text_is_what_no_path_is() -> None:
     named = {name for group in groups() for name, spec in specs_of(group).items() if spec.option.text}
-    assert named == {"split", "name", "run_name", "system_prompt", "columns", "checks", "report_by"}
+    assert named == {
+        *("split", "name", "run_name", "system_prompt", "columns", "checks", "report_by"),
+        *("chat_template_kwargs", "judge_parameters"),
+    }
 
 
 def known_keys() -> set[str]:

@@ -104,8 +104,8 @@ def test_aliases_are_read(recipe):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("lora_rank: 4", ":3: lora_rank: unknown key. Did you mean 'lora_"),
-        ("warmup_ratio: 0.1", ":3: warmup_ratio: unknown key. Here: write warmup_steps"),
+        ("lora_rnk: 4", ":3: lora_rnk: unknown key. Did you mean 'lora_"),
+        ("train_on_inputs: true", ":3: train_on_inputs: unknown key. Here: write train_on"),
         ("weight: 2", ":3: weight: unknown key. 'weight' belongs into an entry of datasets"),
         ("xyzzy: 2", ":3: xyzzy: unknown key."),
         ("datasets: b", ":3: datasets: this key is given twice (first in line 2)."),

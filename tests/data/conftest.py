@@ -27,7 +27,7 @@ def preparations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     real = stored.open_source
 
-    def noting(source: pipeline.Source, **options: Any) -> Any:
+    def noting(source: pipeline.DataSource, **options: Any) -> Any:
         names.append(Path(source.dataset.path).name)
         return real(source, **options)
 

@@ -12,7 +12,7 @@ from helpers.tiny_checkpoint import tiny_tokenizer
 from hf_align.config import DataConfig, DatasetConfig
 from hf_align.data import pipeline
 from hf_align.data.chat.rendering import make_encoder
-from hf_align.data.pipeline import Source, check_overlong, check_shares, kept_rows
+from hf_align.data.pipeline import DataSource, check_overlong, check_shares, kept_rows
 from hf_align.data.report import SourceReport
 from hf_align.errors import UserError
 
@@ -24,12 +24,12 @@ ROWS: list[Any] = [
 ]
 
 
-def source(folder: Path, rows: list[Any] = ROWS, **options: Any) -> Source:
+def source(folder: Path, rows: list[Any] = ROWS, **options: Any) -> DataSource:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = DataConfig(datasets=str(path), max_length=16, **options)
     encoder = make_encoder(tiny_tokenizer(), train_on="assistant")
-    return Source(DatasetConfig(str(path)), data, encoder, SourceReport("rows"))
+    return DataSource(DatasetConfig(str(path)), data, encoder, SourceReport("rows"))
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from helpers.documentation import blocks, read
 
 from hf_align.config import DatasetConfig
 from hf_align.config.fields import specs_of
+from hf_align.data.conversion.detection import resolve_format
 from hf_align.data.conversion.formats import (
     COMPARISON_FORMATS,
     FORMATS,
     LABELLED_FORMATS,
     UNPAIRED_FORMATS,
-    resolve_format,
 )
 from hf_align.data.reading.raw import RawRow
 from hf_align.data.reading.sources import READERS

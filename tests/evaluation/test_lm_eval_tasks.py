@@ -27,7 +27,7 @@ from helpers.tiny_adapters import save_adapter
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from hf_align.adapters.custom.model import put_on
+from hf_align.adapters.custom.model import add_adapter
 from hf_align.adapters.methods import METHODS
 from hf_align.commands import evaluate
 from hf_align.config import ModelConfig
@@ -85,7 +85,9 @@ def test_the_command_measures_models_side_by_side(folder, tasks_folder, tmp_path
 def save_own(folder: Path, base: str, name: str) -> str:
     """An adapter of ours with random weights."""
     options = METHODS[name].options(**({"width": 4} if name == "bottleneck" else {}))
-    model = put_on(AutoModelForCausalLM.from_pretrained(base), METHODS[name], options, task_type="CAUSAL_LM")
+    model = add_adapter(
+        AutoModelForCausalLM.from_pretrained(base), METHODS[name], options, task_type="CAUSAL_LM"
+    )
     torch.manual_seed(2)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hf_align.data.conversion.formats import COMPARISON_FORMATS, resolve_format
+from hf_align.data.conversion.detection import resolve_format
+from hf_align.data.conversion.formats import COMPARISON_FORMATS
 from hf_align.data.reading.raw import RawRow
 from hf_align.types import Comparison, Message
 

@@ -58,7 +58,7 @@ FOLLOWED = ("docs/extending.md",)
 WRITTEN_BY_MAKE = ("models/SmolLM2-135M-Instruct", "models/all-MiniLM-L6-v2", "docs/api")
 _PATH = re.compile(r"(?<![\w/.])(?:data|recipes|models|runs|tests|docs|benchmarks|scripts)/[\w./-]+")
 _WHAT_TO_DO = (
-    "A command of the documentation has to be one that a reader can type. Mend the page; or teach "
+    "A command of the documentation has to be one that a reader can type. Fix the page; or teach "
     "tests/helpers/documented_commands.py about it: a placeholder goes into PLACEHOLDERS, a command that is "
     "only named into NOT_STARTED with the reason, another program into check_call."
 )

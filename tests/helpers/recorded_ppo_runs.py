@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_align.rl.replay.run import Again, Replayed
+from hf_align.rl.replay.run import Recomputed, Replayed
 
 STATEFUL = {
     "adaptive_kl": True,
@@ -19,6 +19,6 @@ STATEFUL = {
 }
 
 
-def again_of(replayed: Replayed) -> Again:
+def again_of(replayed: Replayed) -> Recomputed:
     assert replayed.again is not None, replayed.why_not
     return replayed.again

@@ -25,7 +25,7 @@ OTHER = Example(
         Message("assistant", "Hi."),
         Message("user", "And now?"),
         Message("assistant", "Bye."),
-        Message("user", "left over"),
+        Message("user", "And later?"),
     ),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from helpers.tiny_checkpoint import save_tiny_checkpoint, write_orders
 
-from hf_align.best_of_n.answers import Answered
+from hf_align.best_of_n.answers import SampledPrompt
 from hf_align.commands import best_of_n
 
 REWARD = '''"""Vowels of the answer, and what the row says."""
@@ -62,7 +62,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 TURNS = [{"role": "user", "content": "Send lamps."}]
 
 
-def answered_by(answers: list[str], scores: list[float], **others: Any) -> Answered:
+def answered_by(answers: list[str], scores: list[float], **others: Any) -> SampledPrompt:
     """One prompt with these answers; each stopped by itself, unless ``others`` say so."""
     values: dict[str, Any] = {
         "prompt": TURNS,
@@ -73,4 +73,4 @@ def answered_by(answers: list[str], scores: list[float], **others: Any) -> Answe
         "source": "d.jsonl:1",
         "key": "k1",
     }
-    return Answered(answers=answers, scores=scores, **{**values, **others})
+    return SampledPrompt(answers=answers, scores=scores, **{**values, **others})

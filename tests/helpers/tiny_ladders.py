@@ -8,7 +8,7 @@ import torch
 from helpers.tiny_models import VOCABULARY, redraw, tiny_model
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from hf_align.adapters.custom.model import OwnModel, put_on
+from hf_align.adapters.custom.model import CustomModel, add_adapter
 from hf_align.adapters.ladder.method import LADDER, EncoderLadder, Ladder, LadderOptions
 
 SEQ2SEQ: dict[str, dict[str, Any]] = {
@@ -37,10 +37,12 @@ def tiny_seq2seq(kind: str) -> PreTrainedModel:
     return model
 
 
-def laddered(base: Any, *, moved: bool = True, **options: Any) -> OwnModel:
+def laddered(base: Any, *, moved: bool = True, **options: Any) -> CustomModel:
     """``base`` with a ladder a quarter as wide; ``moved``: its weights are not as they begin."""
     torch.manual_seed(1)
-    model = put_on(base, LADDER, LadderOptions(**{"reduction_factor": 4, **options}), task_type="CAUSAL_LM")
+    model = add_adapter(
+        base, LADDER, LadderOptions(**{"reduction_factor": 4, **options}), task_type="CAUSAL_LM"
+    )
     if moved:
         with torch.no_grad():
             for ladder in ladders(model):
@@ -57,5 +59,5 @@ def ladders(model: torch.nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, Ladder | EncoderLadder)]
 
 
-def tiny_ladder(family: str = "llama", **options: Any) -> OwnModel:
+def tiny_ladder(family: str = "llama", **options: Any) -> CustomModel:
     return laddered(tiny_model(family), **options)

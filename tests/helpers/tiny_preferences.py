@@ -17,7 +17,7 @@ SHORT = {"num_train_epochs": 1, "save_strategy": "no", "num_samples": 0}
 
 
 def write_pairs(path: Path, rows: int, *, start: int = 0) -> str:
-    """Conversations whose better answer names the city, and whose worse one is a refusal of some length."""
+    """Conversations whose chosen answer names the city, and whose worse one is a refusal of some length."""
     with path.open("w", encoding="utf-8") as stream:
         for i in range(start, start + rows):
             city = CITIES[i % 4]

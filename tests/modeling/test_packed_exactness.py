@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from hf_align.data.packing import pack_rows, pad_rows
 from hf_align.modeling.attention.packing_probe import enable_segment_attention
+from hf_align.modeling.checkpointing import disable_checkpointing, enable_checkpointing
 from hf_align.modeling.heads.target import install_target_head
 
 
@@ -39,7 +40,7 @@ def test_padded_equals_one_by_one(packable: tuple) -> None:
 def test_gradient_checkpointing_changes_nothing(packable: tuple) -> None:
     model, reference = packable
     model.train()
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    enable_checkpointing(model)
     try:
         for dropout in [m for m in model.modules() if isinstance(m, torch.nn.Dropout)]:
             dropout.p = 0.0
@@ -48,5 +49,5 @@ def test_gradient_checkpointing_changes_nothing(packable: tuple) -> None:
                 module.attention_dropout = 0.0
         assert_same(run(model, pack_rows(rows_with_targets())), reference)
     finally:
-        model.gradient_checkpointing_disable()
+        disable_checkpointing(model)
         model.eval()

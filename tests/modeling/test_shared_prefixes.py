@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from hf_align.data.comparisons.batches import collate_comparisons
 from hf_align.modeling.attention import packing_probe
 from hf_align.modeling.attention.packing_probe import enable_segment_attention, shares_prefixes
+from hf_align.modeling.checkpointing import disable_checkpointing, enable_checkpointing
 from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.inputs import model_inputs
 from hf_align.types import ComparisonBatch, ComparisonRow, TokenizedRow
@@ -90,13 +91,13 @@ def test_changing_one_answer_never_changes_another(prepared: tuple) -> None:
 
 def test_gradient_checkpointing_changes_nothing(prepared: tuple) -> None:
     model, expected, _ = prepared
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    enable_checkpointing(model)
     try:
         torch.testing.assert_close(
             run(model, collate_comparisons(ROWS, packed=True)), expected, rtol=1e-5, atol=1e-6
         )
     finally:
-        model.gradient_checkpointing_disable()
+        disable_checkpointing(model)
 
 
 @pytest.mark.parametrize("family", sorted(UNPACKABLE))

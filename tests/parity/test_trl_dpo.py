@@ -20,6 +20,9 @@ from hf_align.preference.reference import ReferencedRows, ReferencePass, referen
 from hf_align.training.tasks import comparison_task
 from hf_align.types import ComparisonRow
 
+# TRL asks transformers for activation checkpointing by its older name.
+pytestmark = pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")
+
 trl = pytest.importorskip("trl", minversion="1.16")
 
 OPTIONS = {"beta": 0.3, "label_smoothing": 0.0, "ipo_reduction": "mean", "simpo_gamma": 0.5}

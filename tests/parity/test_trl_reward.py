@@ -20,6 +20,9 @@ from hf_align.reward_model.objective import reward
 from hf_align.training.tasks import comparison_task
 from hf_align.types import ComparisonRow
 
+# TRL asks transformers for activation checkpointing by its older name.
+pytestmark = pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")
+
 trl = pytest.importorskip("trl", minversion="1.16")
 
 

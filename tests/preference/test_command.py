@@ -62,7 +62,7 @@ def test_a_run_learns_and_leaves_a_whole_run_folder(inputs, tmp_path: Path, opti
         inputs["model_name_or_path"],
     )
     assert {"before", "after"} <= record["generations"][0].keys()
-    assert record["generations"][0]["reference"].endswith("."), "the better answer"
+    assert record["generations"][0]["reference"].endswith("."), "the chosen answer"
     (first, *_), lines = merged_metrics(folder), merged_metrics(folder)
     names = "rewards/chosen rewards/rejected rewards/margins rewards/accuracies logps/chosen logps/rejected "
     names += "logps/chosen_change kl pairwise_loss"

@@ -16,7 +16,7 @@ def test_every_quantity_has_a_drawing_that_stands_beside_others() -> None:
         "Reward margin",
         "Pairs in the right order",
         "Log-probability of the answers",
-        "Change of the better answers",
+        "Change of the chosen answers",
         "Distance from the reference",
     ]
     ids: list[str] = []
@@ -27,9 +27,11 @@ def test_every_quantity_has_a_drawing_that_stands_beside_others() -> None:
         assert "#0" not in str(drawing), "colours come from the page"
     assert len(ids) == len(set(ids))
     rewards = plots[0]
-    assert "Training (better answers) from 0.1 to 1.2, steps 1 to 12" in rewards.summary
-    assert "training (worse answers) from -0.2 to -2.4" in rewards.summary
-    assert "better answers" in str(rewards.forms["small"]) and "worse answers" in str(rewards.forms["small"])
+    assert "Training (chosen answers) from 0.1 to 1.2, steps 1 to 12" in rewards.summary
+    assert "training (rejected answers) from -0.2 to -2.4" in rewards.summary
+    assert "chosen answers" in str(rewards.forms["small"]) and "rejected answers" in str(
+        rewards.forms["small"]
+    )
     assert "held-out from 0 to 1.2, steps 0 to 12" in plots[1].summary
     assert plots[1].note == "Diamonds: held-out prompts." and not plots[0].note
     # The curve ends at -0.6: the bound is near enough to be shown.

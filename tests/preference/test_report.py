@@ -10,7 +10,7 @@ from helpers.preference_record import RECORD, ROWS, changed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_align.preference.report import fall, held_out, preference_view, reference, start
+from hf_align.preference.report import displacement, held_out, preference_view, reference, start
 from hf_align.preference.report import settings as loss_settings
 from hf_align.reporting.html import report_view
 from hf_align.reporting.model_card import model_card
@@ -41,7 +41,7 @@ def test_the_settings_say_what_was_optimised() -> None:
     several = changed(recipe__loss=["dpo", "ipo"], recipe__loss_weights=[1.0, 0.25], recipe__sft_weight=0.5)
     assert loss_settings(several)[0] == (
         "Loss",
-        "1 × dpo + 0.25 × ipo + 0.5 × likelihood of the better answer, beta 0.1",
+        "1 × dpo + 0.25 × ipo + 0.5 × likelihood of the chosen answer, beta 0.1",
     )
     unweighted = changed(recipe__loss=["dpo", "ipo"])
     assert loss_settings(unweighted)[0] == ("Loss", "1 × dpo + 1 × ipo, beta 0.1")
@@ -81,46 +81,51 @@ def test_a_start_that_was_not_checked_says_why() -> None:
 
 def test_held_out_figures_before_and_after() -> None:
     rows = {row["name"]: row["cells"] for row in held_out(RECORD)}
-    assert rows["Pairs with the higher reward on the better answer"] == ["0 %", "95.0 %", "89.5 % to 97.7 %"]
-    assert rows["Pairs whose better answer is likelier per token"] == [
+    assert rows["Pairs with the higher reward on the chosen answer"] == ["0 %", "95.0 %", "89.5 % to 97.7 %"]
+    assert rows["Pairs whose chosen answer is likelier per token"] == [
         "70.8 %",
         "86.7 %",
         "79.4 % to 91.6 %",
     ]
-    assert rows["Reward margin of the better answer"] == ["0", "2.75", "2.35 to 3.15"]
-    assert rows["Log-probability of the better answers, nats"] == ["–", "-80", ""]
+    assert rows["Reward margin of the chosen answer"] == ["0", "2.75", "2.35 to 3.15"]
+    assert rows["Log-probability of the chosen answers, nats"] == ["–", "-80", ""]
     assert "Pairwise loss" not in rows, "nobody measured it"
     assert held_out({"command": "dpo"}) == []
 
 
 def test_a_fall_is_explained_with_the_figures_of_the_run() -> None:
-    first, general = fall(RECORD, ROWS)
+    first, general = displacement(RECORD, ROWS)
     # exp(-0.1) = 0.905
     for part in ("lost 0.1 nats per token", "held-out rows", "10% less likely", "-0.3, at step 40"):
         assert part in first
     assert "within the bound of -0.5" in first
     assert "becom" in general and "sft_weight" not in general
 
-    first, general = fall(with_change(-0.7, lowest=-0.9, warned_at=3), ROWS)
+    first, general = displacement(with_change(-0.7, lowest=-0.9, warned_at=3), ROWS)
     assert "lost 0.7 nats" in first and "50% less likely" in first and "beyond the bound of -0.5" in first
     for remedy in ("sft_weight", "learning rate", "beta"):
         assert remedy in general
 
-    first, general = fall(with_change(0.4, lowest=-0.001), ROWS)
+    first, general = displacement(with_change(0.4, lowest=-0.001), ROWS)
     assert "gained 0.4 nats" in first and "49% likelier than they were" in first
     # exp(1.5) = 4.48
-    assert "4.5 times as likely as they were" in fall(with_change(1.5), ROWS)[0]
+    assert "4.5 times as likely as they were" in displacement(with_change(1.5), ROWS)[0]
     assert "Here it has not happened" in general
 
 
 def test_a_fall_is_read_from_the_log_where_nothing_was_held_out() -> None:
     record = changed(preference_summary={})
-    assert "lost 0.6 nats per token against the reference on the training rows" in fall(record, ROWS)[0]
+    assert (
+        "lost 0.6 nats per token against the reference on the training rows" in displacement(record, ROWS)[0]
+    )
     held = [*ROWS, {"step": 12, "eval_loss": 0.5, "eval_logps/chosen_change": 0.25}]
-    assert "gained 0.25 nats" in fall(record, held)[0] and "held-out rows" in fall(record, held)[0]
-    assert fall(record, []) == []
+    assert (
+        "gained 0.25 nats" in displacement(record, held)[0]
+        and "held-out rows" in displacement(record, held)[0]
+    )
+    assert displacement(record, []) == []
     # What was measured before the first step says nothing about training.
-    assert fall(record, [{"step": 0, "eval_loss": 0.5, "eval_logps/chosen_change": 0.0}]) == []
+    assert displacement(record, [{"step": 0, "eval_loss": 0.5, "eval_logps/chosen_change": 0.0}]) == []
 
 
 def test_the_page_has_the_section() -> None:
@@ -146,7 +151,7 @@ def test_the_headlines_are_those_of_preferences() -> None:
     assert found["Held-out loss"] == ("0.693 → 0.2", "")
     assert found["Held-out accuracy"] == ("95.0 %", "95 %: 89.5 % to 97.7 %")
     assert found["Held-out reward margin"] == ("2.75", "95 %: 2.35 to 3.15")
-    assert found["Better answer likelier"][0] == "70.8 % → 86.7 %"
+    assert found["Chosen answer likelier"][0] == "70.8 % → 86.7 %"
 
 
 def test_the_card_says_what_was_done_and_found() -> None:

@@ -30,7 +30,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def texts(inputs: dict[str, Any]) -> list[str]:
-    """Better and worse answer of every held-out pair with their prompt, as the stage joins them."""
+    """Better and rejected answer of every held-out pair with their prompt, as the stage joins them."""
     rows = [json.loads(line) for line in Path(inputs["eval_datasets"]).read_text().splitlines()]
     return [row["prompt"] + row[kind] for row in rows for kind in ("chosen", "rejected")]
 

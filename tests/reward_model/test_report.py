@@ -38,12 +38,12 @@ def test_the_page_shows_figures_and_drawings(tmp_path: Path) -> None:
 def test_the_rows_hold_before_after_and_interval() -> None:
     rows = {row["name"]: row["cells"] for row in held_out(record())}
     before, after = record()["reward_evaluation"]["before"], record()["reward_evaluation"]["after"]
-    cells = rows["Accuracy: the better answer scores higher"]
+    cells = rows["Accuracy: the chosen answer scores higher"]
     assert cells[:2] == [f"{100 * part['accuracy']:.1f} %" for part in (before, after)]
     low, high = after["accuracy_interval"]
     assert cells[2] == f"{100 * low:.1f} % to {100 * high:.1f} %"
     longer = after["by_length"]["longer_better"]
-    assert f"Accuracy where the better answer is longer ({longer['pairs']} pairs)" in rows
+    assert f"Accuracy where the chosen answer is longer ({longer['pairs']} pairs)" in rows
     assert "Pairs of equal scores, counted as wrong" not in rows, "there are none"
 
 

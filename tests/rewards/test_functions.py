@@ -9,11 +9,17 @@ import pytest
 import torch
 
 from hf_align.errors import UserError
+from hf_align.rewards import functions
 from hf_align.rewards.functions import call_function, load_function
 
 PLACES = ["d.jsonl:1", "d.jsonl:2", "d.jsonl:3"]
 TEXTS = ["a", "bb", "ccc"]
 ROWS = [{"k": 1}, {"k": 2}, {"k": 3}]
+
+
+@pytest.fixture(autouse=True)
+def _without_a_pause(monkeypatch):
+    monkeypatch.setattr(functions, "PAUSE", 0.0)
 
 
 def _file(folder: Path, text: str, name: str = "mine.py") -> str:
@@ -65,7 +71,6 @@ def test_what_may_be_returned(returned):
         ([1, 2, 10**400], r"returned 10+ … 0+ for the answer to d.jsonl:3"),
         ([1, float("nan"), 3], r"returned nan for the answer to d.jsonl:2 \(number 2 of 3: 'bb'\)"),
         ([1, 2, float("inf")], "returned inf for the answer to d.jsonl:3"),
-        ([None, 2, 3], "returned None for the answer to d.jsonl:1"),
         (["1", 2, 3], "returned '1' for the answer to d.jsonl:1"),
         ("abc", "returned 'a' for the answer to d.jsonl:1"),
         ([torch.zeros(2), 2, 3], "for the answer to d.jsonl:1"),
@@ -83,18 +88,26 @@ def test_an_exception_is_named_with_the_row_and_the_line(tmp_path):
     with pytest.raises(UserError) as error:
         _call(function, f"{path}:score")
     text = str(error.value)
-    assert text.startswith(f"reward_functions: {path}:score fails on the answer to d.jsonl:2 ('bb')")
+    assert text.startswith(
+        f"reward_functions: {path}:score fails on 3 answers, the first to d.jsonl:1 (3 tries)"
+    )
     assert text.endswith("ZeroDivisionError: division by zero (line 2)")
 
 
-def test_an_exception_that_no_single_row_causes():
-    def score(prompts, completions, rows):
-        if len(rows) > 1:
-            raise RuntimeError("too many")
-        return [0]
+def test_a_call_that_fails_is_made_again_with_all_answers():
+    calls = []
 
-    with pytest.raises(UserError, match=r"mine\.py:score fails: RuntimeError: too many"):
-        _call(score)
+    def score(prompts, completions, rows):
+        calls.append(len(completions))
+        if len(calls) < 3:
+            raise TimeoutError("no answer")
+        return [1.0] * len(completions)
+
+    assert _call(score).tolist() == [1.0] * 3 and calls == [3, 3, 3]
+
+
+def test_none_is_no_reward():
+    assert _call(lambda *_: [None, 2, 3]).tolist() == [0.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -142,3 +155,12 @@ def test_a_file_may_hold_dataclasses(tmp_path):
     source += "@dataclass\nclass A:\n    x: int\ndef score(p, c, r): return [A(1).x for _ in c]\n"
     function, _ = load_function(_file(tmp_path, source), "score")
     assert function([], TEXTS, []) == [1, 1, 1]
+
+
+def test_a_neighbour_of_the_file_can_be_imported(tmp_path):
+    _file(tmp_path, "W = 2\n", "a_neighbour_of_rewards.py")
+    source = (
+        "from a_neighbour_of_rewards import W\ndef score(prompts, completions, rows):\n    return [W] * 3\n"
+    )
+    function, _ = load_function(_file(tmp_path, source), "score")
+    assert _call(function).tolist() == [2.0] * 3

@@ -36,12 +36,7 @@ def test_a_reward_model_reads_prompt_and_answer_in_its_template(reward_model):
     tokenizer = AutoTokenizer.from_pretrained(reward_model)
     turns = [
         [*PROMPT, Message("assistant", "Twelve.")],
-        [
-            Message("user", "Hello"),
-            Message("assistant", "Hi."),
-            Message("user", "And now?"),
-            Message("assistant", ""),
-        ],
+        [*OTHER.messages, Message("assistant", "")],
     ]
     for found, messages in zip(scored.total, turns, strict=True):
         chat = [{"role": m.role, "content": m.content} for m in messages]

@@ -139,7 +139,7 @@ def test_an_encoder_reads_conversations_and_answers(tmp_path):
     tokenizer.save_pretrained(folder)
     scored = _score(_load(reward_model=str(folder)), [TALK, OTHER], ["Yes.", "No, never."])
     for found, (example, answer) in zip(scored.total, [(TALK, "Yes."), (OTHER, "No, never.")], strict=True):
-        turns = example.messages[: 2 if example is TALK else 3]
+        turns = example.messages[:2] if example is TALK else example.messages
         chat = [{"role": m.role, "content": m.content} for m in (*turns, Message("assistant", answer))]
         ids = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False), return_tensors="pt")["input_ids"]
         with torch.no_grad():

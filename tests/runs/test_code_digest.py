@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from hf_align.training import ladder_cache
 from hf_align.pipeline import state
 from hf_align.preference import reference_store
 from hf_align.runs.code_digest import code_digest
 from hf_align.stages import PIPELINE_COMMANDS
+from hf_align.training import ladder_cache
 
 
 def test_code_that_has_moved_is_missed() -> None:

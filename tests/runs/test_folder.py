@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.runs import releases
 from hf_align.config import load_recipe
-from hf_align.sft.recipe import SftConfig
 from hf_align.errors import UserError
 from hf_align.runs import folder as run_folder
+from hf_align.runs import releases
 from hf_align.runs.schema import Record
+from hf_align.sft.recipe import SftConfig
 
 
 def recipe(folder: Path) -> SftConfig:

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_align.runs.metrics import (append_metrics, elapsed_seconds, evaluation_rows, logged_keys, read_metrics, seen_so_far, series, smoothed, training_rows)
+from hf_align.runs.metrics import (
+    append_metrics,
+    elapsed_seconds,
+    evaluation_rows,
+    logged_keys,
+    read_metrics,
+    seen_so_far,
+    series,
+    smoothed,
+    training_rows,
+)
 
 
 def test_rows_read_back_in_order(tmp_path):

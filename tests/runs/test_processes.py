@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hf_align.config import load_config
-from hf_align.sft.recipe import SftConfig
 from hf_align.errors import UserError
 from hf_align.runs import processes
+from hf_align.sft.recipe import SftConfig
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from helpers.tiny_runs import make_inputs, merged_metrics, run, same_weights, st
 
 from hf_align.commands import sft
 from hf_align.config import load_config
-from hf_align.sft.recipe import SftConfig
 from hf_align.errors import UserError
 from hf_align.runs import signals
+from hf_align.sft.recipe import SftConfig
 from hf_align.training import stage
 from hf_align.training.trainer import AlignTrainer
 

@@ -62,8 +62,8 @@ def test_what_gives_something_else_is_removed(tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (tmp_path / name).write_text("x")
     keep_if_same(tmp_path, EXACT, what="scores", adapter=tmp_path / "adapter")
-    with pytest.raises(UserError, match=r"gives other scores .*by up to 0.5 .*Mend it"):
-        keep_if_same(tmp_path, 0.5, what="scores", adapter=tmp_path / "adapter", advice=" Mend it")
+    with pytest.raises(UserError, match=r"gives other scores .*by up to 0.5 .*Fix it"):
+        keep_if_same(tmp_path, 0.5, what="scores", adapter=tmp_path / "adapter", advice=" Fix it")
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
 
 

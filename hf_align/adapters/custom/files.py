@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
 
-from hf_align.adapters.custom.layers import PREFIX, OwnConfig, own_layers, register
+from hf_align.adapters.custom.layers import PREFIX, CustomConfig, own_layers, register
 from hf_align.adapters.fingerprint import note_other_format, number_format, other_base
 from hf_align.adapters.methods import METHODS
 from hf_align.errors import UserError, did_you_mean
@@ -91,12 +91,12 @@ def _json(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def read_config(folder: str | os.PathLike[str]) -> OwnConfig:
+def read_config(folder: str | os.PathLike[str]) -> CustomConfig:
     """The configuration of the adapter in ``folder``. Raises UserError where this release cannot use it."""
     path = Path(folder) / CONFIG_FILE
     content = _json(folder)
-    fields = OwnConfig.__dataclass_fields__
-    config = OwnConfig(**{key: value for key, value in content.items() if key in fields})
+    fields = CustomConfig.__dataclass_fields__
+    config = CustomConfig(**{key: value for key, value in content.items() if key in fields})
     if config.method not in METHODS:
         raise UserError(
             f"{path}: peft_type is {content.get('peft_type')!r}, which is none of this release's methods: "
@@ -111,7 +111,7 @@ def read_config(folder: str | os.PathLike[str]) -> OwnConfig:
     return config
 
 
-def check_base(config: OwnConfig, base: Any, folder: str | os.PathLike[str]) -> None:
+def check_base(config: CustomConfig, base: Any, folder: str | os.PathLike[str]) -> None:
     """Raise UserError where the adapter in ``folder`` was trained on another base."""
     reason = other_base(config.base or {}, base, left_out=config.modules_to_save or ())
     if reason:

@@ -2,9 +2,9 @@
 
 A method says where it adds weights and how they compute (:class:`Method`); everything else is here and the
 same for all of them: several adapters by name on one base, switching off, training, saving, loading, merging.
-:class:`OwnModel` is a ``peft.PeftModel``, built on PEFT's ``BaseTuner`` and ``BaseTunerLayer``, so whatever
-takes one of PEFT's models takes it too. What this leaves out: the methods (``methods`` lists them), and the
-files that an adapter is saved to (``own_files``).
+:class:`CustomModel` is a ``peft.PeftModel``, built on PEFT's ``BaseTuner`` and ``BaseTunerLayer``, so
+whatever takes one of PEFT's models takes it too. What this leaves out: the methods (``methods`` lists them),
+and the files that an adapter is saved to (``files``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PREFIX = "HF_ALIGN_"
 
 
 @dataclass
-class OwnConfig(PeftConfig):
+class CustomConfig(PeftConfig):
     """``adapter_config.json`` of our methods.
 
     ``options``: the method's own, by name. ``places``: modules of the base that carry added weights.
@@ -44,7 +44,7 @@ class OwnConfig(PeftConfig):
         return str(self.peft_type).removeprefix(PREFIX).lower()
 
 
-class OwnLayer(torch.nn.Module, BaseTunerLayer):
+class CustomLayer(torch.nn.Module, BaseTunerLayer):
     """A module of the base with what each adapter adds to it; at most one adapter is active at a time.
 
     Whatever else is asked of it, the module of the base answers.
@@ -87,27 +87,27 @@ class OwnLayer(torch.nn.Module, BaseTunerLayer):
             return getattr(self.base_layer, name)
 
 
-class OwnTuner(BaseTuner):
+class CustomTuner(BaseTuner):
     """Puts the layers of a method into a base and takes them out again."""
 
     prefix = "hf_align_"
-    tuner_layer_cls = OwnLayer
+    tuner_layer_cls = CustomLayer
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
     def inject_adapter(self, model: torch.nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter as its configuration says; a second one leaves alone what the first one trains."""
-        config: OwnConfig = self.peft_config[adapter_name]
+        config: CustomConfig = self.peft_config[adapter_name]
         method = find_method(config)
-        if not any(isinstance(module, OwnLayer) for module in model.modules()):
+        if not any(isinstance(module, CustomLayer) for module in model.modules()):
             model.requires_grad_(False)
-        with _taken_off(model):
+        with _unwrapped(model):
             places = method.attach(model, method.options(**config.options))
         config.places = sorted(places)
         for path, added in places.items():
             self._create_and_replace(
                 config, adapter_name, model.get_submodule(path), path, model, added=added
             )
-        active: OwnConfig = self.peft_config[self.active_adapters[0]]
+        active: CustomConfig = self.peft_config[self.active_adapters[0]]
         self.set_adapter(self.active_adapters, inference_mode=active.inference_mode)
         set_additional_trainable_modules(
             model=model,
@@ -128,7 +128,7 @@ class OwnTuner(BaseTuner):
         *,
         added: Added,
     ) -> None:
-        layer = target if isinstance(target, OwnLayer) else OwnLayer(target)
+        layer = target if isinstance(target, CustomLayer) else CustomLayer(target)
         device = next((p.device for p in layer.base_layer.parameters()), None)
         added.train(layer.training)
         layer.added[adapter_name] = added if device is None else added.to(device)
@@ -141,22 +141,22 @@ class OwnTuner(BaseTuner):
 def register(method: Method) -> None:
     """Make a method known to PEFT's tables, under a name that PEFT itself cannot have."""
     kind = PREFIX + method.name.upper()
-    PEFT_TYPE_TO_CONFIG_MAPPING[kind] = OwnConfig
-    PEFT_TYPE_TO_TUNER_MAPPING[kind] = OwnTuner
+    PEFT_TYPE_TO_CONFIG_MAPPING[kind] = CustomConfig
+    PEFT_TYPE_TO_TUNER_MAPPING[kind] = CustomTuner
 
 
-def find_method(config: OwnConfig) -> Method:
+def find_method(config: CustomConfig) -> Method:
     """The entry of ``methods.METHODS`` that an adapter was made by."""
     return METHODS[config.method]
 
 
-def own_layers(model: torch.nn.Module) -> dict[str, OwnLayer]:
+def own_layers(model: torch.nn.Module) -> dict[str, CustomLayer]:
     """The layers that carry added weights, by their path in ``model``."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, OwnLayer)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, CustomLayer)}
 
 
 @contextlib.contextmanager
-def _taken_off(model: torch.nn.Module) -> Iterator[None]:
+def _unwrapped(model: torch.nn.Module) -> Iterator[None]:
     """The base as it is without the layers of earlier adapters, so that a method finds the same places."""
     layers = own_layers(model)
     for path, layer in reversed(list(layers.items())):

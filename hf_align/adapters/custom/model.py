@@ -13,14 +13,14 @@ import torch
 from peft import PeftModel
 
 from hf_align.adapters.custom.files import CONFIG_FILE, check_base, read_config, read_weights, save_adapter
-from hf_align.adapters.custom.layers import PREFIX, OwnConfig, register
+from hf_align.adapters.custom.layers import PREFIX, CustomConfig, register
 from hf_align.adapters.fingerprint import base_fingerprint
 from hf_align.adapters.method import Method
 from hf_align.adapters.peft_methods import quiet_peft
 from hf_align.errors import UserError
 
 
-class OwnModel(PeftModel):
+class CustomModel(PeftModel):
     """A base with adapters of one of our methods, in the place of one of PEFT's models."""
 
     @contextlib.contextmanager
@@ -45,7 +45,7 @@ class OwnModel(PeftModel):
         state_dict: Mapping[str, torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write each adapter's configuration and its added weights; see ``own_files``."""
+        """Write each adapter's configuration and its added weights; see ``files``."""
         for name in selected_adapters or list(self.peft_config):
             save_adapter(self, name, save_directory, state_dict=state_dict, write=is_main_process)
 
@@ -56,11 +56,13 @@ class OwnModel(PeftModel):
         model_id: str | os.PathLike[str],
         adapter_name: str = "default",
         **kwargs: Any,
-    ) -> OwnModel:
-        """``model`` with the saved adapter on it; see ``own_files.load_own``."""
+    ) -> CustomModel:
+        """``model`` with the saved adapter on it; see ``files.load_custom``."""
         pass
 
-        return load_own(model, model_id, adapter_name, is_trainable=bool(kwargs.get("is_trainable", False)))
+        return load_custom(
+            model, model_id, adapter_name, is_trainable=bool(kwargs.get("is_trainable", False))
+        )
 
     def load_adapter(
         self, model_id: str | os.PathLike[str], adapter_name: str, is_trainable: bool = False, **kwargs: Any
@@ -71,7 +73,7 @@ class OwnModel(PeftModel):
         return read_adapter(self, model_id, adapter_name, is_trainable=is_trainable)
 
 
-def put_on(
+def add_adapter(
     base: Any,
     method: Method,
     options: Any,
@@ -79,13 +81,13 @@ def put_on(
     task_type: str | None = None,
     modules_to_save: list[str] | None = None,
     adapter_name: str = "default",
-) -> OwnModel:
+) -> CustomModel:
     """``base`` with a new adapter, frozen but for it and for ``modules_to_save``, which are trained in full.
 
     Raises UserError where the base has no place for the method.
     """
     register(method)
-    config = OwnConfig(
+    config = CustomConfig(
         peft_type=PREFIX + method.name.upper(),
         task_type=task_type,
         base_model_name_or_path=getattr(base, "name_or_path", None),
@@ -94,12 +96,12 @@ def put_on(
         base=base_fingerprint(base, left_out=modules_to_save or ()),
     )
     with quiet_peft():
-        return OwnModel(base, config, adapter_name)
+        return CustomModel(base, config, adapter_name)
 
 
-def load_own(
+def load_custom(
     base: Any, folder: str | os.PathLike[str], adapter_name: str = "default", *, is_trainable: bool = False
-) -> OwnModel:
+) -> CustomModel:
     """``base`` with the adapter saved in ``folder`` on it, frozen unless ``is_trainable``.
 
     Raises UserError where the adapter was trained on another base or its files are not whole.
@@ -108,18 +110,18 @@ def load_own(
     check_base(config, base, folder)
     config.inference_mode = not is_trainable
     with quiet_peft():
-        model = OwnModel(base, config, adapter_name)
+        model = CustomModel(base, config, adapter_name)
     read_weights(model, folder, adapter_name)
     return model if is_trainable else model.eval()
 
 
 def read_adapter(
-    model: OwnModel, folder: str | os.PathLike[str], adapter_name: str, *, is_trainable: bool = False
+    model: CustomModel, folder: str | os.PathLike[str], adapter_name: str, *, is_trainable: bool = False
 ) -> None:
     """Read a saved adapter into ``model``, under a name that it has already or a new one."""
     config = read_config(folder)
     if adapter_name in model.peft_config:
-        known: OwnConfig = model.peft_config[adapter_name]
+        known: CustomConfig = model.peft_config[adapter_name]
         if (known.peft_type, known.options) != (config.peft_type, config.options):
             raise UserError(
                 f"{Path(folder) / CONFIG_FILE}: this adapter was made with {config.method} "

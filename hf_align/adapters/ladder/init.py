@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from hf_align.adapters.blocks import Block, features
-from hf_align.adapters.ladder.roles import Place, find_places, unknown_weight
+from hf_align.adapters.ladder.roles import BlockLinear, find_places, unknown_weight
 from hf_align.adapters.ladder.shape import Shape, backbone_shape
 from hf_align.adapters.ladder.side import SideStack, block_list
 from hf_align.errors import UserError
@@ -71,7 +71,7 @@ def prune_into(
 
 
 def _fill_block(
-    side: torch.nn.Module, block: torch.nn.Module, places: Sequence[Place], kept: Kept, whole: Shape
+    side: torch.nn.Module, block: torch.nn.Module, places: Sequence[BlockLinear], kept: Kept, whole: Shape
 ) -> None:
     by_name = {one.name: one for one in places}
     for name, parameter in side.named_parameters():
@@ -89,7 +89,7 @@ def _fill_block(
         parameter.copy_(cut)
 
 
-def _rows(one: Place, kept: Kept) -> Index:
+def _rows(one: BlockLinear, kept: Kept) -> Index:
     if one.writes_stream:
         return kept.stream
     if one.attention is not None:
@@ -97,7 +97,7 @@ def _rows(one: Place, kept: Kept) -> Index:
     return (torch.arange(one.parts)[:, None] * (one.rows // one.parts) + kept.units).flatten()
 
 
-def _columns(one: Place, kept: Kept) -> Index:
+def _columns(one: BlockLinear, kept: Kept) -> Index:
     if one.writes_stream and one.attention is None:
         return kept.units
     if one.writes_stream and one.attention is not None:
@@ -132,7 +132,7 @@ def _fill_outside(side: SideStack, stack: torch.nn.Module, stream: Index) -> Non
         parameter.copy_(cut)
 
 
-def _heads(places: Sequence[Place], small: Shape) -> tuple[Index, Index]:
+def _heads(places: Sequence[BlockLinear], small: Shape) -> tuple[Index, Index]:
     """(heads of queries, heads of keys and values) with the largest weights in one attention.
 
     Heads of queries stay with the head of keys that they share.
@@ -154,7 +154,7 @@ def _heads(places: Sequence[Place], small: Shape) -> tuple[Index, Index]:
     return queries, keys
 
 
-def _units(places: Sequence[Place], count: int) -> Index:
+def _units(places: Sequence[BlockLinear], count: int) -> Index:
     """The units of the feed-forward part with the largest weights, ``count`` of them."""
     sizes = []
     for one in places:

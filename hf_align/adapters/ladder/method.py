@@ -1,7 +1,7 @@
 """Ladder side tuning: a small network beside a frozen backbone, fed by its states (arXiv 2206.06522).
 
 The backbone runs without gradients and keeps no activations; what is trained is a narrow copy of its stack
-(``ladder_side``), each block of which sees a gated mix of its own input and of a downsampled state of the
+(``side``), each block of which sees a gated mix of its own input and of a downsampled state of the
 backbone. An up-projection leads into the frozen head, in one of two ways:
 
 * ``add``: head(h + up(g)) with h the backbone's final states, g the side network's and up = 0 at the start,
@@ -49,8 +49,8 @@ _NOT_FOR_SIDE = (
 @dataclass(frozen=True)
 class LadderOptions:
     """``reduction_factor``: r, the backbone's width over the side network's. ``every``, ``layers``: which
-    blocks have one beside them (``ladder_shape.kept_layers``). ``temperature``: T of the gates. ``init``:
-    ``pruned`` (``ladder_init``) or ``random``. ``output``: see above.
+    blocks have one beside them (``shape.kept_layers``). ``temperature``: T of the gates. ``init``:
+    ``pruned`` (``init``) or ``random``. ``output``: see above.
     """
 
     reduction_factor: int = 8
@@ -62,7 +62,7 @@ class LadderOptions:
 
 
 class KnownStates(Protocol):
-    """Where states of the backbone may be found in place of running it; see ``ladder_states``."""
+    """Where states of the backbone may be found in place of running it; see ``states``."""
 
     def find(self, arguments: Mapping[str, Any]) -> tuple[list[torch.Tensor], torch.Tensor | None] | None:
         """(states after the blocks that the ladder reads, final states if they were kept) of a batch, which

@@ -20,7 +20,7 @@ _CROSSED = ("encdec", "encoder_attn", "crossattention", "cross_attn")
 
 
 @dataclass(frozen=True)
-class Place:
+class BlockLinear:
     """A linear layer of a block. ``name``: its path in the block. ``rows``: its output features.
 
     ``attention``: which attention of the block it belongs to, by number; None: the feed-forward part.
@@ -110,7 +110,7 @@ class Place:
         return "query_key_value" in self.name
 
 
-def find_places(model: torch.nn.Module, block: Block, shape: Shape) -> list[Place]:
+def find_places(model: torch.nn.Module, block: Block, shape: Shape) -> list[BlockLinear]:
     """The linear layers of a block in the order of its modules. Raises UserError for one of another form."""
     prefix = f"{block.path}."
     inside = {name: module for name, module in model.get_submodule(block.path).named_modules()}
@@ -125,7 +125,7 @@ def find_places(model: torch.nn.Module, block: Block, shape: Shape) -> list[Plac
         rows = features(module)[1]
         writes = name in outputs or name == leaves
         parts = 1 if attention is not None or writes else max(1, rows // units)
-        place = Place(name, module, shape, attention, writes, rows, parts)
+        place = BlockLinear(name, module, shape, attention, writes, rows, parts)
         if not _fits(place, units):
             raise UserError(unknown_weight(model.get_submodule(block.path), f"{name}.weight"))
         places.append(place)
@@ -147,7 +147,7 @@ def _attention_of(name: str, outputs: Mapping[str, int]) -> int | None:
     return found[0] if found and parent else None
 
 
-def _fits(place: Place, units: int) -> bool:
+def _fits(place: BlockLinear, units: int) -> bool:
     shape, read = place.shape, features(place.module)[0]
     queries, keys = shape.heads * shape.head_size, shape.key_heads * shape.head_size
     if place.writes_stream:

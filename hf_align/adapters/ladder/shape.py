@@ -1,7 +1,7 @@
 """The shape of a side network: its width, heads and layers, and a configuration that builds them.
 
 Attention heads keep their size, and there are fewer of them: rotary positions, scales and pruned weights then
-mean the same in the side network as in the backbone. What this leaves out: the modules (``ladder_side``).
+mean the same in the side network as in the backbone. What this leaves out: the modules (``side``).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ It is the stack's own class with a smaller configuration, so that positions, mas
 caches and gradient checkpointing are those of the backbone's code. Between its blocks stand the rungs of the
 ladder: each mixes what the side network has with a downsampled state of the backbone (Sung et al. 2022, arXiv
 2206.06522, section 3.2). What this leaves out: where the states come from, and what becomes of the result
-(``ladder``).
+(``method``).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Down(torch.nn.Linear):
         return super().forward(states if autocast else states.to(self.weight.dtype))
 
 
-class Rung(torch.nn.Module):
+class SideBlock(torch.nn.Module):
     """A side block behind its gate: block(mu * down(state) + (1 - mu) * hidden), mu = sigmoid(alpha / T).
 
     The gate stands before the block and outside of it: gradient checkpointing recomputes the block alone.
@@ -105,14 +105,14 @@ class SideStack(torch.nn.Module):
         self.first = Down(input_embeddings(stack).weight.shape[1], side_width)
         blocks = block_list(self.stack)
         for number, block in enumerate(blocks):
-            blocks[number] = Rung(block, width, side_width, temperature)
+            blocks[number] = SideBlock(block, width, side_width, temperature)
         if len(blocks) != len(layers):
             raise UserError(_cannot(stack, ValueError(f"{len(blocks)} blocks in place of {len(layers)}")))
         self.cross_attention = _attends_to_encoder(stack)
         self._leave_out_unused(stack)
 
     @property
-    def rungs(self) -> list[Rung]:
+    def rungs(self) -> list[SideBlock]:
         rungs: Any = block_list(self.stack)
         return list(rungs)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_align.best_of_n.answers import Answered
+from hf_align.best_of_n.answers import SampledPrompt
 from hf_align.best_of_n.files import figures, kept, pair, shown
 from hf_align.best_of_n.recipe import BestOfNOptions
 from hf_align.data.chat.prompts import Prompt
@@ -19,7 +19,7 @@ SHOWN_GENERATIONS = 12
 
 def round_figures(
     number: int,
-    sampled: Sequence[Answered],
+    sampled: Sequence[SampledPrompt],
     trained: Mapping[str, Any],
     options: BestOfNOptions,
     *,
@@ -47,7 +47,7 @@ def round_figures(
 
 
 def held_out_figures(
-    answered: Sequence[Answered], start: Sequence[Answered], *, seed: int
+    answered: Sequence[SampledPrompt], start: Sequence[SampledPrompt], *, seed: int
 ) -> dict[str, Any] | None:
     """What the answers to the held-out prompts are worth, and their change from the ``start``.
 
@@ -110,7 +110,7 @@ def final_metrics(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def generations(
-    prompts: Sequence[Prompt], before: Sequence[Answered], after: Sequence[Answered]
+    prompts: Sequence[Prompt], before: Sequence[SampledPrompt], after: Sequence[SampledPrompt]
 ) -> list[dict[str, Any]]:
     """A few held-out prompts, spread over all, with their answers before and after training."""
     count = min(SHOWN_GENERATIONS, len(prompts))
@@ -129,6 +129,6 @@ def generations(
     return entries
 
 
-def best_and_worst(sampled: Sequence[Answered], prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+def best_and_worst(sampled: Sequence[SampledPrompt], prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
     """The best and the worst of the answers to a few prompts of a round."""
     return shown(sampled, [prompt.text for prompt in prompts])

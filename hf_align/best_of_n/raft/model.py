@@ -42,7 +42,7 @@ def build(run: Run, source: ModelSource) -> tuple[torch.nn.Module, Task]:
     """
     config: SftConfig = run.config
 
-    def put_on(base: Any, adapter: AdapterConfig) -> Any:
+    def add_adapter(base: Any, adapter: AdapterConfig) -> Any:
         if source.adapter is None or adapter.adapter != "none":
             model: Any = apply_adapter(base, adapter)
             if source.adapter is not None:
@@ -57,7 +57,7 @@ def build(run: Run, source: ModelSource) -> tuple[torch.nn.Module, Task]:
         # The model that sampled, which the recipe of the round does not name.
         lambda _, **options: load_model(source.config, **options),
         install_target_head,
-        apply=put_on,
+        apply=add_adapter,
         trainable_base=source.adapter is None and config.adapter.trains_base,
     )
     model: Any = built.model

@@ -1,7 +1,7 @@
 """What a run of rejection-sampling fine-tuning shows: its rounds, and held-out answers before and after.
 
 Reads the run record like the rest of the page, and copes with whatever is missing. Drawings are in
-``raft_plots``.
+``plots``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def raft_view(record: Row) -> dict[str, Any]:
         "rows": [_row(entry) for entry in rounds],
         "notes": notes(record),
         "plots": raft_plots(rounds),
-        "fall": [],
+        "displacement": [],
         "answers": [best_and_worst(item) for item in BestOfNRecord.of(record).best_of_n_samples],
     }
 

@@ -7,7 +7,7 @@
 
 Every step leaves a file and is done where that file is not whole, so that a run which was interrupted goes on
 where it stopped without any other state. Source: Dong et al. 2023, arXiv 2304.06767. What this leaves out:
-what a round reports (``raft_figures``), and the model that a round trains (``raft_model``).
+what a round reports (``metrics``), and the model that a round trains (``model``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_align.best_of_n.answers import HELD_OUT_FILE, SCORED_ANSWERS_FILE, Answered, prompt_key, write_answers
+from hf_align.best_of_n.answers import (
+    HELD_OUT_FILE,
+    SCORED_ANSWERS_FILE,
+    SampledPrompt,
+    prompt_key,
+    write_answers,
+)
 from hf_align.best_of_n.files import BEST_FILE, write_results
 from hf_align.best_of_n.raft.model import build
 from hf_align.best_of_n.recipe import BestOfNConfig
@@ -79,7 +85,7 @@ class Rounds:
         run = Path(self.config.training.output_dir)
         return run / f"round-{number}" if number else run
 
-    def sample(self, number: int) -> list[Answered]:
+    def sample(self, number: int) -> list[SampledPrompt]:
         """N answers to each prompt, by the model before this round; then the data sets made of them."""
         options = self.config.best_of_n
         folder = self.folder(number)
@@ -101,7 +107,7 @@ class Rounds:
         processes.wait_for_everyone()
         return found
 
-    def evaluate(self, number: int) -> list[Answered]:
+    def evaluate(self, number: int) -> list[SampledPrompt]:
         """One answer to each held-out prompt, by the model after this round."""
         temperature = self.config.best_of_n.eval_temperature
         return self._answers(
@@ -149,7 +155,7 @@ class Rounds:
         *,
         samples: int,
         what: str,
-    ) -> list[Answered]:
+    ) -> list[SampledPrompt]:
         rows = self.config.best_of_n.generation_batch_size
         found = answer_all(
             prompts, path, sampler, samples=samples, max_rows=rows, effort=self.effort, what=what
@@ -264,7 +270,7 @@ def _clear_unless_saved(place: Path) -> None:
         shutil.rmtree(place)
 
 
-def _nothing_kept(number: int, answered: Sequence[Answered], min_reward: float | None) -> str:
+def _nothing_kept(number: int, answered: Sequence[SampledPrompt], min_reward: float | None) -> str:
     best = max(max(each.scores) for each in answered)
     decided = sum(len(set(each.scores)) > 1 for each in answered)
     stopped = sum(sum(each.stopped) for each in answered)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from hf_align.best_of_n.answers import Answered, digest, prompt_key
+from hf_align.best_of_n.answers import SampledPrompt, digest, prompt_key
 from hf_align.best_of_n.raft import metrics as raft_figures
 from hf_align.best_of_n.raft.model import check_start
 from hf_align.best_of_n.raft.rounds import Rounds
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 def run_rounds(config: BestOfNConfig) -> dict[str, Any]:
     """Sample, keep, train and evaluate as often as ``config`` says; returns the content of run.json.
 
-    Raises UserError for whatever the user can mend; the same command goes on with what was done by then.
+    Raises UserError for wrong input; the same command goes on with what was done by then.
     """
     options, training = config.best_of_n, config.training
     machine = stage.begin(training)
@@ -94,7 +94,7 @@ def _run(rounds: Rounds, stop: StopRequest) -> None:
         {"round": 0, "held_out": raft_figures.held_out_figures(start, start, seed=seed)}
     ]
     _note(rounds, done)
-    sampled: list[Answered] = []
+    sampled: list[SampledPrompt] = []
     for number in range(1, config.best_of_n.rounds + 1):
         sampled = rounds.sample(number)
         trained = rounds.train(number, stop)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data.chat.rendering import make_encoder, prompt_ids, render_prompt
-from hf_align.data.pipeline import Source, check_overlong, check_shares, kept_rows
+from hf_align.data.pipeline import DataSource, check_overlong, check_shares, kept_rows
 from hf_align.data.reading.sources import read_rows
 from hf_align.data.report import DataReport, SourceReport
 from hf_align.errors import UserError
@@ -49,11 +49,12 @@ def read_prompts(
         train_on=data.train_on,
         add_eos=data.add_eos,
         require_end_of_turn=data.require_end_of_turn,
+        keep_reasoning=data.keep_reasoning,
     )
     report = DataReport([SourceReport(dataset.path) for dataset in data.datasets])
     examples: list[Example] = []
     for dataset, counts in zip(data.datasets, report.sources, strict=True):
-        found = list(kept_rows(Source(dataset, data, encoder, counts)))
+        found = list(kept_rows(DataSource(dataset, data, encoder, counts, asked=True)))
         check_shares(counts, data, settable=settable)
         different = {row.input_ids.tobytes() for row, _ in found}
         counts.duplicates = len(found) - len(different)
@@ -104,10 +105,9 @@ def original_rows(datasets: Sequence[DatasetConfig], places: Collection[str]) ->
 
 
 def prompt_turns(example: Example) -> tuple[Message, ...]:
-    """The turns of a conversation before its last answer: all where it has none."""
+    """The turns that are answered: those before the answer at the end, all where the last turn is none."""
     messages = example.messages or ()
-    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-    return messages[: answers[-1]] if answers else messages
+    return messages[:-1] if example.answered else messages
 
 
 def _prompt(tokenizer: PreTrainedTokenizerBase, example: Example, row: dict[str, Any]) -> Prompt:

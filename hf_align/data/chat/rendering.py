@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.data.chat.spans import Span, render_with_answers
+from hf_align.data.chat.spans import KeepReasoning, Span, find_answers, generation_prefix, render_with_answers
 from hf_align.data.chat.templates import ChatFormat, chat_format, require_fast
 from hf_align.data.conversion.formats import FORMATS
 from hf_align.data.encoding import RowEncoder
@@ -51,6 +51,7 @@ class Encoder(RowEncoder):
     train_on: TrainOn
     add_eos: bool
     require_end_of_turn: bool
+    keep_reasoning: KeepReasoning | None
     special: IdSet
     ends_turn: IdSet
     _checked: dict[str, ChatFormat] = field(default_factory=dict, repr=False)
@@ -69,23 +70,38 @@ class Encoder(RowEncoder):
 
     def _encode_conversations(self, examples: Sequence[Example]) -> list[TokenizedRow | MalformedRow]:
         chat = self._checked_chat_format()
-        rendered = [tried(render_with_answers, chat, example.messages) for example in examples]
+        rendered = [tried(self._rendered, chat.for_row(each.template), each.messages) for each in examples]
         texts = [item[0] for item in rendered if not isinstance(item, MalformedRow)]
         encoded = iter(tokenize(self.whole, texts, add_special_tokens=False) if texts else ())
         return [
-            item if isinstance(item, MalformedRow) else tried(self._row_of, each.source, next(encoded), *item)
+            item if isinstance(item, MalformedRow) else tried(self._row_of, each, next(encoded), *item)
             for each, item in zip(examples, rendered, strict=True)
         ]
 
-    def _row_of(self, source: str, tokens: Tokens, text: str, spans: Sequence[Span]) -> TokenizedRow:
-        spans = spans[-1:] if self.train_on == "last" else spans
+    def _rendered(self, chat: ChatFormat, messages: Sequence[Message]) -> tuple[str, list[Span]]:
+        text, spans = render_with_answers(chat, messages, self.keep_reasoning)
+        for tool in chat.options.get("tools", ()):
+            name = str(tool.get("function", tool).get("name", ""))
+            if name not in text:
+                raise MalformedRow(
+                    f"tools: the chat template does not write the tool {name!r}; use one that does",
+                    "tools",
+                )
+        return text, spans
+
+    def _row_of(self, example: Example, tokens: Tokens, text: str, spans: Sequence[Span]) -> TokenizedRow:
+        answers = [turn for turn in example.messages or () if turn.role == "assistant"]
+        pairs = list(zip(answers, spans, strict=True))
+        pairs = pairs[-1:] if self.train_on == "last" else pairs
+        spans = [span for turn, span in pairs if turn.trained]
         mask = mask_of_spans(tokens.offsets, self.special.has(tokens.ids), spans)
         for number, closing in enumerate(self._closings(text, spans, tokens), start=1):
             if closing is not None:
                 mask[closing.start : closing.stop] = True
             elif self.require_end_of_turn:
                 raise MalformedRow(f"no end-of-turn token follows trained answer {number}")
-        return _row(tokens.ids, np.ones(len(mask), dtype=bool) if self.train_on == "all" else mask, source)
+        mask = np.ones(len(mask), dtype=bool) if self.train_on == "all" else mask
+        return _row(tokens.ids, mask, example.source)
 
     def _closings(self, text: str, spans: Sequence[Span], tokens: Tokens) -> list[range | None]:
         """The tokens that end each answer, see ``masking.end_of_turn``."""
@@ -143,13 +159,14 @@ def make_encoder(
     train_on: TrainOn = "assistant",
     add_eos: bool = True,
     require_end_of_turn: bool = True,
+    keep_reasoning: KeepReasoning | None = None,
 ) -> Encoder:
     """An encoder for a fast tokenizer.
 
     ``train_on``: targets are all answers of a conversation, its last answer, or every token; a completion
     counts as an answer, and of a text every token is a target. ``add_eos`` ends completions and texts with
     EOS. ``require_end_of_turn``: a trained answer without an end-of-turn token makes its row malformed, and a
-    template that never writes one is a ``UserError``.
+    template that never writes one is a ``UserError``. ``keep_reasoning``: see ``spans``.
 
     Errors: ``UserError`` for a slow tokenizer.
     """
@@ -164,15 +181,17 @@ def make_encoder(
         train_on=train_on,
         add_eos=add_eos,
         require_end_of_turn=require_end_of_turn,
+        keep_reasoning=keep_reasoning,
         special=IdSet(special),
         ends_turn=IdSet(special - opens_turn),
     )
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[str, str]:
-    """(the prompt as text up to the last answer, that answer as the row has it), for a sample generation.
+    """(the prompt as text up to the answer, that answer as the row has it), for a sample generation.
 
-    A conversation's prompt ends with the generation prompt and holds all special tokens: tokenise it with
+    A conversation that ends with another turn than the assistant's is asked whole, and has an empty answer.
+    Its prompt ends with the template's generation prompt and holds all special tokens: tokenise it with
     ``add_special_tokens=False``. A text has no prompt: its prompt is empty, its reference the whole text.
     ``prompt_ids`` gives the matching ids for every kind.
 
@@ -182,9 +201,16 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple
         return "", example.text
     if example.messages is None:
         return example.prompt or "", example.completion or ""
-    text, spans = render_with_answers(chat_format(tokenizer), example.messages)
+    chat = chat_format(tokenizer).for_row(example.template)
+    if not example.answered:
+        return chat.render(example.messages, add_generation_prompt=True), ""
+    text, spans = find_answers(chat, example.messages)
     start, end = spans[-1]
-    return text[:start], text[start:end]
+    asked = generation_prefix(chat, example.messages, len(example.messages) - 1)
+    if asked is None or not chat.generation_prompt:
+        return text[:start], text[start:end]
+    # What the template writes where it asks, also where a stored answer stands behind something else.
+    return asked, text[max(start, len(asked)) if text.startswith(asked) else start : end]
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[int]:

@@ -5,12 +5,13 @@ Where the answers stand in the rendered text is the business of ``spans``.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_align.data.reading.raw import MalformedRow
 from hf_align.errors import UserError, did_you_mean
@@ -28,19 +29,31 @@ class ChatFormat:
 
     ``generation_prompt``: what the template appends where the model is to answer, for example
     ``<|im_start|>assistant\\n``; empty where it appends nothing, None where that could not be determined.
+    ``options``: what the template gets beside the turns, by name (``Example.template``).
     """
 
     tokenizer: PreTrainedTokenizerBase
     generation_prompt: str | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def for_row(self, template: str) -> ChatFormat:
+        """The format of a row that hands ``template`` (a JSON object) to the chat template as well."""
+        if not template:
+            return self
+        options = json.loads(template)
+        plain = {name: value for name, value in options.items() if name != "tools"}
+        prompt = _generation_prompt(self.tokenizer, plain) if plain else self.generation_prompt
+        return ChatFormat(self.tokenizer, prompt, options)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """The conversation as the template writes it. Errors: ``MalformedRow`` with the template's words."""
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    [{"role": message.role, "content": message.content} for message in messages],
+                    [message.for_template() for message in messages],
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
+                    **self.options,
                 )
             )
         except Exception as error:  # a template is a program of its own, and may fail in any way
@@ -94,15 +107,28 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
             f"The tokenizer {named} has no chat template, and the data has conversations. Set "
             f"`chat_template_path` to a Jinja file or to a shipped template: {', '.join(SHIPPED_TEMPLATES)}."
         )
-    probe = [{"role": "user", "content": "a"}]
     try:
-        plain = str(tokenizer.apply_chat_template(probe, tokenize=False))
-        prompted = str(tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True))
+        return ChatFormat(tokenizer, _generation_prompt(tokenizer, {}))
     except jinja2.TemplateSyntaxError as error:
         raise UserError(
             f"The chat template of {named} is not valid Jinja: line {error.lineno}: {error.message}"
         ) from error
+
+
+def _generation_prompt(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> str | None:
+    """What the template appends where the model is to answer; None where that cannot be determined.
+
+    Raises jinja2.TemplateSyntaxError.
+    """
+    import jinja2
+
+    probe = [{"role": "user", "content": "a"}]
+    keywords: dict[str, Any] = {"tokenize": False, **options}
+    try:
+        plain = str(tokenizer.apply_chat_template(probe, **keywords))
+        prompted = str(tokenizer.apply_chat_template(probe, add_generation_prompt=True, **keywords))
+    except jinja2.TemplateSyntaxError:
+        raise
     except Exception:  # it may refuse this probe and accept the data's conversations
-        return ChatFormat(tokenizer, None)
-    suffix = prompted[len(plain) :] if prompted.startswith(plain) else None
-    return ChatFormat(tokenizer, suffix)
+        return None
+    return prompted[len(plain) :] if prompted.startswith(plain) else None

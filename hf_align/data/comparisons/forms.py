@@ -2,7 +2,7 @@
 
 Pure functions. Each ``as_…`` function gives the values of one row, ready to be written as JSON, from
 which ``conversion.comparisons`` makes the same comparison again; its format is named in the docstring. Of
-pairs only the order is kept: the better answer scores 1 and the other 0. What a form cannot hold raises
+pairs only the order is kept: the chosen answer scores 1 and the other 0. What a form cannot hold raises
 ValueError instead of being left out.
 """
 

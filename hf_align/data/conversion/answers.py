@@ -8,7 +8,7 @@ says is either carried over whole or the row is malformed. Choosing the format i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hf_align.data.conversion.turns import (
@@ -19,7 +19,7 @@ from hf_align.data.conversion.turns import (
     with_system_column,
 )
 from hf_align.data.reading.raw import MalformedRow, kind_of
-from hf_align.types import Example, Message
+from hf_align.types import Comparison, Example, Message
 
 _BAIZE_MARKER = re.compile(r"\[\|(Human|AI)\|\]")
 
@@ -63,8 +63,9 @@ def from_sharegpt(place: str, values: dict[str, Any]) -> Example:
 
 
 def from_messages(place: str, values: dict[str, Any]) -> Example:
-    """``messages``: turns with role/content (or from/value)."""
-    return _conversation(place, read_turns(values["messages"], "messages"))
+    """``messages``: turns with role/content (or from/value), or their JSON text; also ``system``."""
+    turns = read_turns(values["messages"], "messages")
+    return _conversation(place, with_system_column(turns, values["system"]))
 
 
 def from_baize(place: str, values: dict[str, Any]) -> Example:
@@ -86,12 +87,14 @@ def from_baize(place: str, values: dict[str, Any]) -> Example:
 
 
 def from_prompt_completion(place: str, values: dict[str, Any]) -> Example:
-    """``prompt`` and ``completion``: two strings, or two lists of turns, which make one conversation."""
+    """``prompt`` and ``completion``: two strings, or two lists of turns, which make one conversation; also
+    ``system``, which makes a conversation of two strings as well."""
     prompt, completion = values["prompt"], values["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
         if not any(turn.role == "assistant" for turn in read_turns(completion, "completion")):
             raise MalformedRow("completion: no assistant turn")
-        return _conversation(place, read_turns(prompt, "prompt") + read_turns(completion, "completion"))
+        turns = with_system_column(_prompt_turns(prompt), values["system"])
+        return _conversation(place, [*turns, *read_turns(completion, "completion")])
     if isinstance(prompt, list) != isinstance(completion, list):
         raise MalformedRow(
             f"prompt is {kind_of(prompt)} and completion is {kind_of(completion)}; "
@@ -101,7 +104,59 @@ def from_prompt_completion(place: str, values: dict[str, Any]) -> Example:
         place, prompt=read_text(prompt, "prompt"), completion=read_text(completion, "completion")
     )
     refuse_empty(completion, "completion")
+    system = system_turns(values["system"])
+    if system:
+        turns = [*system, Message("user", example.prompt or ""), Message("assistant", completion)]
+        return _conversation(place, turns)
     return example
+
+
+def _prompt_turns(value: Any) -> list[Message]:
+    turns = read_turns(value, "prompt")
+    if turns[-1].role == "assistant":
+        raise MalformedRow(
+            "prompt: ends with a turn of the assistant; an answer that has begun is not continued. Put the "
+            "beginning into the completion, or end the prompt with the user's turn"
+        )
+    return turns
+
+
+def from_prompt(place: str, values: dict[str, Any]) -> Example:
+    """``prompt`` without an answer: a string that is continued, or turns; also ``system``."""
+    prompt = values["prompt"]
+    if isinstance(prompt, list):
+        return Example(place, messages=with_system_column(_prompt_turns(prompt), values["system"]))
+    text = read_text(prompt, "prompt")
+    refuse_empty(text, "prompt")
+    system = system_turns(values["system"])
+    if system:
+        return Example(place, messages=(*system, Message("user", text)))
+    return Example(place, prompt=text, completion="")
+
+
+def asked_messages(place: str, values: dict[str, Any]) -> Example:
+    """As ``from_messages``, for a stage that asks: the last turn may be the user's, which is then
+    answered."""
+    turns = with_system_column(read_turns(values["messages"], "messages"), values["system"])
+    return _conversation(place, turns) if turns[-1].role == "assistant" else Example(place, messages=turns)
+
+
+def asked_sharegpt(place: str, values: dict[str, Any]) -> Example:
+    """As ``from_sharegpt``, for a stage that asks."""
+    return asked_messages(place, {"messages": values["conversations"], "system": values["system"]})
+
+
+def asked_pair(convert: Callable[[str, dict[str, Any]], Comparison]) -> Callable[..., Example]:
+    """Makes of a comparison its prompt, with the best answer for reference."""
+
+    def ask(place: str, values: dict[str, Any]) -> Example:
+        found = convert(place, values)
+        best = found.answers[found.scores.index(max(found.scores))]
+        if isinstance(found.prompt, str):
+            return Example(place, prompt=found.prompt, completion=best)
+        return Example(place, messages=(*found.prompt, Message("assistant", best)))
+
+    return ask
 
 
 def from_text(place: str, values: dict[str, Any]) -> Example:
@@ -117,7 +172,7 @@ def _conversation(place: str, messages: Sequence[Message]) -> Example:
     if not answers:
         raise MalformedRow("no assistant turn")
     for number, message in enumerate(answers, start=1):
-        if not message.content.strip():
+        if not message.content.strip() and not message.extra:
             raise MalformedRow(
                 "empty answer" if len(answers) == 1 else f"empty answer (assistant turn {number})"
             )

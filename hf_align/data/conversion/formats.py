@@ -1,33 +1,29 @@
-"""The row formats: which columns each has, how one is detected, and how its columns are resolved.
+"""The row formats: which columns each has, and how a row of it becomes an example.
 
-The tables: rows with an answer to learn from, rows that compare answers, texts and answers with a label.
-Detection looks at the columns of the first readable rows. ``columns`` of a recipe maps a canonical name to
-the name that the file uses. A ``Conversion`` looks the columns of a row up; what their values mean is in the
-other modules of this folder.
+There are five tables: rows with an answer to learn from, rows that compare answers, texts with a label,
+answers with one, and rows that a model is to answer. A ``Conversion`` looks the columns of a row up; what
+their values mean is in ``answers``, ``comparisons``, ``labels`` and ``unpaired``, what a turn may hold in
+``turns``, and what is made of columns that no format names in ``columns``. Which format a source has is found
+in ``detection``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain, islice
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data.conversion import answers, comparisons, labels, unpaired
+from hf_align.data.conversion.columns import refuse_unpaired, with_template_columns
 from hf_align.data.conversion.turns import with_system_prompt
-from hf_align.data.reading.raw import MalformedRow, RawRow, printable
-from hf_align.data.reading.sources import read_rows
-from hf_align.errors import UserError, did_you_mean
+from hf_align.data.reading.raw import MalformedRow, RawRow
+from hf_align.errors import UserError
 from hf_align.types import AnyExample
 
 if TYPE_CHECKING:
-    from hf_align.config import DatasetConfig
-
-Samples = Sequence[Mapping[str, Any]]
-_ROWS_SEEN_FOR_DETECTION = 50
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +32,8 @@ class RowFormat:
 
     ``also``: another name under which a canonical column is read where the row has none of its own.
     ``marked``: a column, and the pattern that one of its texts has to hold for the format to be detected.
-    ``without``: columns that speak against the format when it is detected.
+    ``without``: columns that speak against the format when it is detected. ``asked``: its rows are answered
+    by a model, so that an answer in them is a reference and nothing is trained on it.
     """
 
     required: tuple[str, ...]
@@ -45,6 +42,7 @@ class RowFormat:
     also: dict[str, str] = field(default_factory=dict)
     marked: tuple[str, re.Pattern[str]] | None = None
     without: tuple[str, ...] = ()
+    asked: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -65,12 +63,17 @@ class OtherStageError(UserError):
     """Rows are in a format that this stage does not take and another one does."""
 
 
+_SYSTEM = {"system": "system_prompt"}
 # In the order in which detection tries them: rows often carry a flat copy of what the richer column holds.
 FORMATS: dict[str, RowFormat] = {
-    "messages": RowFormat(("messages",), (), answers.from_messages),
-    "sharegpt": RowFormat(("conversations",), ("system",), answers.from_sharegpt),
-    "alpaca": RowFormat(("instruction", "output"), ("input", "system", "history"), answers.from_alpaca),
-    "prompt_completion": RowFormat(("prompt", "completion"), (), answers.from_prompt_completion),
+    "messages": RowFormat(("messages",), ("system",), answers.from_messages, also=_SYSTEM),
+    "sharegpt": RowFormat(("conversations",), ("system",), answers.from_sharegpt, also=_SYSTEM),
+    "alpaca": RowFormat(
+        ("instruction", "output"), ("input", "system", "history"), answers.from_alpaca, also=_SYSTEM
+    ),
+    "prompt_completion": RowFormat(
+        ("prompt", "completion"), ("system",), answers.from_prompt_completion, also=_SYSTEM
+    ),
     "baize": RowFormat(
         ("input",), (), answers.from_baize, marked=("input", re.compile(r"\[\|(Human|AI)\|\]"))
     ),
@@ -78,7 +81,7 @@ FORMATS: dict[str, RowFormat] = {
 }
 """Rows with an answer, or a text, to learn from."""
 
-_SELECTED = {"chosen": "selected"}
+_SELECTED = {"chosen": "selected", **_SYSTEM}
 COMPARISON_FORMATS: dict[str, RowFormat] = {
     "sharegpt_preference": RowFormat(
         ("conversations", "chosen", "rejected"),
@@ -110,11 +113,26 @@ COMPARISON_FORMATS: dict[str, RowFormat] = {
         ("prompt", "completions"),
         ("system", "margin"),
         comparisons.from_ultrafeedback,
-        also={"prompt": "instruction"},
+        also={"prompt": "instruction", **_SYSTEM},
     ),
-    "ranking": RowFormat(("prompt", "answers"), ("scores", "system", "margin"), comparisons.from_ranking),
+    "ranking": RowFormat(
+        ("prompt", "answers"), ("scores", "system", "margin"), comparisons.from_ranking, also=_SYSTEM
+    ),
 }
 """Rows that compare answers to the same prompt."""
+
+_ASKED = {
+    **{
+        name: replace(each, convert=answers.asked_pair(each.convert))
+        for name, each in COMPARISON_FORMATS.items()
+    },
+    **FORMATS,
+    "messages": replace(FORMATS["messages"], convert=answers.asked_messages),
+    "sharegpt": replace(FORMATS["sharegpt"], convert=answers.asked_sharegpt),
+    "prompt": RowFormat(("prompt",), ("system",), answers.from_prompt, also=_SYSTEM),
+}
+PROMPT_FORMATS: dict[str, RowFormat] = {name: replace(each, asked=True) for name, each in _ASKED.items()}
+"""Rows that a stage asks: those with an answer, which is the reference, pairs, and prompts alone."""
 
 LABELLED_FORMATS: dict[str, RowFormat] = {
     "labelled_pair": RowFormat(("sentence1", "sentence2", "label"), (), labels.from_pair),
@@ -129,13 +147,14 @@ UNPAIRED_FORMATS: dict[str, RowFormat] = {
 }
 """Rows with one answer, and whether that is desirable."""
 
-_STAGES = ((FORMATS, "sft"), (COMPARISON_FORMATS, "dpo and reward"))
+STAGES = ((FORMATS, "sft"), (COMPARISON_FORMATS, "dpo and reward"))
 
 
 @dataclass(frozen=True)
 class Conversion:
     """Makes an example of each row of a source; may be sent to another process.
 
+    ``template_options``: what every chat template gets, by name.
     ``format``: the name of ``row_format``. ``names``: the columns by which each canonical one is read, in
     order. ``system_prompt``: what a conversation without a system turn gets for one.
     """
@@ -144,158 +163,23 @@ class Conversion:
     row_format: RowFormat
     names: Mapping[str, tuple[str, ...]]
     system_prompt: str | None = None
+    template_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, row: RawRow) -> Any:
         """The example. Raises ``MalformedRow`` for a row that cannot be used."""
         if row.values is None:
             raise MalformedRow(row.problem)
+        if self.row_format in FORMATS.values():  # whose answers are trained on
+            refuse_unpaired(row.values)
         values = {}
         for canonical, keys in self.names.items():
             key = next((key for key in keys if key in row.values), None)
             if key is None and canonical in self.row_format.required:
                 raise MalformedRow(f"has no '{keys[0]}'")
             values[canonical] = None if key is None else row.values[key]
-        return with_system_prompt(self.row_format.convert(row.place, values), self.system_prompt)
+        example = with_system_prompt(self.row_format.convert(row.place, values), self.system_prompt)
+        return with_template_columns(example, row.values, self.template_options)
 
-
-def open_rows(
-    dataset: DatasetConfig, *tables: Table, streaming: bool = False, system_prompt: str | None = None
-) -> tuple[Conversion, Iterator[RawRow]]:
-    """(what makes examples of the rows of a source, all its rows in order).
-
-    The first of ``tables`` that takes the rows counts. Errors: ``UserError`` from the reader, and as
-    ``resolve_format`` raises it for the last table.
-    """
-    raw = read_rows(dataset, streaming=streaming)
-    first = list(islice(raw, _ROWS_SEEN_FOR_DETECTION))
-    resolve = partial(
-        resolve_format,
-        *(dataset.format, dataset.columns, first),
-        where=dataset.path,
-        system_prompt=system_prompt,
-    )
-    *earlier, last = tables
-    for table in earlier:
-        with contextlib.suppress(OtherStageError):
-            return resolve(formats=table), chain(first, raw)
-    return resolve(formats=last), chain(first, raw)
-
-
-def resolve_format(
-    name: str,
-    columns: dict[str, str],
-    first_rows: Sequence[RawRow],
-    *,
-    where: str,
-    formats: Table = FORMATS,
-    system_prompt: str | None = None,
-) -> Conversion:
-    """What makes examples of the rows of a source whose first rows are given.
-
-    ``name`` is a key of ``formats`` or ``auto``; ``where`` names the source in errors.
-
-    Errors: ``UserError`` where none of the rows is readable, where no format fits, where ``columns`` has a
-    key that the format lacks, or where a needed or mapped column is in none of the rows; ``OtherStageError``
-    where the rows are those of another table.
-    """
-    samples = [row.values for row in first_rows if row.values is not None]
-    if not samples:
-        shown = "; ".join(f"{row.place}: {row.problem}" for row in first_rows[:3])
-        raise UserError(f"{where}: none of the first {len(first_rows)} rows is readable. {shown}")
-    found = list(dict.fromkeys(printable(str(key)) for values in samples for key in values))
-    if name == "auto":
-        name = _detect(samples, columns, found, where, formats)
-    elif name not in formats:
-        raise OtherStageError(f"{where}: {_other_stage(f'the format {name}', formats)}")
-    _check_columns(formats[name], name, columns, found, where)
-    return Conversion(name, formats[name], formats[name].names(columns), system_prompt)
-
-
-def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: str, formats: Table) -> str:
-    for canonical in columns:
-        tables = (*(table for table, _ in _STAGES), formats)
-        known = [column for table in tables for one in table.values() for column in one.columns]
-        _known_column(canonical, known, where)
-    own = _fitting(samples, columns, found, formats)
-    other = _fitting(samples, columns, found, _other(formats))
-    if own is None and formats is UNPAIRED_FORMATS and _fitting(samples, columns, found, COMPARISON_FORMATS):
-        advice = "Write a row for each answer (chosen: true, rejected: false), or take the stage dpo."
-        raise UserError(f"{where}: the rows compare answers; here each has one answer and a label. {advice}")
-    # Rows that compare answers often hold what would do for an example as well, never the other way round.
-    compares = formats is FORMATS and other is not None and "rejected" in COMPARISON_FORMATS[other].required
-    if other is not None and (own is None or (compares and not columns)):
-        # What stands beside compared answers may be learned from where the recipe says so; not their prompt.
-        beside = own is not None and not set(formats[own].required) <= set(_other(formats)[other].columns)
-        advice = f" To train on what the format {own} reads of them, set `format: {own}`." if beside else ""
-        takers = _other_stage("It", formats)
-        raise OtherStageError(f"{where}: the rows are in the format {other}. {takers}{advice}")
-    if own is not None:
-        return own
-    needs = "; ".join(f"{name}: {', '.join(row_format.required)}" for name, row_format in formats.items())
-    mapped = f" with `columns: {columns}`" if columns else ""
-    example = "chosen: better, rejected: worse"
-    if formats in (FORMATS, UNPAIRED_FORMATS):
-        example = "completion: answer" if formats is FORMATS else "completion: answer, label: liked"
-    raise UserError(
-        f"{where}: the columns{mapped} fit no known format. Found: {', '.join(found) or 'none'}. "
-        f"The formats and the columns they need: {needs}. "
-        f"Name the columns of this source, for example `columns: {{prompt: question, {example}}}`."
-    )
-
-
-def _fitting(samples: Samples, columns: dict[str, str], found: Sequence[str], formats: Table) -> str | None:
-    """The first format whose columns are all there, or None."""
-    for name, row_format in formats.items():
-        if not set(columns) <= set(row_format.columns) or any(key in found for key in row_format.without):
-            continue
-        names = row_format.names(columns)
-        if not all(any(key in found for key in names[canonical]) for canonical in row_format.required):
-            continue
-        if row_format.marked is not None:
-            column, pattern = row_format.marked
-            if not any(_holds(values, names[column], pattern) for values in samples):
-                continue
-        return name
-    return None
-
-
-def _holds(values: Mapping[str, Any], keys: Sequence[str], pattern: re.Pattern[str]) -> bool:
-    texts = (values.get(key) for key in keys)
-    return any(isinstance(text, str) and pattern.search(text) for text in texts)
-
-
-def _other(formats: Table) -> Table:
-    return next(table for table, _ in _STAGES if table is not formats)
-
-
-def _other_stage(subject: str, formats: Table) -> str:
-    """Who takes the formats of the other table, and which ones this stage takes."""
-    taker = next(stage for table, stage in _STAGES if table is not formats)
-    verb = "stages" if " and " in taker else "stage"
-    kind = "compares answers" if formats is FORMATS else "gives one answer to learn from"
-    return f"{subject} {kind} and is for the {verb} {taker}; here are read: {', '.join(formats)}."
-
-
-def _known_column(canonical: str, valid: Sequence[str], where: str) -> None:
-    if canonical not in valid:
-        unique = list(dict.fromkeys(valid))
-        raise UserError(
-            f"{where}: `columns` maps '{canonical}', which is no column of the format; "
-            f"expected {', '.join(unique)}." + did_you_mean(canonical, unique)
-        )
-
-
-def _check_columns(
-    row_format: RowFormat, name: str, columns: dict[str, str], found: list[str], where: str
-) -> None:
-    for canonical in columns:
-        _known_column(canonical, row_format.columns, where)
-    names = row_format.names(columns)
-    for canonical in (*row_format.required, *(column for column in row_format.optional if column in columns)):
-        if not any(key in found for key in names[canonical]):
-            actual = names[canonical][0]
-            named = f" (mapped to '{canonical}' by `columns`)" if canonical in columns else ""
-            raise UserError(
-                f"{where}: the format {name} needs the column '{actual}'{named}, which is missing. "
-                f"Found: {', '.join(found) or 'none'}." + did_you_mean(actual, found)
-            )
+    def read_columns(self) -> frozenset[str]:
+        """The columns that the format reads, by their names in the source."""
+        return frozenset(chain.from_iterable(self.names.values()))

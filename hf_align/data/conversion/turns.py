@@ -7,10 +7,12 @@ where the value is of another kind. What a format does with the turns is up to `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hf_align.data.conversion.turn_fields import is_trained, refuse_media, template_fields, tool_calls
 from hf_align.data.reading.raw import MalformedRow, kind_of
 from hf_align.errors import did_you_mean
 from hf_align.types import AnyExample, Message
@@ -37,11 +39,17 @@ ROLES: dict[str, str] = {
 """Role names met in data sets (lower case) and the role that each stands for."""
 
 _TURN_KEYS = (("role", "content"), ("from", "value"))
-_UNREAD_TURN_KEYS = ("tool_calls", "reasoning_content", "thinking", "reasoning")
+_CALLING_ROLES = ("function_call", "tool_call")
+"""ShareGPT's turns whose value is a call, as JSON."""
 
 
 def read_turns(value: Any, column: str) -> list[Message]:
-    """At least one turn, from a list of objects."""
+    """At least one turn, from a list of objects or its JSON text, as in a cell of a table."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise MalformedRow(f"{column}: expected a list of turns, found text that is no JSON") from None
     if not isinstance(value, list):
         raise MalformedRow(f"{column}: expected a list of turns, found {kind_of(value)}")
     if not value:
@@ -59,19 +67,27 @@ def read_turn(turn: Any, name: str) -> Message:
             f"{name}: expected the keys role and content, or from and value; found {_names(turn)}"
         )
     role_key, content_key = keys
-    for key in _UNREAD_TURN_KEYS:
-        if turn.get(key):
-            raise MalformedRow(
-                f"{name}: has '{key}', which is not read; write it into the turn's {content_key}"
-            )
+    refuse_media(turn, name)
+    trained, fields = is_trained(turn, name), template_fields(turn, name)
     found = turn[role_key]
+    if isinstance(found, str) and found.lower() in _CALLING_ROLES:
+        calls = tool_calls(turn.get(content_key), f"{name}, {content_key}")
+        return Message("assistant", "", _written(fields | {"tool_calls": calls}), trained)
     role = ROLES.get(found.lower()) if isinstance(found, str) else None
     if role is None:
         shown = _shown(found) if isinstance(found, str) else kind_of(found)
         raise MalformedRow(f"{name}: unknown role {shown}.{did_you_mean(str(found).lower(), ROLES)}")
+    if turn.get(content_key) is None and "tool_calls" in fields:
+        # Templates may tell null from an empty text.
+        return Message(role, "", _written({"content": None} | fields), trained)
     if content_key not in turn:
         raise MalformedRow(f"{name}: has no '{content_key}'; found {_names(turn)}")
-    return Message(role, _content(turn[content_key], f"{name}, {content_key}"))
+    return Message(role, _content(turn[content_key], f"{name}, {content_key}"), _written(fields), trained)
+
+
+def _written(fields: dict[str, Any]) -> str:
+    """The fields as JSON text, so that a turn can be compared and kept; empty where there are none."""
+    return json.dumps(fields, ensure_ascii=False) if fields else ""
 
 
 def _content(value: Any, name: str) -> str:

@@ -168,6 +168,6 @@ def _json_problem(error: ValueError | RecursionError) -> str:
 
 def _broken(path: Path, text: str, index: int, problem: str) -> UserError:
     return UserError(
-        f"{path}:{_line(text, index)}: broken JSON: {problem}. Nothing after it can be read; mend the file, "
+        f"{path}:{_line(text, index)}: broken JSON: {problem}. Nothing after it can be read; fix the file, "
         "or store one object a line (.jsonl), where a broken line costs only itself."
     )

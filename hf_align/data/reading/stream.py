@@ -13,7 +13,7 @@ from itertools import islice
 
 import numpy as np
 
-from hf_align.data.pipeline import Source, check_overlong, check_shares, kept_rows
+from hf_align.data.pipeline import DataSource, check_overlong, check_shares, kept_rows
 from hf_align.data.report import SourceReport
 from hf_align.errors import UserError
 from hf_align.types import Row
@@ -33,7 +33,7 @@ class RowStream:
     of rows without a target is over the limit, judged from 100 rows on and at its end.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[DataSource]
     held_out: Sequence[int]
     seed: int
     epoch: int = 0
@@ -66,7 +66,7 @@ class RowStream:
                 row = next(passes[i])
             yield row
 
-    def _one_pass(self, index: int, source: Source) -> Iterator[Row]:
+    def _one_pass(self, index: int, source: DataSource) -> Iterator[Row]:
         report, data, empty = source.report, source.data, True
         for row, _ in islice(kept_rows(source, streaming=True), self.held_out[index], None):
             if report.read >= _ROWS_BEFORE_SHARES_COUNT:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.data.pipeline import Source, open_source
+from hf_align.data.pipeline import DataSource, open_source
 from hf_align.data.report import SourceReport
 from hf_align.data.store import cache
 from hf_align.data.store.fingerprint import Files, files_of, source_key
@@ -36,7 +36,7 @@ _NOT_STORED = ("name", "role", "lengths")
 _WITH_PLACE = ("longest_place", "problems", "unanswered")
 
 
-def stored_rows(source: Source, *, keep_examples: bool) -> FlatRows:
+def stored_rows(source: DataSource, *, keep_examples: bool) -> FlatRows:
     """The kept rows of a source; its report is filled. Duplicates are counted, limits are not checked.
 
     ``keep_examples``: whether ``FlatRows.example`` will be asked for.
@@ -77,12 +77,12 @@ def stored_rows(source: Source, *, keep_examples: bool) -> FlatRows:
     return cache.open_or_make(folder, key, make=make, read=read, still_valid=unchanged)
 
 
-def _is_small(source: Source, files: Files) -> bool:
+def _is_small(source: DataSource, files: Files) -> bool:
     few = source.dataset.max_rows is not None and source.dataset.max_rows <= _FEW_ROWS
     return few or (bool(files.paths) and files.size <= SMALL_BYTES)
 
 
-def _for_this_process(source: Source, files: Files, keep_examples: bool) -> FlatRows:
+def _for_this_process(source: DataSource, files: Files, keep_examples: bool) -> FlatRows:
     """The rows in files that are gone, but for this process, as soon as they are mapped."""
     show = os.environ.get("RANK", "0") == "0"
     with tempfile.TemporaryDirectory(prefix="hf_align-", ignore_cleanup_errors=True) as folder:
@@ -97,14 +97,14 @@ def _for_this_process(source: Source, files: Files, keep_examples: bool) -> Flat
 
 
 def _pieces(
-    source: Source, prefix: str, keep_examples: bool, *, processes: int, show: bool
+    source: DataSource, prefix: str, keep_examples: bool, *, processes: int, show: bool
 ) -> Iterator[Arrays]:
     job, chunks = open_source(source)
     work = partial(flat_rows_of, job, prefix, keep_examples)
     return prepare_chunks(work, chunks, source.report, processes=processes, show=show)
 
 
-def _write(source: Source, files: Files, folder: Path, keep_examples: bool, *, show: bool) -> cache.Facts:
+def _write(source: DataSource, files: Files, folder: Path, keep_examples: bool, *, show: bool) -> cache.Facts:
     processes = source.data.dataset_num_proc or default_processes()
     pieces = _pieces(source, files.prefix, keep_examples, processes=processes, show=show)
     write_files(pieces, folder)

@@ -3,7 +3,7 @@
 MMLU (arXiv 2009.03300): CSV without a header line, ``question, A, B, …, answer``. C-Eval (arXiv 2305.08322):
 CSV with the header ``id, question, A, B, C, D, answer`` and perhaps ``explanation``. BIG-bench (arXiv
 2206.04615): a JSON task whose examples have ``target_scores``. How a question is put to a model is in
-``choice_prompts``.
+``prompts``.
 """
 
 from __future__ import annotations

@@ -41,7 +41,13 @@ def compare_answers(config: EvaluateConfig, evaluation: Evaluation, *, use_cpu: 
                 figures["mean_reward_of_first"] = sum(scores[first]) / len(scores[first])
                 evaluation.add("win_rate", f"{task}, by {PurePath(path).name}", name, figures, None)
     if options.judge_url is not None and options.judge_model is not None:
-        judge = Judge(options.judge_url, options.judge_model, options.judge_requests)
+        judge = Judge(
+            options.judge_url,
+            options.judge_model,
+            options.judge_requests,
+            parameters=options.judge_parameters,
+            temperature=options.judge_temperature,
+        )
         for task, by_model in evaluation.replies.items():
             first, *others = by_model
             for name in others:

@@ -17,7 +17,7 @@ from hf_align.config.data import DataConfig, DatasetConfig
 from hf_align.data.chat.rendering import make_encoder
 from hf_align.data.comparisons.batches import numbered_pairs
 from hf_align.data.comparisons.encoding import ComparisonEncoder
-from hf_align.data.pipeline import Source, check_shares, kept_rows
+from hf_align.data.pipeline import DataSource, check_shares, kept_rows
 from hf_align.data.report import SourceReport
 from hf_align.errors import UserError
 from hf_align.evaluation.scoring import Scorer
@@ -45,7 +45,7 @@ def read_comparisons(
     )
     encoder = make_encoder(tokenizer, train_on="last", add_eos=data.add_eos, require_end_of_turn=False)
     report = SourceReport(dataset.path)
-    rows = [row for row, _ in kept_rows(Source(dataset, data, ComparisonEncoder(encoder), report))]
+    rows = [row for row, _ in kept_rows(DataSource(dataset, data, ComparisonEncoder(encoder), report))]
     check_shares(report, data, settable=False)
     if report.overlong:
         raise UserError(
@@ -77,7 +77,7 @@ def reward_preferences(
 def likelihood_preferences(
     scorer: Scorer, rows: Sequence[ComparisonRow], progress: Callable[[int], None] | None = None
 ) -> tuple[dict[str, Any], Items]:
-    """As :func:`reward_preferences`, for a language model: the better answer is to be likelier per token.
+    """As :func:`reward_preferences`, for a language model: the chosen answer is to be likelier per token.
 
     ``accuracy`` is by the mean log-probability per token, ``accuracy_by_sums`` by the sum, which favours
     short answers; ``mean_margin`` is in nats per token.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from hf_align.evaluation.judging.judge import Verdict
 from hf_align.statistics.bootstrap import bootstrap_interval
+from hf_align.statistics.calibration import wilson_interval
 
 Outcomes = npt.NDArray[np.float64]
 """(prompts,): 1 where the answer wins, 0 where it loses, 1/2 for a tie."""
@@ -32,37 +33,48 @@ def by_verdicts(
 ) -> tuple[Outcomes, dict[str, float | None]]:
     """(outcomes, how reliable the judge was). ``forward``: our answer came first; ``backward``: second.
 
-    Reliability: ``consistent``, the share of the prompts with a verdict in both orders where both gave the
-    same (None without such prompts); ``first_place``, the share of decided comparisons that went to the place
-    shown first (one half is unbiased, None where none was decided); ``unreadable``, the share of replies
-    without a verdict, which count as ties.
+    Prompts of which neither order has a verdict are left out of the outcomes. Reliability: ``consistent``,
+    the share of the prompts with a verdict in both orders where both gave the same (None without such
+    prompts); ``first_place``, the share of decided comparisons that went to the place shown first (one half
+    is unbiased, None where none was decided); ``unreadable`` and ``refused``, the shares of requests with a
+    reply that holds no verdict and without a reply, which count as ties where the other order has a verdict.
     """
-    values = {"first": 1.0, "second": 0.0, "tie": 0.5, "unreadable": 0.5}
+    values = {"first": 1.0, "second": 0.0, "tie": 0.5, "unreadable": 0.5, "refused": 0.5}
     one = np.array([values[verdict] for verdict in forward])
     other = 1 - np.array([values[verdict] for verdict in backward])
     agreed = one == other
     outcomes = np.where(agreed, one, 0.5)
-    read = np.array(["unreadable" not in both for both in zip(forward, backward, strict=True)], dtype=bool)
+    missing = np.array([[v in ("unreadable", "refused") for v in both] for both in (forward, backward)])
+    read = ~missing.any(axis=0)
     replies = [*forward, *backward]
     decided = [verdict for verdict in replies if verdict in ("first", "second")]
     first = sum(verdict == "first" for verdict in decided)
-    return outcomes, {
+    return outcomes[~missing.all(axis=0)], {
         "consistent": float(agreed[read].mean()) if read.any() else None,
         "first_place": first / len(decided) if decided else None,
         "unreadable": sum(verdict == "unreadable" for verdict in replies) / len(replies),
+        "refused": sum(verdict == "refused" for verdict in replies) / len(replies),
     }
 
 
 def win_figures(outcomes: Outcomes, *, seed: int) -> dict[str, Any]:
-    """``win_rate`` (a tie is half a win) with its interval, 95 %, from drawing the prompts again; ``wins``,
-    ``ties``, ``losses`` as shares; ``prompts``. Raises ValueError without outcomes."""
-    if not len(outcomes):
-        raise ValueError("a win rate needs at least one comparison")
+    """``win_rate`` (a tie is half a win) with its interval, 95 %; ``wins``, ``ties``, ``losses`` as shares;
+    ``prompts``, and nothing else where there is no outcome.
+
+    The interval comes from drawing the prompts again where there are ties beside wins or losses, and is
+    Wilson's else: prompts that all went the same way would give an interval of no width.
+    """
     count = len(outcomes)
+    if not count:
+        return {"prompts": 0}
+    mean = float(outcomes.mean())
+    interval: list[float] | None = list(wilson_interval(mean, count))
+    if (outcomes == 0.5).any() and len(set(outcomes.tolist())) > 1:
+        interval = bootstrap_interval(outcomes, lambda sums: sums[:, 0] / count, seed=seed)
     return {
         "prompts": count,
-        "win_rate": float(outcomes.mean()),
-        "win_rate_interval": bootstrap_interval(outcomes, lambda sums: sums[:, 0] / count, seed=seed),
+        "win_rate": mean,
+        "win_rate_interval": interval,
         "wins": float((outcomes == 1).mean()),
         "ties": float((outcomes == 0.5).mean()),
         "losses": float((outcomes == 0).mean()),

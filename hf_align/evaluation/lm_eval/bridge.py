@@ -4,8 +4,8 @@ The one file that imports lm-eval. Tokens are those of its own Hugging Face clas
 agree with it: context and continuation are split where it splits them, what is too long loses tokens on the
 left, and rolling windows have its sizes. Prompts are computed once for all their continuations, which that
 class does not do. What is left out: caching of answers, several processes, encoder-decoder models, and
-tasks that run code which a model wrote. How answers are written is in ``lm_eval_generation``, what becomes of
-the results in ``lm_eval_figures``.
+tasks that run code which a model wrote. How answers are written is in ``generation``, what becomes of
+the results in ``metrics``.
 """
 
 from __future__ import annotations

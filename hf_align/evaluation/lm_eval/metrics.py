@@ -2,7 +2,7 @@
 
 The figures are lm-eval's own, under its names. An interval comes from the documents: of a mean of values as
 everywhere here, of perplexities and bits from drawing the documents again; other figures have none. What
-runs lm-eval is in ``lm_eval_bridge``, which is imported here and only where a recipe asks for it.
+runs lm-eval is in ``bridge``, which is imported here and only where a recipe asks for it.
 """
 
 from __future__ import annotations

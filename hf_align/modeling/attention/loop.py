@@ -1,7 +1,7 @@
 """Attention inside segments, one segment after the other: on every device, with every option.
 
 A segment's queries meet its own keys, and its parent's where it has one. What this leaves out: the faster
-kernel that takes all segments at once (``varlen_attention``), and the choice between the two (``attention``).
+kernel that takes all segments at once (``varlen``), and the choice between the two (``segments``).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ their own. So several answers to one prompt are branches of a tree, and the prom
 
 Without ``segments`` (padded batches, generation) the function is plain scaled dot-product attention with
 the mask that transformers builds. What this leaves out: the attention inside the segments itself, which
-``segment_loop`` and ``varlen_attention`` compute.
+``loop`` and ``varlen`` compute.
 """
 
 from __future__ import annotations

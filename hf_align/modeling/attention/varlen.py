@@ -1,7 +1,7 @@
 """Attention inside segments by PyTorch's variable-length kernel, which takes all segments at once.
 
 The kernel runs on CUDA in half precision, without dropout and soft-capping. Before it is used it is tried on
-a few tokens against the loop of ``segment_loop``, which computes everything that this leaves out.
+a few tokens against the loop of ``loop``, which computes everything that this leaves out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The score of an answer: the one logit of a sequence classifier, read by ``sequence_head``."""
+"""The score of an answer: the one logit of a sequence classifier, read by ``sequence``."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Log-probabilities of target tokens for models whose head ``target_head`` cannot call by itself.
+"""Log-probabilities of target tokens for models whose head ``target`` cannot call by itself.
 
 Encoder-decoder models, whose trunk is no module of its own in T5, and encoders with a second head that
 classifies pairs of segments. ``install_selecting_head`` teaches ``forward`` the keyword ``shift_labels``: the
 model's own ``forward`` runs, and just before its output embeddings the states without a target are left out.
 So logits exist for targets only, and scaling and biases of the head are the model's own. It happens inside
-``forward`` for the same reason as in ``target_head``.
+``forward`` for the same reason as in ``target``.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ LayerNorm(GELU(Linear(·))), and the input embeddings turn the result into logit
 and has a bias of its own.
 
 ``install_span_boundary_head`` teaches a masked language model to compute both objectives in one ``forward``,
-inside it for the same reason as in ``target_head``. The head belongs to pre-training: it is saved with the
-model's weights, and a plain masked language model or encoder loaded from them leaves it out;
+inside it for the same reason as in ``modeling.heads.target``. The head belongs to pre-training: it is saved
+with the model's weights, and a plain masked language model or encoder loaded from them leaves it out;
 ``load_span_boundary_head`` reads it where training goes on.
 """
 

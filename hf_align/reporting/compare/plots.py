@@ -31,8 +31,8 @@ _LISTED = (
     Curves("Pairs in the right order", "", {"rewards/accuracies": ""}, formatting.share),
     Curves("Held-out reward margin", "", {"eval_rewards/margins": ""}),
     Curves("Reward margin", "", {"rewards/margins": ""}),
-    Curves("Held-out change of the better answers", "nats per token", {"eval_logps/chosen_change": ""}),
-    Curves("Change of the better answers", "nats per token", {"logps/chosen_change": ""}),
+    Curves("Held-out change of the chosen answers", "nats per token", {"eval_logps/chosen_change": ""}),
+    Curves("Change of the chosen answers", "nats per token", {"logps/chosen_change": ""}),
     *RUN_TABLE,
 )
 _KNOWN = {key: entry for entry in _LISTED for key in entry.keys}

@@ -44,7 +44,7 @@ _LABELS = {
     "eval_rewards/accuracies_before": "Held-out pairs in the right order before",
     "eval_rewards/accuracies": "Held-out pairs in the right order",
     "eval_rewards/margins": "Held-out reward margin",
-    "eval_logps/chosen_change": "Held-out change of the better answers, nats per token",
+    "eval_logps/chosen_change": "Held-out change of the chosen answers, nats per token",
     "eval_kl": "Held-out distance from the reference, nats per token",
     "train_loss": "Training loss, mean of the run",
     "steps": "Optimizer steps",
@@ -178,7 +178,7 @@ def _whole_run(run: ComparedRun, key: str) -> float | None:
 def _figure(runs: Sequence[ComparedRun], key: str, values: Sequence[float | None]) -> Row:
     label = {
         "sample_exact_match": "Samples answered exactly",
-        "likelihood_accuracy": "Held-out pairs whose better answer is likelier per token",
+        "likelihood_accuracy": "Held-out pairs whose chosen answer is likelier per token",
         "wall_time_seconds": "Wall time",
         "tokens_per_second": "Throughput, tokens/s",
         "peak_memory_bytes": "Peak memory",

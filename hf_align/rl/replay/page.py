@@ -24,7 +24,7 @@ from hf_align.rl.replay.view import (
 )
 
 if TYPE_CHECKING:
-    from hf_align.rl.replay.accounts import Account
+    from hf_align.rl.replay.breakdown import AnswerBreakdown
     from hf_align.rl.replay.run import Replayed
 
 LEVELS = 4
@@ -40,13 +40,15 @@ def page_name(step: int) -> str:
     return f"replay-{step}.html"
 
 
-def render_page(replayed: Replayed, found: Sequence[Account], standing: Mapping[str, Account]) -> str:
+def render_page(
+    replayed: Replayed, found: Sequence[AnswerBreakdown], standing: Mapping[str, AnswerBreakdown]
+) -> str:
     """The page; ``standing``: the answers that are shown token by token, by what makes them stand out."""
     again = None if replayed.again is None else replayed.again.figures
     scales = {name: _scale(found, name) for name in ("advantage", "kl")}
     reasons: dict[int, list[str]] = {}
-    for why, account in standing.items():
-        reasons.setdefault(account.number, []).append(why)
+    for why, breakdown in standing.items():
+        reasons.setdefault(breakdown.number, []).append(why)
     listed = sorted(found, key=lambda one: -abs(one.loss if one.loss is not None else one.advantage))
     return render_template(
         "rl/replay/page.html.jinja",
@@ -54,13 +56,13 @@ def render_page(replayed: Replayed, found: Sequence[Account], standing: Mapping[
         run_dir=str(replayed.folder),
         prompts=len(replayed.recording.prompts),
         answers=len(found),
-        tokens=sum(len(account.ids) for account in found),
+        tokens=sum(len(breakdown.ids) for breakdown in found),
         verdict=verdict(replayed),
         exact=replayed.again is not None,
         as_recorded=as_recorded(replayed),
         figures=figures_table(replayed.recording.figures, again),
         columns=answer_columns(found),
-        rows=[answer_cells(account) for account in listed[:LISTED]],
+        rows=[answer_cells(breakdown) for breakdown in listed[:LISTED]],
         left_out=max(0, len(listed) - LISTED),
         order="part of the loss" if found[0].loss is not None else "advantage",
         shown=[_answer(replayed, found[number - 1], why, scales) for number, why in reasons.items()],
@@ -70,25 +72,25 @@ def render_page(replayed: Replayed, found: Sequence[Account], standing: Mapping[
 
 
 def _answer(
-    replayed: Replayed, account: Account, why: Sequence[str], scales: Mapping[str, float]
+    replayed: Replayed, breakdown: AnswerBreakdown, why: Sequence[str], scales: Mapping[str, float]
 ) -> dict[str, Any]:
-    texts = answer_texts(account, replayed.tokenizer)
-    cells = [token_cells(account, place) for place in range(len(texts))]
-    headings = [heading for heading, _ in token_headings(account)]
+    texts = answer_texts(breakdown, replayed.tokenizer)
+    cells = [token_cells(breakdown, place) for place in range(len(texts))]
+    headings = [heading for heading, _ in token_headings(breakdown)]
     titles = [
         f"token {place + 1}\n" + "\n".join(f"{name} {cell}" for name, cell in zip(headings, row, strict=True))
         for place, row in enumerate(cells)
     ]
-    clipped = account.tokens.get("clipped")
-    prompt = str(replayed.tokenizer.decode(list(account.prompt_ids), skip_special_tokens=False))
+    clipped = breakdown.tokens.get("clipped")
+    prompt = str(replayed.tokenizer.decode(list(breakdown.prompt_ids), skip_special_tokens=False))
     return {
-        "title": f"Answer {account.number} to prompt {account.prompt}",
-        "source": account.source,
+        "title": f"Answer {breakdown.number} to prompt {breakdown.prompt}",
+        "source": breakdown.source,
         "why": ", ".join(why),
         "prompt": visible_html(prompt),
-        "steps": score_steps(account, replayed),
-        "by_advantage": _strip(texts, account.tokens["advantage"], scales["advantage"], titles, clipped),
-        "by_kl": _strip(texts, account.tokens["kl"], scales["kl"], titles, None),
+        "steps": score_steps(breakdown, replayed),
+        "by_advantage": _strip(texts, breakdown.tokens["advantage"], scales["advantage"], titles, clipped),
+        "by_kl": _strip(texts, breakdown.tokens["kl"], scales["kl"], titles, None),
         "headings": headings,
         "table": [
             (str(place + 1), visible_html(text) if text else _LATER_PART, row)
@@ -118,5 +120,5 @@ def level(value: float, scale: float) -> str:
     return f"{'p' if value > 0 else 'n'}{steps}" if steps else ""
 
 
-def _scale(found: Sequence[Account], name: str) -> float:
+def _scale(found: Sequence[AnswerBreakdown], name: str) -> float:
     return float(np.percentile(np.abs(np.concatenate([one.tokens[name] for one in found])), _TYPICAL))

@@ -1,7 +1,7 @@
 """The flight recorder of a PPO run: every rollout goes to disk, before its update and again with its figures.
 
 An update that fails is recorded too, therefore, without figures. What this leaves out: the file itself
-(``ppo_recording``), and what is made of it (``ppo_replay``).
+(``recording``), and what is made of it (``run``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_align.rl.recipe import PpoConfig
-from hf_align.rl.replay.recording import FOLDER, Circumstances, Recording, path_of, recorded_steps, save
+from hf_align.rl.replay.recording import FOLDER, Recording, RunContext, path_of, recorded_steps, save
 from hf_align.runs.checkpoints import all_checkpoints, step_of
 from hf_align.runs.record import redact
 
@@ -41,7 +41,7 @@ class Recorder:
         self.folder = Path(training.output_dir)
         self.on = run.machine.main and training.record_rollouts
         self.order = order
-        self.circumstances = Circumstances(
+        self.circumstances = RunContext(
             rollouts=rollouts,
             processes=run.identity["processes"],
             threads=torch.get_num_threads(),
@@ -104,6 +104,11 @@ class Recorder:
                 path_of(self.folder, step).unlink(missing_ok=True)
 
 
+ADDED = ("chat_template_kwargs", "keep_reasoning")
+"""Keys that the first releases lacked: at their defaults they are in no digest, so that older recordings keep
+theirs."""
+
+
 def recipe_digest(recipe: Mapping[str, Any]) -> str:
     """A digest of the keys of a flat ``recipe`` that decide about the numbers of an update.
 
@@ -111,7 +116,9 @@ def recipe_digest(recipe: Mapping[str, Any]) -> str:
     """
     # Keys that change results by rounding count here, where every bit is compared.
     left_out = PpoConfig.keys_that_change("machine", "step_rows", "outputs", "speed", "place", "resuming")
-    kept = redact({key: value for key, value in recipe.items() if key not in left_out})
+    keys = PpoConfig.keys()
+    at_default = {key for key in ADDED if recipe.get(key, keys[key].default) == keys[key].default}
+    kept = redact({key: value for key, value in recipe.items() if key not in {*left_out, *at_default}})
     budget = kept.pop("max_tokens_per_batch", None)
     content = json.dumps([kept, budget], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

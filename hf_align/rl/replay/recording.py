@@ -2,8 +2,8 @@
 
 Arrays of all answers stand one after the other, with the places where each begins; numbers keep every bit
 that was computed with. What can be had from them is not stored: texts, penalties, advantages. What this
-module leaves out: when rollouts are recorded and which are kept (``ppo_recorder``), and replaying them
-(``ppo_replay``).
+module leaves out: when rollouts are recorded and which are kept (``recorder``), and replaying them
+(``run``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OF_TOKENS = ("sampled_logps", "logps", "entropies", "reference_logps", "values"
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class RunContext:
     """Where and under which recipe a rollout was made. ``rollouts``: of the whole run as planned.
 
     ``processes`` and ``threads`` of each: sums are rounded differently with other numbers of them.
@@ -71,7 +71,7 @@ class Recording:
     order_seed: tuple[int, ...]
     optimizer_steps: int
     figures: dict[str, float]
-    circumstances: Circumstances
+    circumstances: RunContext
 
     @property
     def step(self) -> int:
@@ -173,7 +173,7 @@ def unpack(arrays: Mapping[str, npt.NDArray[Any]], texts: Mapping[str, str]) -> 
         int(content["optimizer_steps"]),
         # NaN and infinities are texts in JSON.
         {name: float(value) for name, value in content["figures"].items()},
-        Circumstances(**content["circumstances"]),
+        RunContext(**content["circumstances"]),
     )
 
 

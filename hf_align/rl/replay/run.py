@@ -54,7 +54,7 @@ MEASURED = ("logps", "reference_logps", "values", "entropies")
 
 
 @dataclass(frozen=True)
-class Again:
+class Recomputed:
     """What came out when the update was computed again from ``base``.
 
     ``on_the_way``: by step, which figures of the updates in between are not those that were logged.
@@ -80,7 +80,7 @@ class Replayed:
     config: PpoConfig
     tokenizer: PreTrainedTokenizerBase
     estimates: Estimates
-    again: Again | None
+    again: Recomputed | None
     why_not: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -127,7 +127,7 @@ def replay(folder: Path, step: int, *, answer: int | None = None) -> Replayed:
     )
 
 
-def _compute(run: Run, base: Base, recording: Recording) -> Again:
+def _compute(run: Run, base: Base, recording: Recording) -> Recomputed:
     config: PpoConfig = run.config
     options, training = config.ppo, config.training
     models = build_models(run)
@@ -157,7 +157,7 @@ def _compute(run: Run, base: Base, recording: Recording) -> Again:
         )
         for name in MEASURED
     }
-    return Again(base, on_the_way, figures, differences, trace, failure)
+    return Recomputed(base, on_the_way, figures, differences, trace, failure)
 
 
 def _estimates(recording: Recording, episodes: Sequence[Episode], config: PpoConfig) -> Estimates:

@@ -19,14 +19,16 @@ from hf_align.rl.replay.view import (
 from hf_align.runs.columns import aligned
 
 if TYPE_CHECKING:
-    from hf_align.rl.replay.accounts import Account
+    from hf_align.rl.replay.breakdown import AnswerBreakdown
     from hf_align.rl.replay.run import Replayed
 
 
-def summary_text(replayed: Replayed, found: Sequence[Account], standing: Mapping[str, Account]) -> str:
+def summary_text(
+    replayed: Replayed, found: Sequence[AnswerBreakdown], standing: Mapping[str, AnswerBreakdown]
+) -> str:
     """Figures and verdict, then the answers of ``standing`` with what makes each stand out."""
     recording = replayed.recording
-    tokens = sum(len(account.ids) for account in found)
+    tokens = sum(len(breakdown.ids) for breakdown in found)
     lines = [
         f"Rollout {recording.step} of {replayed.folder}: {len(recording.prompts):,} prompts, "
         f"{len(found):,} answers, {tokens:,} tokens",
@@ -42,28 +44,29 @@ def summary_text(replayed: Replayed, found: Sequence[Account], standing: Mapping
     return "\n".join(lines)
 
 
-def answer_text(replayed: Replayed, account: Account) -> str:
+def answer_text(replayed: Replayed, breakdown: AnswerBreakdown) -> str:
     """Where the numbers of one answer came from, token by token."""
-    prompt = str(replayed.tokenizer.decode(list(account.prompt_ids), skip_special_tokens=False))
-    headings = ["", "token", *(heading for heading, _ in token_headings(account))]
-    texts = answer_texts(account, replayed.tokenizer)
+    prompt = str(replayed.tokenizer.decode(list(breakdown.prompt_ids), skip_special_tokens=False))
+    headings = ["", "token", *(heading for heading, _ in token_headings(breakdown))]
+    texts = answer_texts(breakdown, replayed.tokenizer)
     rows = [
-        [str(place + 1), _on_one_line(text), *token_cells(account, place)] for place, text in enumerate(texts)
+        [str(place + 1), _on_one_line(text), *token_cells(breakdown, place)]
+        for place, text in enumerate(texts)
     ]
     return "\n".join(
         [
-            f"Answer {account.number} to prompt {account.prompt} ({account.source}):",
+            f"Answer {breakdown.number} to prompt {breakdown.prompt} ({breakdown.source}):",
             f"  {_on_one_line(prompt)}",
             "",
-            *(f"  {line}" for line in score_steps(account, replayed)),
+            *(f"  {line}" for line in score_steps(breakdown, replayed)),
             "",
             *aligned([headings, *rows], text_columns=2),
         ]
     )
 
 
-def _rows(standing: Mapping[str, Account]) -> list[list[str]]:
-    return [[why, *answer_cells(account)] for why, account in standing.items()]
+def _rows(standing: Mapping[str, AnswerBreakdown]) -> list[list[str]]:
+    return [[why, *answer_cells(breakdown)] for why, breakdown in standing.items()]
 
 
 def _on_one_line(text: str) -> str:

@@ -1,6 +1,6 @@
-"""A replayed PPO update in words and tables: figures as logged and as computed again, an account of answers.
+"""A replayed PPO update in words and tables: figures as logged and as computed again, a breakdown of answers.
 
-The same texts serve the terminal (``replay_text``) and the page (``replay_page``).
+The same texts serve the terminal (``text``) and the page (``page``).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hf_align.runs import formatting
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from hf_align.rl.replay.accounts import Account
-    from hf_align.rl.replay.run import Again, Replayed
+    from hf_align.rl.replay.breakdown import AnswerBreakdown
+    from hf_align.rl.replay.run import Recomputed, Replayed
 
 OF_THE_MACHINE = ("tokens_per_second", "peak_memory_bytes")
 """Figures that no replay can give again, beside those that end with ``_seconds``."""
@@ -99,7 +99,7 @@ def as_recorded(replayed: Replayed) -> bool:
     return replayed.recording.finished and all(figure.difference in ("", "=") for figure in table)
 
 
-def _how(again: Again, step: int) -> list[str]:
+def _how(again: Recomputed, step: int) -> list[str]:
     base = again.base
     place = "the start of training" if base.checkpoint is None else str(base.checkpoint)
     between = list(again.on_the_way)
@@ -121,70 +121,70 @@ def _span(steps: Sequence[int]) -> str:
     return f"rollout {steps[0]}" if len(steps) == 1 else f"rollouts {steps[0]} to {steps[-1]}"
 
 
-def score_steps(account: Account, replayed: Replayed) -> list[str]:
+def score_steps(breakdown: AnswerBreakdown, replayed: Replayed) -> list[str]:
     """How the score of an answer and its advantages came about, a step a line."""
     options, rewards = replayed.config.ppo, replayed.config.rewards
     products = [
         f"{value:.4g} {name}" if weight == 1 else f"{weight:g} × {value:.4g} {name}"
-        for name, (value, weight) in account.parts.items()
+        for name, (value, weight) in breakdown.parts.items()
     ]
-    lines = [f"reward {account.reward:.4g} = {' + '.join(products)}"]
-    if account.penalized != account.reward:
+    lines = [f"reward {breakdown.reward:.4g} = {' + '.join(products)}"]
+    if breakdown.penalized != breakdown.reward:
         lines.append(
             f"less {rewards.missing_eos_penalty:g}, since it was cut off (missing_eos_penalty): "
-            f"{account.penalized:.4g}"
+            f"{breakdown.penalized:.4g}"
         )
     if options.normalize_scores:
-        mean, deviation = account.moments.mean, account.moments.std
+        mean, deviation = breakdown.moments.mean, breakdown.moments.std
         lines.append(
             f"less the mean of the scores so far ({mean:.4g}), divided by their deviation ({deviation:.4g})"
         )
     if options.score_clip is not None:
         lines.append(f"clipped to ±{options.score_clip:g}")
-    lines.append(f"score {account.score:.4g}, given to the last token")
+    lines.append(f"score {breakdown.score:.4g}, given to the last token")
     coefficient = replayed.recording.before.kl_coef
     lines.append(
-        f"KL {account.kl:.4g} nats × kl_coef {coefficient:.4g} = {account.charge:.4g}, "
+        f"KL {breakdown.kl:.4g} nats × kl_coef {coefficient:.4g} = {breakdown.kl_penalty:.4g}, "
         "taken off token by token"
     )
     if options.whiten_rewards:
         lines.append(
             "rewards of tokens scaled to variance 1 in the rollout, around their mean (whiten_rewards)"
         )
-    if "raw advantage" in account.tokens:
-        raw = float(account.tokens["raw advantage"].mean())
+    if "raw advantage" in breakdown.tokens:
+        raw = float(breakdown.tokens["raw advantage"].mean())
         whitened = " after whitening" if options.whiten_advantages else ""
-        lines.append(f"advantage {raw:.4g} in the mean over its tokens, {account.advantage:.4g}{whitened}")
+        lines.append(f"advantage {raw:.4g} in the mean over its tokens, {breakdown.advantage:.4g}{whitened}")
     else:
-        lines.append(f"advantage {account.advantage:.4g} in the mean over its tokens")
-    losses = {"policy": account.policy_loss, "value": account.value_loss, "total": account.loss}
-    if account.loss is not None:
+        lines.append(f"advantage {breakdown.advantage:.4g} in the mean over its tokens")
+    losses = {"policy": breakdown.policy_loss, "value": breakdown.value_loss, "total": breakdown.loss}
+    if breakdown.loss is not None:
         shares = ", ".join(f"{name} {share:+.4g}" for name, share in losses.items() if share is not None)
         lines.append(f"its part of the logged losses: {shares}")
-    if account.watch:
-        watched = ", ".join(f"{name} {value:.4g}" for name, value in account.watch.items())
+    if breakdown.watch:
+        watched = ", ".join(f"{name} {value:.4g}" for name, value in breakdown.watch.items())
         lines.append(f"not trained on: {watched}")
     return lines
 
 
-def answer_texts(account: Account, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def answer_texts(breakdown: AnswerBreakdown, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The text of each token of the answer; empty for one that is a later part of the same character."""
-    context = list(account.prompt_ids[-_CONTEXT:])
+    context = list(breakdown.prompt_ids[-_CONTEXT:])
     texts: list[str] = []
-    for length, text in token_texts([*context, *account.ids.tolist()], tokenizer):
+    for length, text in token_texts([*context, *breakdown.ids.tolist()], tokenizer):
         texts += [text, *[""] * (length - 1)]
     return texts[len(context) :]
 
 
-def token_cells(account: Account, place: int) -> list[str]:
+def token_cells(breakdown: AnswerBreakdown, place: int) -> list[str]:
     """The figures of one token under the headings of :func:`token_headings`."""
     cells = []
     for name, _, _ in TOKEN_COLUMNS:
-        if name not in account.tokens:
+        if name not in breakdown.tokens:
             continue
-        value = float(account.tokens[name][place])
+        value = float(breakdown.tokens[name][place])
         if name == "clipped":
-            cells.append(f"{value:.0f} of {account.passes}")
+            cells.append(f"{value:.0f} of {breakdown.passes}")
         elif np.isnan(value):
             cells.append(formatting.MISSING)
         else:
@@ -192,12 +192,12 @@ def token_cells(account: Account, place: int) -> list[str]:
     return cells
 
 
-def token_headings(account: Account) -> list[tuple[str, str]]:
-    """(heading, what it is) of each figure that the tokens of ``account`` have."""
-    return [(heading, text) for name, heading, text in TOKEN_COLUMNS if name in account.tokens]
+def token_headings(breakdown: AnswerBreakdown) -> list[tuple[str, str]]:
+    """(heading, what it is) of each figure that the tokens of ``breakdown`` have."""
+    return [(heading, text) for name, heading, text in TOKEN_COLUMNS if name in breakdown.tokens]
 
 
-def answer_columns(found: Sequence[Account]) -> list[str]:
+def answer_columns(found: Sequence[AnswerBreakdown]) -> list[str]:
     """The headings of :func:`answer_cells`."""
     first = found[0]
     parts = list(first.parts) if len(first.parts) > 1 else []
@@ -205,12 +205,12 @@ def answer_columns(found: Sequence[Account]) -> list[str]:
     return ["answer", "prompt", "tokens", *parts, "reward", "score", "KL", "advantage", *computed, "end"]
 
 
-def answer_cells(account: Account) -> list[str]:
+def answer_cells(breakdown: AnswerBreakdown) -> list[str]:
     """One answer on one line."""
-    parts = [value for value, _ in account.parts.values()] if len(account.parts) > 1 else []
-    numbers = [*parts, account.reward, account.score, account.kl, account.advantage]
-    cells = [str(account.number), str(account.prompt), str(len(account.ids))]
+    parts = [value for value, _ in breakdown.parts.values()] if len(breakdown.parts) > 1 else []
+    numbers = [*parts, breakdown.reward, breakdown.score, breakdown.kl, breakdown.advantage]
+    cells = [str(breakdown.number), str(breakdown.prompt), str(len(breakdown.ids))]
     cells += [f"{value:.3g}" for value in numbers]
-    if account.loss is not None:
-        cells += [f"{account.loss:+.2g}", formatting.share(account.clipped)]
-    return [*cells, "" if account.stopped else "cut off"]
+    if breakdown.loss is not None:
+        cells += [f"{breakdown.loss:+.2g}", formatting.share(breakdown.clipped)]
+    return [*cells, "" if breakdown.stopped else "cut off"]

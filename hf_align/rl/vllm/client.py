@@ -1,7 +1,7 @@
 """The HTTP interface of a vLLM server: sampling from token ids, and giving it other weights.
 
 Plain requests, so that nothing of vLLM need be installed where a model is trained. What this leaves out:
-which weights a server gets and when, and whether it serves the right model (``training.vllm_rollout``).
+which weights a server gets and when, and whether it serves the right model (``rollout``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from hf_align.errors import UserError
-from hf_align.modeling.opener import OPENER
+from hf_align.modeling.http import WITHOUT_REDIRECTS
 from hf_align.sampling.continuations import Continuation
 from hf_align.sampling.options import Sampling
 
@@ -206,11 +206,12 @@ class VllmClient:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base_url + path, data, headers, method=method)
         try:
-            with OPENER.open(request, timeout=timeout) as response:
+            with WITHOUT_REDIRECTS.open(request, timeout=timeout) as response:
                 content: bytes = response.read()
                 return content
         except urllib.error.HTTPError as error:
-            raise Refused(error.code, _message(error.read())) from None
+            with error:
+                raise Refused(error.code, _message(error.read())) from None
 
 
 def _message(content: bytes) -> str:

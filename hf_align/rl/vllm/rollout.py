@@ -3,7 +3,7 @@
 A LoRA adapter is saved and loaded under a new name, so that nothing the server keeps of an earlier one is
 used again; a model that is trained as a whole is saved and read anew. Both go through the run folder, which
 the server has to be able to read. Log-probabilities are the server's; what is trained with are our own, which
-are measured afterwards as for any other rollout. What this leaves out: requests (``modeling.vllm_client``).
+are measured afterwards as for any other rollout. What this leaves out: requests (``client``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the watch over the reward does in a run: it keeps the figures, warns with evidence, stops, rolls back.
 
-The rules are in ``reward_watch``. What is kept goes into every checkpoint, so that a run that continues from
+The rules are in ``rules``. What is kept goes into every checkpoint, so that a run that continues from
 one is watched as if it had never been interrupted.
 """
 

@@ -24,7 +24,7 @@ _SHOWN_CHARACTERS = 160
 
 _WHAT_HELPS = (
     "Read the answers under reward_watch in run.json or in the report: if they are not what the reward was "
-    "meant for, mend the reward, or hold the policy nearer to the reference (a higher kl_coef, kl_stop, "
+    "meant for, fix the reward, or hold the policy nearer to the reference (a higher kl_coef, kl_stop, "
     "fewer rollouts)."
 )
 

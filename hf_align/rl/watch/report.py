@@ -1,6 +1,6 @@
 """The parts of the report about the reward itself: what was checked before training, and what the watch saw.
 
-Reads the run record and the metrics, and copes with whatever is missing. The curves are in ``watch_plots``.
+Reads the run record and the metrics, and copes with whatever is missing. The curves are in ``plots``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_view(record: Row) -> dict[str, Any] | None:
         "warnings": [str(warning) for warning in found.warnings],
         "notes": _check_notes(scores, within),
         "plots": [plot for plot in plots if plot is not None],
-        "fall": [],
+        "displacement": [],
     }
 
 
@@ -73,7 +73,7 @@ def watch_view(record: Row, rows: Sequence[Row]) -> dict[str, Any] | None:
         "warnings": [_alarm_text(alarm) for alarm in alarms],
         "notes": [_watch_note(recipe, rows)],
         "plots": plots,
-        "fall": [],
+        "displacement": [],
         "answers": [item for alarm in alarms for item in _answers(alarm)],
     }
 

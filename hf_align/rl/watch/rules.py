@@ -3,7 +3,7 @@
 A policy that is trained on a reward finds what the reward pays for, which after a while is no longer what it
 stands for (Gao et al. 2022, arXiv 2210.10760). Shown by a second reward that falls while the first one
 rises, or by answers far from the reference, far longer or shorter, or that repeat themselves. Everything
-here is a function of the logged figures; what is done about it is in ``watch_actions``.
+here is a function of the logged figures; what is done about it is in ``actions``.
 """
 
 from __future__ import annotations

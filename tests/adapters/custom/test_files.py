@@ -11,7 +11,7 @@ from helpers.saved_bottlenecks import bottleneck
 from helpers.tiny_checkpoint import save_tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from hf_align.adapters.custom.model import load_own
+from hf_align.adapters.custom.model import load_custom
 from hf_align.errors import UserError
 from hf_align.saved_models.run_models import attach_adapter
 
@@ -29,17 +29,17 @@ def test_another_base_is_refused(saved: tuple[str, Path], tmp_path: Path) -> Non
     base, folder = saved
     wider = save_tiny_checkpoint(tmp_path / "wider", intermediate_size=96)
     with pytest.raises(UserError, match=r"another base.*names or shapes.*trained on"):
-        load_own(AutoModelForCausalLM.from_pretrained(wider), folder)
+        load_custom(AutoModelForCausalLM.from_pretrained(wider), folder)
     model = AutoModelForCausalLM.from_pretrained(base)
     with torch.no_grad():
         model.model.layers[1].self_attn.q_proj.weight[0, 0] += 0.5
     with pytest.raises(UserError, match="the shapes fit, but its linear layers hold other values"):
-        load_own(model, folder)
+        load_custom(model, folder)
     model = AutoModelForCausalLM.from_pretrained(base)
     with torch.no_grad():
         model.model.norm.weight[3] += 0.5
     with pytest.raises(UserError, match="its embeddings, biases or norms hold other values"):
-        load_own(model, folder)
+        load_custom(model, folder)
 
 
 def test_files_that_are_not_whole_are_named(saved: tuple[str, Path]) -> None:
@@ -53,7 +53,7 @@ def test_files_that_are_not_whole_are_named(saved: tuple[str, Path]) -> None:
     config["peft_type"] = "HF_ALIGN_BOTLENECK"
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"none of this release's methods.*'bottleneck'"):
-        load_own(model, folder)
+        load_custom(model, folder)
 
 
 def test_an_adapter_of_other_options_does_not_replace_one(saved: tuple[str, Path], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from hf_align.adapters.bitfit import BitFitOptions
-from hf_align.adapters.custom.model import load_own, put_on
+from hf_align.adapters.custom.model import add_adapter, load_custom
 from hf_align.adapters.methods import METHODS
 from hf_align.errors import UserError
 
@@ -34,7 +34,7 @@ def saved(tmp_path: Path) -> tuple[str, Path]:
 
 def test_it_is_a_peft_model_whose_files_hold_the_added_weights_only(saved: tuple[str, Path]) -> None:
     base, folder = saved
-    model = load_own(AutoModelForCausalLM.from_pretrained(base), folder)
+    model = load_custom(AutoModelForCausalLM.from_pretrained(base), folder)
     assert isinstance(model, PeftModel)
     assert model.get_base_model().config is model.config
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -61,14 +61,14 @@ def test_the_summary_counts_what_is_trained() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_same_base_in_another_number_format_is_taken(saved: tuple[str, Path], dtype: Any) -> None:
     base, folder = saved
-    assert load_own(AutoModelForCausalLM.from_pretrained(base, dtype=dtype), folder)
+    assert load_custom(AutoModelForCausalLM.from_pretrained(base, dtype=dtype), folder)
 
 
 def test_a_base_with_a_new_token_is_taken(saved: tuple[str, Path]) -> None:
     base, folder = saved
     model = AutoModelForCausalLM.from_pretrained(base)
     model.resize_token_embeddings(model.config.vocab_size + 1)
-    assert load_own(model, folder)
+    assert load_custom(model, folder)
 
 
 def test_a_second_adapter_leaves_alone_what_is_trained(saved: tuple[str, Path]) -> None:
@@ -83,7 +83,7 @@ def test_a_second_adapter_leaves_alone_what_is_trained(saved: tuple[str, Path]) 
 def test_bitfit_moves_biases_and_nothing_else() -> None:
     base = tiny_model("gpt2")
     biases = [name for name, _ in base.named_parameters() if name.endswith(".bias")]
-    model = put_on(base, METHODS["bitfit"], BitFitOptions())
+    model = add_adapter(base, METHODS["bitfit"], BitFitOptions())
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert len(trained) == len(biases) == 2 * 6 + 1
     with torch.no_grad():
@@ -102,4 +102,4 @@ def test_bitfit_moves_biases_and_nothing_else() -> None:
 
 def test_a_model_without_biases_is_refused_with_what_to_take_instead() -> None:
     with pytest.raises(UserError, match=r"LlamaForCausalLM has none.*SmolLM2.*GPT-2.*ln_tuning"):
-        put_on(tiny_model("llama"), METHODS["bitfit"], BitFitOptions())
+        add_adapter(tiny_model("llama"), METHODS["bitfit"], BitFitOptions())

@@ -17,11 +17,12 @@ from helpers.tiny_models import PACKABLE, UNPACKABLE, random_rows, tiny_model
 from hf_align.adapters.blocks import find_blocks
 from hf_align.adapters.ladder.roles import find_places
 from hf_align.adapters.ladder.shape import backbone_shape
-from hf_align.adapters.ladder.side import Rung
+from hf_align.adapters.ladder.side import SideBlock
 from hf_align.data.comparisons.batches import collate_comparisons
 from hf_align.data.packing import pack_rows, pad_rows
 from hf_align.errors import UserError
 from hf_align.modeling.attention.packing_probe import enable_segment_attention, shares_prefixes
+from hf_align.modeling.checkpointing import enable_checkpointing
 from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.inputs import model_inputs
 from hf_align.types import TokenizedRow
@@ -54,7 +55,7 @@ def test_the_start_is_the_base_and_training_moves_the_ladder_alone(family: str, 
 
 
 def test_the_gate_is_a_sigmoid_of_alpha_over_the_temperature() -> None:
-    rung = Rung(torch.nn.Identity(), width=2, side_width=1, temperature=0.1)
+    rung = SideBlock(torch.nn.Identity(), width=2, side_width=1, temperature=0.1)
     with torch.no_grad():
         rung.down.weight.copy_(torch.tensor([[1.0, 10.0]]))
     rung.state = torch.tensor([[[1.0, 2.0]]])  # down: 21
@@ -210,7 +211,7 @@ def test_recomputed_activations_give_the_same_gradients() -> None:
         install_target_head(base)
         model = laddered(base)
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            enable_checkpointing(model)
         results.append(_gradients(model.train(), [batch]))
     for name, gradient in results[0][1].items():
         torch.testing.assert_close(results[1][1][name], gradient)

@@ -73,9 +73,23 @@ def test_rows_without_a_prompt(tmp_path, row, words):
         read_prompts(DataConfig([_write(tmp_path / "a.jsonl", [row])]), tiny_tokenizer())
 
 
-def test_compared_answers_are_another_stage_s(tmp_path):
-    path = _write(tmp_path / "a.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
-    with pytest.raises(UserError, match="the rows are in the format preference"):
+def test_prompts_of_pairs_and_prompts_alone(tmp_path):
+    pairs = _write(tmp_path / "pairs.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    turns = [{"role": "user", "content": "Why?"}]
+    verl = {"prompt": turns, "data_source": "x", "reward_model": {"ground_truth": "4"}}
+    alone = _write(tmp_path / "alone.jsonl", [{"prompt": "a"}, {"prompt": "b", "system": "S"}, verl])
+    later = _write(tmp_path / "later.jsonl", [{"messages": [*TALK, {"role": "user", "content": "And?"}]}])
+    prompts, report = read_prompts(DataConfig([pairs, alone, later]), tiny_tokenizer())
+    assert [prompt.reference for prompt in prompts] == ["b", "", "", "", ""]
+    assert prompts[2].example.messages == (Message("system", "S"), Message("user", "b"))
+    assert prompts[3].row["reward_model"] == {"ground_truth": "4"}
+    assert prompts[4].text.rstrip().endswith("assistant") and "And?" in prompts[4].text
+    assert [source.kept for source in report.sources] == [1, 3, 1]
+
+
+def test_an_answer_that_has_begun_is_refused(tmp_path):
+    path = _write(tmp_path / "a.jsonl", [{"prompt": [TALK[0], {"role": "assistant", "content": "It"}]}])
+    with pytest.raises(UserError, match="an answer that has begun is not continued"):
         read_prompts(DataConfig([path]), tiny_tokenizer())
 
 
@@ -93,7 +107,8 @@ def test_overlong_rows_are_an_error_unless_dropped(tmp_path):
 def test_the_turns_of_a_prompt():
     turns = tuple(Message(**turn) for turn in TALK)
     assert prompt_turns(Example("x", messages=turns)) == turns[:3]
-    assert prompt_turns(Example("x", messages=(*turns, Message("user", "later")))) == turns[:3]
+    later = (*turns, Message("user", "later"))
+    assert prompt_turns(Example("x", messages=later)) == later
     assert prompt_turns(Example("x", messages=turns[:1])) == turns[:1]
 
 

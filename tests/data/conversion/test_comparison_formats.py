@@ -8,12 +8,12 @@ import pytest
 from helpers.comparison_rows import HH, B, U, convert
 
 from hf_align.config import DatasetConfig
+from hf_align.data.conversion.detection import resolve_format
 from hf_align.data.conversion.formats import (
     COMPARISON_FORMATS,
     FORMATS,
     LABELLED_FORMATS,
     UNPAIRED_FORMATS,
-    resolve_format,
 )
 from hf_align.data.reading.raw import RawRow
 from hf_align.errors import UserError
@@ -91,7 +91,7 @@ def test_comparing_on_plain_answers_names_the_stage_that_takes_them(row: dict[st
 
 def test_columns_that_fit_nothing() -> None:
     with pytest.raises(
-        UserError, match=r"fit no known format\. Found: q\. .*ranking: prompt, answers.*rejected: w"
+        UserError, match=r"fit no known format\. Found: q\. .*ranking: prompt, answers.*rejected: bad"
     ):
         convert({"q": 1})
     with pytest.raises(UserError, match=r"needs the column 'chosen', which is missing.*Did you mean 'chosn'"):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from helpers.comparison_rows import LONG, SQ, B, Q, S, U, bot, convert, pair, turn, user
 
-from hf_align.data.conversion.formats import COMPARISON_FORMATS, resolve_format
+from hf_align.data.conversion.detection import resolve_format
+from hf_align.data.conversion.formats import COMPARISON_FORMATS
 from hf_align.data.conversion.turns import with_system_prompt
 from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.types import Comparison, Message

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hf_align.data.conversion.formats import FORMATS, resolve_format
+from hf_align.data.conversion.detection import resolve_format
+from hf_align.data.conversion.formats import FORMATS
 from hf_align.data.conversion.turns import with_system_prompt
 from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.errors import UserError
@@ -184,7 +185,7 @@ USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content"
             r"empty answer \(assistant turn 1\)",
         ),
         ("sharegpt", {"conversations": []}, "empty conversation"),
-        ("sharegpt", {"conversations": "[]"}, "expected a list of turns, found a string"),
+        ("sharegpt", {"conversations": "[]"}, "empty conversation"),
         (
             "sharegpt",
             {"conversations": [{"from": "humam", "value": "q"}]},
@@ -213,7 +214,7 @@ USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content"
         (
             "messages",
             {"messages": [USER, ANSWER | {"tool_calls": [{"x": 1}]}]},
-            "has 'tool_calls', which is not read",
+            "tool_calls: expected a call with a name",
         ),
         (
             "messages",

@@ -8,7 +8,8 @@ import pytest
 from helpers.comparison_rows import HH, B, S, U, bot, turn, user
 
 from hf_align.data.conversion.comparisons import EMPTY, IDENTICAL, NOT_SHARED, TIED
-from hf_align.data.conversion.formats import COMPARISON_FORMATS, resolve_format
+from hf_align.data.conversion.detection import resolve_format
+from hf_align.data.conversion.formats import COMPARISON_FORMATS
 from hf_align.data.reading.raw import MalformedRow, RawRow
 
 

@@ -29,7 +29,10 @@ def test_parts_of_text_are_joined() -> None:
         ({"role": "user"}, "t: has no 'content'; found 'role'"),
         ({"role": "usr", "content": "x"}, "unknown role 'usr'. Did you mean 'user'?"),
         ({"role": 3, "content": "x"}, "unknown role a number"),
-        ({"role": "assistant", "content": "x", "tool_calls": [1]}, "has 'tool_calls', which is not read"),
+        (
+            {"role": "assistant", "content": "x", "tool_calls": [1]},
+            "tool_calls: expected an object with name",
+        ),
         ({"role": "user", "content": [{"type": "image"}]}, "only text parts can be read, found 'image'"),
         ({"role": "user", "content": None}, "expected a string, found null"),
         ({"role": "user", "content": "a\ud800"}, "lone surrogate U+D800 at character 2"),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from helpers.comparison_rows import SQ, B, Q, S, U, bot, turn
 
-from hf_align.data.conversion.formats import UNPAIRED_FORMATS, resolve_format
+from hf_align.data.conversion.detection import resolve_format
+from hf_align.data.conversion.formats import UNPAIRED_FORMATS
 from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.errors import UserError
 from hf_align.types import LabelledAnswer

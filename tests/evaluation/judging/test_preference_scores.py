@@ -99,7 +99,7 @@ def test_long_rows_and_bad_rows_are_named_without_keys_that_the_recipe_lacks(fol
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match="1 of 4 rows are malformed") as error:
         read_comparisons(DatasetConfig(str(path)), tiny_tokenizer(), model)
-    assert str(error.value).endswith("Mend or remove them.")
+    assert str(error.value).endswith("Fix or remove them.")
 
 
 def test_nothing_compared(folder, tmp_path):

@@ -51,8 +51,8 @@ def test_figures_by_hand():
     half = np.array([1.0] * 200 + [0.0] * 200)
     # The normal interval of a share of one half among 400.
     assert win_figures(half, seed=1)["win_rate_interval"] == pytest.approx([0.451, 0.549], abs=0.01)
-    with pytest.raises(ValueError, match="at least one"):
-        win_figures(np.zeros(0), seed=1)
+    assert win_figures(np.ones(8), seed=1)["win_rate_interval"] == pytest.approx([0.6756, 1.0], abs=1e-4)
+    assert win_figures(np.zeros(0), seed=1) == {"prompts": 0}
 
 
 class Service:
@@ -120,8 +120,10 @@ PAIRS = [("Where {to}?", "Oslo", "Rome"), ("Where?", "Lima", "Oslo"), ("Where?",
 
 def test_replies_without_a_verdict_are_not_consistent():
     outcomes, found = by_verdicts(["unreadable", "first", "first"], ["unreadable", "unreadable", "second"])
-    assert outcomes.tolist() == [0.5, 0.5, 1.0]
+    # A prompt of which no order has a verdict says nothing; it is no tie.
+    assert outcomes.tolist() == [0.5, 1.0]
     assert (found["consistent"], found["unreadable"]) == (1.0, 0.5)
+    assert not len(by_verdicts(["refused"], ["unreadable"])[0])
     assert by_verdicts(["unreadable"], ["unreadable"])[1]["consistent"] is None
 
 
@@ -155,6 +157,22 @@ def test_what_may_pass_is_tried_again(serve):
     with pytest.raises(UserError, match="replied 429"):
         always.judge(requests=1).compare(PAIRS[:1])
     assert len(always.seen) == chat_service.TRIES
+
+
+def test_one_refused_request_costs_its_pair_alone(serve):
+    def answer(n: int, body: Any) -> tuple[int, Any]:
+        return (400, {}) if "Lima" in str(body) and "Rome" in str(body) else prefers_oslo(n, body)
+
+    service = serve(answer)
+    assert service.judge().compare(PAIRS) == ["first", "second", "refused"]
+    assert len(service.seen) == 3
+
+
+def test_the_recipe_s_parameters_are_sent(serve):
+    service = serve(prefers_oslo)
+    service.judge(temperature=None, parameters={"max_tokens": 9}).compare(PAIRS[:1])
+    body = service.seen[0][2]
+    assert body["max_tokens"] == 9 and "temperature" not in body
 
 
 @pytest.mark.parametrize(
@@ -200,7 +218,7 @@ def test_answers_are_judged_in_both_orders(serve):
         service.judge(), replies("Oslo", "Rome", "Rome"), replies("Lima", "Oslo", "Lima")
     )
     assert outcomes.tolist() == [1.0, 0.0, 0.5]
-    assert found == {"consistent": 1.0, "first_place": 0.5, "unreadable": 0.0}
+    assert found == {"consistent": 1.0, "first_place": 0.5, "unreadable": 0.0, "refused": 0.0}
     texts = [seen["messages"][0]["content"] for _, _, seen in service.seen]
     assert len(texts) == 6 and all("system: Be brief.\n\nuser: Where?" in text for text in texts)
     # A judge that always takes the first answer decides nothing.

@@ -42,7 +42,7 @@ def test_runs_of_different_losses_share_only_what_they_can() -> None:
     assert best(runs, "Held-out loss") == [False, False], "25 is where IPO begins"
     assert best(runs, "Held-out reward margin") == [False, False]
     assert any("different losses" in note for note in headline_table(runs)[1])
-    assert best(runs, "Held-out pairs whose better answer is likelier per token") == [False, False]
+    assert best(runs, "Held-out pairs whose chosen answer is likelier per token") == [False, False]
     labels = [row["label"] for row in headline_table(runs)[0]]
     assert "Held-out loss before" in labels and "eval_kl_before" not in labels
     titles = [plot.title for plot in comparison_view(runs)["plots"]]

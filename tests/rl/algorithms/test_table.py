@@ -18,7 +18,7 @@ from hf_align.rl.algorithms.base import Advantages, Algorithm, ScoredRollout, To
 from hf_align.rl.algorithms.table import ALGORITHMS
 from hf_align.rl.episodes import EpisodeBatch
 from hf_align.rl.recipe import PpoOptionsConfig
-from hf_align.rl.replay.accounts import accounts
+from hf_align.rl.replay.breakdown import breakdowns
 from hf_align.rl.replay.run import replay
 from hf_align.rl.replay.view import as_recorded
 from hf_align.rl.value_head import VALUE_FILE
@@ -69,7 +69,7 @@ def test_a_group_relative_advantage_runs_is_resumed_and_replayed(
     assert as_recorded(replayed) and again_of(replayed).base.step == 1
     figures = replayed.recording.figures
     assert {"groups", "kl_loss", "policy_loss"} <= set(figures) and "value_loss" not in figures
-    found = accounts(replayed)
+    found = breakdowns(replayed)
     for one, other in zip(found[::2], found[1::2], strict=True):
         # Two answers to a prompt: their advantages cancel out, and both have that of their group.
         assert one.advantage == pytest.approx(-other.advantage, abs=1e-5)

@@ -11,7 +11,7 @@ import pytest
 from helpers.recorded_ppo_runs import STATEFUL, again_of
 from helpers.tiny_ppo import make_inputs, run
 
-from hf_align.rl.replay.accounts import accounts
+from hf_align.rl.replay.breakdown import breakdowns
 from hf_align.rl.replay.recording import path_of, recorded_steps
 from hf_align.rl.replay.run import differing, replay
 from hf_align.rl.replay.view import as_recorded, verdict
@@ -42,7 +42,7 @@ def test_without_weights_to_begin_with_the_record_alone_is_shown(copy: Path) -> 
     replayed = replay(copy, 4)
     assert replayed.again is None
     assert "those of the start of training, and of the rollouts from there on 2 is not" in replayed.why_not
-    assert accounts(replayed)[0].loss is None and "ratio" not in accounts(replayed)[0].tokens
+    assert breakdowns(replayed)[0].loss is None and "ratio" not in breakdowns(replayed)[0].tokens
     assert "this is what was recorded" in verdict(replayed)[0]
     assert again_of(replay(copy, 1)).base.step == 0
 

@@ -18,8 +18,8 @@ from hf_align.rewards.scaling import RunningMoments
 from hf_align.rl.checkpoints import Progress
 from hf_align.rl.episodes import Episode
 from hf_align.rl.replay.recording import (
-    Circumstances,
     Recording,
+    RunContext,
     load,
     pack,
     path_of,
@@ -31,7 +31,7 @@ from hf_align.rl.replay.recording import (
 from hf_align.runs import disk_full, record
 
 OF_TOKENS = ("sampled_logps", "logps", "entropies", "reference_logps", "values")
-WHERE = Circumstances(9, 2, 1, "fp32", "cpu", "2.0", "abc", 42)
+WHERE = RunContext(9, 2, 1, "fp32", "cpu", "2.0", "abc", 42)
 
 doubles = st.floats(width=64)
 names = st.lists(st.text(min_size=1, max_size=5), unique=True, max_size=3)

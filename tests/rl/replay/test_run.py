@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from hf_align.errors import UserError
 from hf_align.rl import loop
-from hf_align.rl.replay.accounts import accounts
+from hf_align.rl.replay.breakdown import breakdowns
 from hf_align.rl.replay.recording import path_of, recorded_steps
 from hf_align.rl.replay.run import differing, replay
 from hf_align.rl.replay.view import as_recorded, verdict
@@ -136,7 +136,7 @@ def test_a_loss_that_is_no_number_ends_the_replay_as_it_ended_the_run(copy: Path
     save_file({name: values * float("inf") for name, values in weights.items()}, path)
     replayed = replay(copy, 3)
     assert "rollout 3" in again_of(replayed).failure and "The update stops: " in " ".join(verdict(replayed))
-    assert accounts(replayed)[0].tokens["ratio"].shape == accounts(replayed)[0].ids.shape
+    assert breakdowns(replayed)[0].tokens["ratio"].shape == breakdowns(replayed)[0].ids.shape
 
 
 def test_what_cannot_be_replayed_is_said(copy: Path, tmp_path: Path) -> None:

@@ -11,4 +11,4 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-OPENER = urllib.request.build_opener(_NoRedirects)
+WITHOUT_REDIRECTS = urllib.request.build_opener(_NoRedirects)

@@ -1,4 +1,4 @@
-"""Where the numbers of a rollout came from: an account of each answer, and of each of its tokens."""
+"""Where the numbers of a rollout came from: a breakdown of each answer, and of each of its tokens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Account:
+class AnswerBreakdown:
     """One sampled answer of L tokens. ``number`` counts the answers of the rollout from 1, ``prompt`` its
     prompts; ``source``: where that stands in the data.
 
     ``parts``: each reward with its weight, whose products add up to ``reward``; ``watch``: rewards that
     nothing was learned from. ``penalized``: the reward after the penalty for answers that were cut off;
     ``score``: after normalisation by ``moments`` and clipping; all that follow are in its unit. ``kl``: nats,
-    summed over the tokens; ``charge``: what it cost. ``advantage``: mean over the tokens, as trained with.
+    summed over the tokens; ``kl_penalty``: what it cost. ``advantage``: mean over the tokens, as trained
+    with.
 
     ``tokens``: by name (L,) each: ``kl``, ``reward``, ``value``, ``return``, ``raw advantage``,
     ``advantage``, ``logp``, ``reference logp``, ``entropy``; where the update was computed again also
@@ -46,7 +47,7 @@ class Account:
     moments: RunningMoments
     score: float
     kl: float
-    charge: float
+    kl_penalty: float
     tokens: dict[str, Floats]
     passes: int
 
@@ -78,8 +79,8 @@ class Account:
         return float(self.tokens[name].sum()) if name in self.tokens else None
 
 
-def accounts(replayed: Replayed) -> list[Account]:
-    """An account of each answer, in the order of the rollout."""
+def breakdowns(replayed: Replayed) -> list[AnswerBreakdown]:
+    """A breakdown of each answer, in the order of the rollout."""
     recording, config = replayed.recording, replayed.config
     estimates, episodes = replayed.estimates, recording.episodes
     weights = dict(zip(part_names(config.rewards), config.rewards.weights, strict=True))
@@ -108,7 +109,7 @@ def accounts(replayed: Replayed) -> list[Account]:
         prompt = recording.prompts[episode.prompt]
         kl = float(tokens["kl"].sum())
         found.append(
-            Account(
+            AnswerBreakdown(
                 number=i + 1,
                 prompt=episode.prompt + 1,
                 source=prompt.example.source,
@@ -122,7 +123,7 @@ def accounts(replayed: Replayed) -> list[Account]:
                 moments=moments,
                 score=float(recording.scores[i]),
                 kl=kl,
-                charge=recording.before.kl_coef * kl,
+                kl_penalty=recording.before.kl_coef * kl,
                 tokens=tokens,
                 passes=passes,
             )
@@ -130,7 +131,7 @@ def accounts(replayed: Replayed) -> list[Account]:
     return found
 
 
-def outstanding(found: list[Account]) -> dict[str, Account]:
+def outstanding(found: list[AnswerBreakdown]) -> dict[str, AnswerBreakdown]:
     """The answers to look at first, by what makes each of them stand out."""
     chosen = {
         "highest KL": max(found, key=lambda one: one.kl),

@@ -1,4 +1,4 @@
-"""The account of an answer adds up."""
+"""The breakdown of an answer adds up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from helpers.recorded_ppo_runs import STATEFUL, again_of
 from helpers.tiny_ppo import make_inputs, run
 
-from hf_align.rl.replay.accounts import accounts
+from hf_align.rl.replay.breakdown import breakdowns
 from hf_align.rl.replay.run import replay
 
 
@@ -30,14 +30,14 @@ def done(inputs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_an_account_adds_up(done: Path) -> None:
     replayed = replay(done, 4)
     again, figures = again_of(replayed), replayed.recording.figures
-    found = accounts(replayed)
+    found = breakdowns(replayed)
     assert [one.number for one in found] == list(range(1, 9)) and found[-1].prompt == 4
     for one in found:
         assert one.reward == pytest.approx(sum(weight * value for value, weight in one.parts.values()))
         assert one.penalized == one.reward - (0 if one.stopped else 0.1)
         limited = max(-2.0, min(2.0, (one.penalized - one.moments.mean) / one.moments.std))
         assert one.score == pytest.approx(limited, abs=1e-6)
-        assert one.charge == pytest.approx(
+        assert one.kl_penalty == pytest.approx(
             figures["kl_coef"] * (one.tokens["logp"] - one.tokens["reference logp"]).sum()
         )
         returns = one.tokens["raw advantage"] + one.tokens["value"]

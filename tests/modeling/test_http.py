@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from hf_align.modeling.opener import OPENER
+from hf_align.modeling.http import WITHOUT_REDIRECTS
 
 
 def test_a_redirect_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +30,7 @@ def test_a_redirect_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(urllib.error.HTTPError) as caught:
-            OPENER.open(f"http://127.0.0.1:{server.server_port}/here", timeout=10)
+            WITHOUT_REDIRECTS.open(f"http://127.0.0.1:{server.server_port}/here", timeout=10)
         assert caught.value.code == 302 and asked == ["/here"]
     finally:
         server.shutdown()

@@ -1,0 +1,103 @@
+"""The columns of a row that no format names: obeyed, refused with the reason, or counted as ignored.
+
+``tools`` and ``chat_template_kwargs`` go to the chat template. Images and sound, weights of rows and the
+labels of unpaired feedback would be lost in silence, and are refused. Whatever else a row has is counted, and
+the data report lists it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from hf_align.data.conversion.turn_fields import MEDIA_KEYS, TURN_KEYS, refuse_media, tools_of
+from hf_align.data.reading.raw import MalformedRow, kind_of, printable
+from hf_align.types import Comparison, Example, LabelledAnswer
+
+TEMPLATE_COLUMNS = ("tools", "chat_template_kwargs")
+UNPAIRED = "unpaired feedback"
+_KNOWN = frozenset({*TEMPLATE_COLUMNS, *MEDIA_KEYS, "weight"})
+_RESERVED = frozenset(
+    {
+        *("conversation", "messages", "documents", "chat_template", "add_generation_prompt"),
+        *("continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors"),
+        *("return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+    }
+)
+_SHOWN_NAME = 60
+
+
+def with_template_columns(example: Any, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
+    """The example with what its row and the recipe (``defaults``) hand to the chat template.
+
+    Raises MalformedRow for media, weights that are not 1, and tools beside text that no template touches.
+    """
+    refuse_media(values)
+    _check_weight(values.get("weight"))
+    tools = tools_of(values.get("tools"))
+    options = {**defaults, **_keywords(values.get("chat_template_kwargs"))}
+    if tools is not None:
+        options["tools"] = tools
+    rendered = isinstance(example, Example | Comparison | LabelledAnswer)
+    turns = getattr(example, example.turns_in, None) if rendered else None
+    if not isinstance(turns, tuple):
+        if tools is not None:
+            raise MalformedRow("tools: plain text has no chat template that could write them")
+        return example
+    return replace(example, template=json.dumps(options, ensure_ascii=False)) if options else example
+
+
+def _keywords(value: Any) -> dict[str, Any]:
+    if value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise MalformedRow("chat_template_kwargs: expected a JSON object, found other text") from None
+    if not isinstance(value, Mapping):
+        raise MalformedRow(f"chat_template_kwargs: expected an object, found {kind_of(value)}")
+    wrong = next((name for name in value if name in _RESERVED or not str(name).isidentifier()), None)
+    if wrong is not None:
+        raise MalformedRow(f"chat_template_kwargs: {ascii(wrong)[:40]} is no keyword of a template")
+    return {str(name): item for name, item in value.items() if item is not None}
+
+
+def _check_weight(value: Any) -> None:
+    if value is None or value == 1:
+        return
+    if not isinstance(value, bool | int | float):
+        return  # a column of another meaning, which is counted as ignored
+    raise MalformedRow(
+        f"weight: found {value:g}; rows are trained with weight 1. Leave the row out, or give its turns "
+        "weight 0 or 1",
+        "weight",
+    )
+
+
+def refuse_unpaired(values: Mapping[str, Any]) -> None:
+    """Raise MalformedRow for an answer that a boolean label says is good or bad: both would be trained."""
+    label = values.get("label")
+    if isinstance(label, bool) or (isinstance(label, str) and label.lower() in ("true", "false")):
+        raise MalformedRow(
+            f"label: found {str(label).lower()}: this is unpaired feedback, of which fine-tuning would learn "
+            "the rejected answers as well; keep the rows with label true and take the column away, or take "
+            "the stage kto, which learns from both",
+            UNPAIRED,
+        )
+
+
+def unread(values: Mapping[str, Any], read: Collection[str]) -> Iterator[str]:
+    """The names of what is in the row and is not read: columns, and ``column[].key`` for keys of turns."""
+    for column, value in values.items():
+        if column in _KNOWN and (column != "weight" or isinstance(value, bool | int | float)):
+            continue
+        if column not in read:
+            if value is not None:
+                yield printable(str(column))[:_SHOWN_NAME]
+        elif isinstance(value, list):
+            keys = {key for turn in value if isinstance(turn, dict) for key in turn if turn[key] is not None}
+            for key in sorted(map(str, keys - TURN_KEYS)):
+                yield f"{printable(str(column))}[].{printable(key)}"[:_SHOWN_NAME]
