@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hf_align.config.choices.optimizers import LOW_RANK, SCHEDULE_FREE
 from hf_align.config.group import KeyProblem
-from hf_align.config.optimizers import LOW_RANK, SCHEDULE_FREE
 
 if TYPE_CHECKING:
     from hf_align.config.adapter import AdapterConfig

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_align.config import shared
+from hf_align.config.choices.optimizers import LOW_RANK, Optimizer, Tracker, check_optimizer
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, with_home
-from hf_align.config.optimizers import LOW_RANK, Optimizer, Tracker, check_optimizer
 from hf_align.config.schedules import Schedule, check_schedule_arguments
 
 _BY_STEPS = ("steps",)

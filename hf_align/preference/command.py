@@ -121,6 +121,7 @@ def _build(run: Run) -> tuple[Run, Any, Task, StartCheck]:
         sft_weight=preference.sft_weight,
         reference_free=preference.reference_free,
         ld_alpha=preference.ld_alpha,
+        use_weighting=preference.use_weighting,
     )
     check = _start_check(run, objective, built.model)
     task = tasks.comparison_task(
@@ -148,12 +149,13 @@ def _start_check(run: Run, objective: Any, model: Any) -> StartCheck:
     from hf_align.preference.start_check import StartCheck, noise_of, reasons_against
 
     preference = run.config.preference
-    constant = loss_at_start(objective.terms)
+    constant = None if preference.use_weighting else loss_at_start(objective.terms)
     reasons = reasons_against(
         losses=preference.loss,
         constant=constant,
         reference_free=preference.reference_free,
         ref_model=preference.ref_model_name_or_path,
+        weighted=preference.use_weighting,
     )
     earlier = None
     if run.checkpoint is not None:

@@ -51,7 +51,8 @@ class PreferenceObjective:
     ``terms``: their weighted losses are added. ``beta``: scales log-ratios to rewards in the metrics.
     ``sft_weight``: of the negative log-likelihood per token of the chosen answer. ``reference_free``: no
     reference is asked for. ``ld_alpha``: as in :func:`pair_logps`, for losses that use the reference.
-    ``model``: a causal language model with a target head, wrapped or not.
+    ``use_weighting``: pairs count by how likely the model is to write them (:func:`wpo_weights`). ``model``:
+    a causal language model with a target head, wrapped or not.
     """
 
     terms: tuple[LossTerm, ...]
@@ -59,6 +60,7 @@ class PreferenceObjective:
     sft_weight: float = 0.0
     reference_free: bool = False
     ld_alpha: float | None = None
+    use_weighting: bool = False
 
     @property
     def needs_reference(self) -> bool:
@@ -87,7 +89,9 @@ class PreferenceObjective:
 
     def __call__(self, model: torch.nn.Module, batch: ComparisonBatch) -> LossOutput:
         reference = reference_of(model, batch) if self.needs_reference else None
-        logps = model(**model_inputs(batch.inputs))["logps"]
+        options = {"with_collisions": True} if self.use_weighting else {}
+        output = model(**model_inputs(batch.inputs), **options)
+        logps = output["logps"]
         policy_pairs = pair_logps(logps, batch)
         reference_pairs = None if reference is None else pair_logps(reference, batch)
         compared = self._compared(logps, reference, batch)
@@ -95,6 +99,8 @@ class PreferenceObjective:
         for term in self.terms:
             pairs = compared if term.loss.uses_reference else (policy_pairs, None)
             losses = losses + term.weight * term(*pairs, batch.among)
+        if self.use_weighting:
+            losses = losses * wpo_weights(logps, output["collisions"], batch)
         sft = -policy_pairs.chosen / policy_pairs.chosen_length
         weights = batch.pair_weights
         per_pair = {"pairwise_loss": losses.detach()} | _figures(policy_pairs, reference_pairs, self.beta)
@@ -179,6 +185,18 @@ def pair_logps(logps: torch.Tensor, batch: ComparisonBatch, *, ld_alpha: float |
             head + ld_alpha * (whole - head) for head, whole in zip(heads, (chosen, rejected), strict=True)
         )
     return PairLogps(chosen, rejected, lengths[better], lengths[worse])
+
+
+def wpo_weights(logps: torch.Tensor, collisions: torch.Tensor, batch: ComparisonBatch) -> torch.Tensor:
+    """(Q,): the product of both answers' weights, without a gradient.
+
+    An answer's weight is exp of the mean over its tokens of log p less the log of the sum of p^2 over the
+    vocabulary, what a draw of the model has on average; ``logps``, ``collisions`` (N,) in nats.
+    """
+    # Zhou et al. 2024, arXiv 2406.11827, eq. 2, with the weights aligned to what the model samples
+    sums = answer_sums((logps - collisions).detach(), batch)
+    weights = torch.exp(sums / batch.answer_lengths.clamp(min=1))
+    return weights[batch.better] * weights[batch.worse]
 
 
 def answer_sums(values: torch.Tensor, batch: ComparisonBatch) -> torch.Tensor:

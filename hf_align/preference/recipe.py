@@ -66,9 +66,7 @@ class PairwiseLossConfig(Group):
     simpo_gamma: float = option(
         0.5, ge=0, help="margin that simpo asks for between the two answers", changes="loss"
     )
-    discopop_tau: float = option(
-        0.05, gt=0, help="how sharply discopop tells its two parts apart", changes="loss"
-    )
+    discopop_tau: float = option(0.05, gt=0, help="temperature inside discopop", changes="loss")
     f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = option(
         "reverse_kl", help="divergence from the reference that is held against the reward", changes="loss"
     )
@@ -84,6 +82,9 @@ class PairwiseLossConfig(Group):
         le=1,
         help="weight of the tokens by which one answer of a pair is longer than the other; null: 1",
         changes="loss",
+    )
+    use_weighting: bool = option(
+        False, help="weigh pairs by how likely the model is to write them (WPO)", changes="loss"
     )
     reference_free: bool = option(
         False, help="compare plain log-probabilities, without a reference", changes="loss"
@@ -135,6 +136,11 @@ class PairwiseLossConfig(Group):
                 ("f_divergence_type", "loss"),
                 f"this has no effect: {_listed(self.loss, 'is', 'are')} not a loss of the difference of two "
                 "scores; remove it or choose another loss.",
+            )
+        if self.use_weighting and any(loss.over_step for loss in chosen):
+            raise KeyProblem(
+                ("use_weighting", "loss"),
+                "aot compares answers of different pairs, which have no weight in common; set it to false.",
             )
         if self.ld_alpha is not None and set(self.loss) <= {"simpo", "orpo"}:
             raise KeyProblem(

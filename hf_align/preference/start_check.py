@@ -50,7 +50,12 @@ def check_start(
 
 
 def reasons_against(
-    *, losses: Sequence[str], constant: float | None, reference_free: bool, ref_model: str | None
+    *,
+    losses: Sequence[str],
+    constant: float | None,
+    reference_free: bool,
+    ref_model: str | None,
+    weighted: bool = False,
 ) -> list[str]:
     """Why the losses of a recipe have no value that is known beforehand; empty where they have one.
 
@@ -61,7 +66,9 @@ def reasons_against(
         reasons.append("the losses are reference-free")
     if ref_model is not None:
         reasons.append(f"the reference is another model, {ref_model}")
-    if constant is None:
+    if weighted:
+        reasons.append("pairs are weighed by their likelihood (use_weighting)")
+    elif constant is None:
         reasons.append(f"loss: {', '.join(losses)} has no value that theory gives beforehand")
     return reasons
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import TrainingConfig
-from hf_align.config.optimizers import OPTIMIZER_MODULES, PACKAGES, TRACKER_MODULES
+from hf_align.config.choices.optimizers import OPTIMIZER_MODULES, PACKAGES, TRACKER_MODULES
 from hf_align.errors import UserError
 from hf_align.modeling.checkpointing import checkpointing_arguments
 

@@ -84,7 +84,7 @@ def test_a_group_that_inherits_a_key_keeps_what_it_changes() -> None:
             "dpo",
             "loss",
             "beta discopop_tau f_alpha_divergence_coef f_divergence_type ipo_reduction label_smoothing "
-            "ld_alpha loss loss_weights reference_free sft_weight simpo_gamma",
+            "ld_alpha loss loss_weights reference_free sft_weight simpo_gamma use_weighting",
         ),
     ],
 )

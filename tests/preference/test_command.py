@@ -129,6 +129,16 @@ def test_other_divergences_and_lengths_start_and_train_alike(inputs, tmp_path: P
     assert final["eval_loss"] < final["eval_loss_before"]
 
 
+def test_weighed_pairs_have_no_known_loss_at_the_start(inputs, tmp_path: Path) -> None:
+    options = {"use_weighting": True, "sft_weight": 0.1, **SHORT, **LORA}
+    result = run(inputs, tmp_path / "run", **options)
+    assert "use_weighting" in result["start_check"]["why"] and not result["start_check"]["checked"]
+    final = result["final_metrics"]
+    # Random models write nothing in particular: a pair of answers weighs little.
+    assert 0 < final["eval_pairwise_loss_before"] < math.log(2)
+    assert final["eval_rewards/margins"] > 0
+
+
 @pytest.mark.parametrize("name", ["aot", "aot_unpaired"])
 def test_pairs_are_sorted_over_the_whole_step(inputs, tmp_path: Path, name: str) -> None:
     options = {"loss": name, **SHORT, "optim": "sgd", "learning_rate": 0.01, "precision": "fp32", "beta": 0.5}

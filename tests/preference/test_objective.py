@@ -15,6 +15,7 @@ from peft import LoraConfig, get_peft_model
 from hf_align.data.comparisons.batches import collate_comparisons, without_pairs
 from hf_align.modeling.attention.packing_probe import enable_segment_attention
 from hf_align.modeling.heads.target import install_target_head
+from hf_align.modeling.inputs import model_inputs
 from hf_align.preference.objective import (
     PreferenceObjective,
     loss_at_start,
@@ -195,3 +196,36 @@ def test_tokens_beyond_the_shorter_answer_count_less() -> None:
     whole, plain = pair_logps(logps, batch, ld_alpha=1.0), pair_logps(logps, batch)
     assert all(torch.equal(one, other) for one, other in zip(whole, plain, strict=True))
     assert found.chosen_length.tolist() == [4, 1] and found.rejected_length.tolist() == [2, 5]
+
+
+def test_weights_are_those_of_what_the_model_writes() -> None:
+    model = plain_model()
+    batch = collate_comparisons(with_reference(plain_model(seed=1), ROWS), packed=True)
+    plain, weighted = objective("dpo"), objective("dpo", use_weighting=True)
+    whole = []
+    for row in ROWS:
+        weights = []
+        for k in range(len(row.branches)):
+            sequence = row.sequence(k)
+            ids = torch.tensor(sequence.input_ids, dtype=torch.long)
+            with torch.no_grad():
+                logps = torch.log_softmax(model(input_ids=ids[None]).logits[0], -1)
+            terms = [
+                logps[t - 1, ids[t]] - torch.logsumexp(2 * logps[t - 1], 0)
+                for t in np.flatnonzero(sequence.target_mask)
+            ]
+            weights.append(math.exp(sum(terms) / len(terms)))
+        whole += [weights[i] * weights[j] for i, j in row.pairs()]
+    expected = torch.tensor(whole)
+    losses = []
+    for one in (plain, weighted):
+        output = one(model, batch)
+        (gradient,) = torch.autograd.grad(output.loss_sum, model.lm_head.weight)
+        losses.append((output.metrics["pairwise_loss"], gradient))
+    policy = pair_logps(model(**model_inputs(batch.inputs))["logps"], batch)
+    reference = pair_logps(batch.reference_logps, batch)
+    by_hand = (batch.pair_weights * expected * plain.terms[0](policy, reference)).sum()
+    torch.testing.assert_close(losses[1][0], by_hand.detach(), rtol=1e-4, atol=1e-6)
+    assert not torch.equal(losses[0][1], losses[1][1])
+    (through,) = torch.autograd.grad(by_hand, model.lm_head.weight)
+    torch.testing.assert_close(losses[1][1], through, rtol=1e-3, atol=1e-6)

@@ -51,6 +51,7 @@ def test_every_loss_of_the_table_can_be_chosen(name: str) -> None:
         ({"loss": "apo_zero", "f_divergence_type": "forward_kl"}, "no effect"),
         ({"discopop_tau": 0.1}, "dpo does not take it"),
         ({"loss": "simpo", "ld_alpha": 0.5}, "simpo divides by the length"),
+        ({"loss": "aot", "use_weighting": True}, "no weight in common"),
     ],
     ids=str,
 )

@@ -53,8 +53,12 @@ def stored(folder: Path) -> list[bytes]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{}, {"adapter": "lora", "lora_r": 4, "learning_rate": 1.0, "loss": "ipo"}],
-    ids=["full", "lora"],
+    [
+        {},
+        {"adapter": "lora", "lora_r": 4, "learning_rate": 1.0, "loss": "ipo"},
+        {"adapter": "lora", "lora_r": 4, "loss": "aot"},
+    ],
+    ids=["full", "lora", "sorted over the step"],
 )
 def test_two_processes_equal_one(inputs: dict[str, Any], tmp_path: Path, options: dict[str, Any]) -> None:
     one, two = tmp_path / "one", tmp_path / "two"

@@ -130,6 +130,8 @@ def _detect(samples: Samples, columns: dict[str, str], found: list[str], where: 
         example = "{prompt: question, completion: answer, label: liked}"
     elif formats is LABELLED_FORMATS:
         example = "{text: sentence, label: class}"
+    elif formats is UNPAIRED_FORMATS:
+        example = "{prompt: question, completion: answer, label: liked}"
     raise UserError(
         f"{where}: the columns{mapped} fit no known format. Found: {', '.join(found) or 'none'}. "
         f"The formats and the columns they need: {needs}. "

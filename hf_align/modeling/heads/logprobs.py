@@ -41,6 +41,19 @@ def token_logps_and_entropies(
     return logps, correct, entropies
 
 
+@torch.no_grad()
+def log_collisions(logits: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
+    """(N,) float32: log of the sum of p^2 over the vocabulary, in nats, without a gradient.
+
+    That is log of the probability that two draws are the same token. ``logits`` (N, V) of any floating type.
+    """
+    found = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
+    for rows in _pieces(logits):
+        piece = _scaled(logits[rows].float(), temperature)
+        found[rows] = torch.logsumexp(2 * piece, dim=1) - 2 * torch.logsumexp(piece, dim=1)
+    return found
+
+
 class _TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(

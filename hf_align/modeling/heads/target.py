@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from hf_align.modeling.few_shapes import compiles, few_length, pad_rows_to
-from hf_align.modeling.heads.logprobs import token_logps, token_logps_and_entropies
+from hf_align.modeling.heads.logprobs import log_collisions, token_logps, token_logps_and_entropies
 from hf_align.modeling.heads.trunk import find_trunk, trunk_returns
 from hf_align.types import IGNORE_INDEX
 
@@ -38,7 +38,8 @@ class TargetOutput(ModelOutput):
 
     ``logps`` (N,) float32: log-probability in nats, differentiable. ``correct`` (N,) bool: whether no
     token was more probable. Where they were asked for: ``entropies`` (N,) float32, of the distribution of
-    each target in nats, differentiable; ``states`` (N, d), the trunk's final state before each target.
+    each target in nats, differentiable; ``states`` (N, d), the trunk's final state before each target;
+    ``collisions`` (N,) float32, the log of the sum of p^2 over the vocabulary, without a gradient.
     ``estimates`` (N,) float32: the value that a value head gives each state (``value_head``). Not called
     ``values``: an output is a dictionary, whose method of that name DistributedDataParallel calls.
     """
@@ -48,13 +49,15 @@ class TargetOutput(ModelOutput):
     entropies: torch.Tensor | None = None
     estimates: torch.Tensor | None = None
     states: torch.Tensor | None = None
+    collisions: torch.Tensor | None = None
 
 
 def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_PER_CHUNK) -> None:
     """Teach ``model.forward`` the keyword ``shift_labels`` (B, T), int64 with -100 where nothing counts.
 
-    ``max_logits`` bounds chunk size x vocabulary size. Three more keywords go with it: ``temperature``
-    divides the logits, as in sampling; ``with_entropies`` and ``with_states`` fill those of the output.
+    ``max_logits`` bounds chunk size x vocabulary size. Four more keywords go with it: ``temperature``
+    divides the logits, as in sampling; ``with_entropies``, ``with_states`` and ``with_collisions`` fill those
+    of the output.
 
     Raises UserError for a model whose head does not read the states of its trunk.
     """
@@ -70,6 +73,7 @@ def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_
         temperature: float = 1.0,
         with_entropies: bool = False,
         with_states: bool = False,
+        with_collisions: bool = False,
         **kwargs: Any,
     ) -> Any:
         original = patched or functools.partial(type(self).forward, self)
@@ -82,10 +86,19 @@ def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_
         chunk = max(1, max_logits // self.config.get_text_config().vocab_size)
         head = functools.partial(_head, original, self.get_submodule(path), type(trunk_output))
         score = functools.partial(
-            _score, head, most=chunk, temperature=temperature, with_entropies=with_entropies
+            _score,
+            head,
+            most=chunk,
+            temperature=temperature,
+            with_entropies=with_entropies,
+            with_collisions=with_collisions,
         )
         together = _gathers_its_head(self)
-        output = _target_output(score, states[counted], shift_labels[counted], chunk, together=together)
+        found = _in_chunks(score, states[counted], shift_labels[counted], chunk, together=together)
+        *parts, collisions = found if with_collisions else (*found, None)
+        output = TargetOutput(*parts)
+        if with_collisions:
+            output["collisions"] = collisions
         if with_states:
             output["states"] = states[counted]
         return output
@@ -94,14 +107,14 @@ def install_target_head(model: PreTrainedModel, *, max_logits: int = MAX_LOGITS_
     model.forward = types.MethodType(forward, model)
 
 
-def _target_output(
+def _in_chunks(
     score: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
     states: torch.Tensor,
     labels: torch.Tensor,
     chunk: int,
     *,
     together: bool = False,
-) -> TargetOutput:
+) -> tuple[torch.Tensor, ...]:
     """``states`` (N, d) and ``labels`` (N,) to what ``score`` gives for them, in chunks.
 
     ``together``: in as many as the process that needs most.
@@ -115,9 +128,9 @@ def _target_output(
     else:
         chunks = list(zip(states.split(chunk), labels.split(chunk), strict=True))
     if len(chunks) == 1:
-        return TargetOutput(*score(*chunks[0]))
+        return score(*chunks[0])
     pieces = [checkpoint(score, *some, use_reentrant=False) for some in chunks]
-    return TargetOutput(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+    return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
 
 
 def _gathers_its_head(model: PreTrainedModel) -> bool:
@@ -142,8 +155,9 @@ def _score(
     most: int,
     temperature: float,
     with_entropies: bool,
+    with_collisions: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """``head`` maps (n, d) to logits (n, V); the fields of the output in their order.
+    """``head`` maps (n, d) to logits (n, V); the fields of the output in their order, the collisions last.
 
     Where products are compiled for their shape, it is given one of few numbers of rows, ``most`` at most;
     what comes of the added ones is cut off.
@@ -152,7 +166,11 @@ def _score(
     count = len(states)
     rows = max(count, min(few_length(count), most)) if compiles(states) else count
     states, labels = pad_rows_to(states, rows), pad_rows_to(labels, rows)
-    return tuple(found[:count] for found in score(head(states), labels, temperature=temperature))
+    logits = head(states)
+    found = score(logits, labels, temperature=temperature)
+    if with_collisions:
+        found = (*found, log_collisions(logits, temperature=temperature))
+    return tuple(one[:count] for one in found)
 
 
 def _head(

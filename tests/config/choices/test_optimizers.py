@@ -12,7 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.training_args import OptimizerNames
 
 from hf_align.config import TrainingConfig
-from hf_align.config.optimizers import (
+from hf_align.config.choices.optimizers import (
     IN_BACKWARD,
     LOW_RANK,
     OPTIMIZER_ARGUMENTS,

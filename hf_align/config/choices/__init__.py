@@ -1,0 +1,1 @@
+"""Names that recipes take from transformers, with what goes with each."""
