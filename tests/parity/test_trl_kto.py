@@ -22,6 +22,9 @@ from hf_align.modeling.heads.target import install_target_head
 from hf_align.preference.reference import ReferencedRows, ReferencePass, reference_logps, target_ends
 from hf_align.types import ComparisonRow
 
+# TRL asks transformers for activation checkpointing by its older name.
+pytestmark = pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")
+
 trl = pytest.importorskip("trl", minversion="1.16")
 
 BETA = 0.3
