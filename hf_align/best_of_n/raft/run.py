@@ -1,4 +1,4 @@
-"""A run of rejection-sampling fine-tuning from its recipe to its report; its rounds are in ``raft``."""
+"""A run of rejection-sampling fine-tuning from its recipe to its report; its rounds are in ``rounds``."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 An entry is a folder of files with a manifest that holds size and checksum of each. It is written beside its
 place and renamed into it, so it is there whole or not at all; it is checked when it is opened, and a damaged
 one is made again. A lock lets one process make an entry while others that want the same one wait: the ranks
-of a run, or two runs. What is in an entry is the business of those who make it: ``stored`` for prepared rows.
+of a run, or two runs. What an entry holds is up to those who make it: ``datasets`` for prepared rows.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def open_tasks(config: LmEvalConfig) -> Any:
 def measure_tasks(
     scorer: Scorer, tasks: Any, config: EvaluateConfig, *, system_prompt: str | None, bar: Any
 ) -> TaskFigures:
-    """Run ``tasks``, made by :func:`open_tasks`, on one model. ``bar``: see ``lm_eval_bridge.EngineLM``.
+    """Run ``tasks``, made by :func:`open_tasks`, on one model. ``bar``: see ``bridge.EngineLM``.
 
     Raises UserError for a task that asks for what is not done here.
     """

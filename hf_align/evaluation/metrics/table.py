@@ -1,8 +1,8 @@
 """Accuracy, F1 and Matthews' coefficient as metrics of the ``evaluate`` library that need no download.
 
 ``evaluate.load("f1")`` fetches a script from a hub; these are classes of the same interface: ``compute``,
-``add``, ``add_batch``, and ``evaluate.combine``. The formulas are in ``formulas``. Importing this module
-takes seconds, since ``evaluate`` does.
+``add``, ``add_batch``, and ``evaluate.combine``. The formulas are in
+``statistics.metric_formulas``. Importing this module takes seconds, since ``evaluate`` does.
 """
 
 from __future__ import annotations
