@@ -28,7 +28,7 @@ def _all(key: str, *names: str) -> dict[str, Synonym]:
     return dict.fromkeys(names, Synonym(key))
 
 
-_LOSSES = {"sigmoid": "dpo", "sigmoid_norm": "dpo"}
+_LOSSES = {"sigmoid": "dpo"}
 SYNONYMS: dict[str, Synonym] = {
     **_all("model_name_or_path", "base_model", "model_name", "model_path", "sft_model_path"),
     **_all("tokenizer_name_or_path", "tokenizer_name", "tokenizer_path"),

@@ -26,6 +26,9 @@ from hf_align.rl.episodes import (
 from hf_align.rl.value_head import PolicyWithValue
 from hf_align.training.step import StepTask, compute_gradients
 
+# TRL asks transformers for activation checkpointing by its older name.
+pytestmark = pytest.mark.filterwarnings("ignore:.gradient_checkpointing. is deprecated:FutureWarning")
+
 trl = pytest.importorskip("trl", minversion="1.16")
 
 LENGTHS = [[3, 1], [4, 2], [2, 6], [5, 5]]

@@ -47,7 +47,7 @@ class Callable:
 FORMS = [ours, swapped, keywords_only, everything, by_position, later, Callable(), functools.partial(ours)]
 
 
-@pytest.mark.parametrize("function", FORMS, ids=str)
+@pytest.mark.parametrize("function", FORMS, ids=lambda form: getattr(form, "__name__", type(form).__name__))
 def test_every_form_gets_the_same(function: Any) -> None:
     check_form(function, "key")
     assert call(function, "key", PROMPTS, COMPLETIONS, ROWS) == [("p1", "a", "a"), ("p2", "bbb", "x")]

@@ -1,4 +1,4 @@
-"""A replayed update in words and tables: figures as logged and as computed again, an breakdown of answers.
+"""A replayed update in words and tables: figures as logged and as computed again, a breakdown of answers.
 
 The same texts serve the terminal (``text``) and the page (``page``).
 """

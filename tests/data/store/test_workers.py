@@ -118,7 +118,7 @@ sys.path.insert(0, {tests!r})
 from helpers.chat_tokenizers import FAMILIES, byte_level_tokenizer
 from hf_align.config import DataConfig
 from hf_align.data import pipeline, prepare_datasets
-from hf_align.data.conversion import formats
+from hf_align.data.conversion import detection
 from hf_align.data.store import datasets as stored
 from hf_align.data.store import workers
 stored.SMALL_BYTES, workers.ROWS_BEFORE_WORKERS, pipeline._ROWS_TOKENIZED_TOGETHER = 0, 40, 16
@@ -160,12 +160,12 @@ def test_a_killed_preparation_leaves_no_worker_and_is_begun_again(tmp_path: Path
     # The reader stops in the middle, so that the kill meets running workers.
     stopping = script.read_text().replace(
         "if __name__",
-        "read = formats.read_rows\n"
+        "read = detection.read_rows\n"
         "def slow(*a, **o):\n"
         "    for number, row in enumerate(read(*a, **o)):\n"
         "        if number == 280: time.sleep(600)\n"
         "        yield row\n"
-        "formats.read_rows = slow\n"
+        "detection.read_rows = slow\n"
         "if __name__",
     )
     (tmp_path / "stopping.py").write_text(stopping)
