@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHIPPED_TEMPLATES = ("alpaca", "chatml")
+DAY = date(2024, 7, 26)
+"""The day that Llama 3's template writes where it is told none."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class ChatFormat:
                     [message.for_template() for message in messages],
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
+                    **_dated(self.tokenizer),
                     **self.options,
                 )
             )
@@ -115,6 +119,16 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
         ) from error
 
 
+def _dated(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """For a template that writes today's date: a day that is always the same, so that rows do not change by
+    night.
+
+    Another day can be had by what the template reads, such as ``chat_template_kwargs: {date_string: 1 May
+    2025}``.
+    """
+    return {"strftime_now": DAY.strftime} if "strftime_now" in str(tokenizer.chat_template) else {}
+
+
 def _generation_prompt(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> str | None:
     """What the template appends where the model is to answer; None where that cannot be determined.
 
@@ -123,7 +137,7 @@ def _generation_prompt(tokenizer: PreTrainedTokenizerBase, options: Mapping[str,
     import jinja2
 
     probe = [{"role": "user", "content": "a"}]
-    keywords: dict[str, Any] = {"tokenize": False, **options}
+    keywords: dict[str, Any] = {"tokenize": False, **_dated(tokenizer), **options}
     try:
         plain = str(tokenizer.apply_chat_template(probe, **keywords))
         prompted = str(tokenizer.apply_chat_template(probe, add_generation_prompt=True, **keywords))

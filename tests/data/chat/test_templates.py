@@ -9,6 +9,7 @@ from helpers.chat_tokenizers import FAMILIES, byte_level_tokenizer, conversation
 
 from hf_align.data.chat.templates import SHIPPED_TEMPLATES, chat_format, resolve_chat_template
 from hf_align.errors import UserError
+from hf_align.types import Message
 
 
 def test_shipped_templates_render_as_documented() -> None:
@@ -66,3 +67,9 @@ def test_wrong_template_names_and_files(tmp_path: Path) -> None:
         resolve_chat_template(str(binary))
     with pytest.raises(UserError, match="neither a file"):
         resolve_chat_template(str(tmp_path))
+
+
+def test_a_template_with_the_date_of_today_writes_the_same_every_day() -> None:
+    template = "{{ strftime_now('%d %b %Y') }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    chat = chat_format(byte_level_tokenizer(template))
+    assert chat.render([Message("user", "Hi")]) == "26 Jul 2024Hi"
