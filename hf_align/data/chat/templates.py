@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SHIPPED_TEMPLATES = ("alpaca", "chatml")
 DAY = date(2024, 7, 26)
 """The day that Llama 3's template writes where it is told none."""
+_TODAY = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ def _dated(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     Another day can be had by what the template reads, such as ``chat_template_kwargs: {date_string: 1 May
     2025}``.
     """
-    return {"strftime_now": DAY.strftime} if "strftime_now" in str(tokenizer.chat_template) else {}
+    template = tokenizer.chat_template
+    if not isinstance(template, str) or "strftime_now" not in template:
+        return {}
+    return {"chat_template": _TODAY.sub(lambda call: repr(DAY.strftime(call[2])), template)}
 
 
 def _generation_prompt(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) -> str | None:
