@@ -101,12 +101,12 @@ def parts_of(step: Step, upstream: Mapping[str, str]) -> Parts:
 
 def _counting(step: Step, recipe: Mapping[str, Any]) -> dict[str, Any]:
     left_out = step.config.keys_that_change(*_LEFT_OUT)
-    return {key: value for key, value in recipe.items() if key not in left_out}
+    return {key: value for key, value in step.config.renamed(recipe).items() if key not in left_out}
 
 
 def _own_code(command: str) -> list[str]:
     """Patterns of the files of a stage's own room, or of its command where it has none."""
-    folder, _, name = STAGES[command].command.removeprefix("hf_align.").rpartition(".")
+    folder, _, name = STAGES[command].command.removeprefix("hf_align.").partition(".")
     if folder == "commands":
         return [f"commands/{name}.py"]
     return [f"{room}/**/*.py" for room in (folder, *_ALSO_USED.get(folder, ()))]

@@ -214,8 +214,8 @@ def test_a_classifier_goes_on_with_its_labels(inputs, tmp_path: Path) -> None:
 
 def test_a_label_that_training_does_not_have(inputs, tmp_path: Path) -> None:
     path = tmp_path / "other.jsonl"
-    path.write_text('{"text": "to Oslo", "label": "Oslo"}\n{"text": "to Room", "label": "Room"}\n')
-    expected = r"other.jsonl:2: found the label 'Room'; the training rows have Lima, Oslo, Rome.*'Rome'"
+    path.write_text('{"text": "to Oslo", "label": "Oslo"}\n{"text": "to Rmoe", "label": "Rmoe"}\n')
+    expected = r"other.jsonl:2: found the label 'Rmoe'; the training rows have Lima, Oslo, Rome.*'Rome'"
     with pytest.raises(UserError, match=expected):
         run({**inputs, "eval_datasets": str(path)}, tmp_path / "run")
     with pytest.raises(UserError, match=r"train.jsonl:3: found the label 'Lima'; the recipe's labels are"):

@@ -10,11 +10,25 @@ from pathlib import Path
 import pytest
 from helpers.tiny_pipeline import Pipeline
 
+import hf_align
 from hf_align.data.reading import sources
 from hf_align.pipeline import state as pipeline_state
 from hf_align.pipeline.recipe import load_pipeline
 from hf_align.pipeline.stages import Step
-from hf_align.pipeline.state import OF_PYTHON, digest_of, fingerprint, parts_of
+from hf_align.pipeline.state import (
+    OF_PYTHON,
+    Planned,
+    _own_code,
+    digest_of,
+    fingerprint,
+    parts_of,
+    plan_step,
+    state_file,
+    write_state,
+)
+from hf_align.stages import PIPELINE_COMMANDS, STAGES
+
+PACKAGE = Path(hf_align.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +154,36 @@ def test_what_an_older_release_has_made_is_kept(
     again = [] if status == "completed" else ["evaluate"]
     assert pipeline.run() == 0 and pipeline.ran == again
     assert pipeline.run() == 0 and pipeline.ran == []
+
+
+@pytest.mark.parametrize("command", ["ppo", "grpo"])
+def test_a_key_that_has_been_renamed_since_is_the_same_key(tmp_path: Path, command: str) -> None:
+    stage = {
+        "command": command,
+        "model_name_or_path": "m",
+        "datasets": "hub/set",
+        "reward_functions": "a.py:f",
+    }
+    (step,) = steps(tmp_path, {**stage, "num_generations": 3})
+    assert parts_of(step, {})["recipe"]["num_generations"] == 3
+    parts = parts_of(step, {})
+    parts["recipe"]["samples_per_prompt"] = parts["recipe"].pop("num_generations")
+    older = Planned(step, "run", "", fingerprint(parts), parts)
+    write_state(state_file(tmp_path, step), older)
+    planned = plan_step(step, str(tmp_path), {}, keep_after_upgrade=False, rerun=False)
+    assert planned.fingerprint == older.fingerprint
+    (other,) = steps(tmp_path, {**stage, "num_generations": 4})
+    planned = plan_step(other, str(tmp_path), {}, keep_after_upgrade=False, rerun=False)
+    assert planned.fingerprint != older.fingerprint
+
+
+@pytest.mark.parametrize("command", PIPELINE_COMMANDS)
+def test_the_code_of_every_command_counts(command: str) -> None:
+    module = STAGES[command].command.removeprefix("hf_align.").replace(".", "/")
+    matched = {path for pattern in _own_code(command) for path in PACKAGE.glob(pattern)}
+    assert PACKAGE / f"{module}.py" in matched
+    if command == "grpo":
+        assert PACKAGE / "rl" / "loop.py" in matched
 
 
 def test_a_run_that_somebody_else_has_put_there_is_none(
