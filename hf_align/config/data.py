@@ -104,6 +104,13 @@ class DataConfig(Group):
     overlong: Literal["error", "drop", "truncate"] = option(
         "error", help="what happens to rows that are longer than max_length"
     )
+    max_row_characters: int = option(
+        1_000_000,
+        ge=1,
+        help="rows with more characters of text are malformed: tokenising them takes memory",
+        changes="inputs",
+        later=True,
+    )
     train_on: Literal["assistant", "last", "all"] = option(
         "assistant", help="targets: all answers, the last answer, or every token"
     )

@@ -69,10 +69,23 @@ class RowJob:
             report.read += 1
             report.add_columns(row.values or {}, read)
             try:
+                self._check_size(row)
                 examples.append(self.convert(row))
             except MalformedRow as problem:
                 report.add_malformed(row.place, str(problem), problem.kind)
         return examples
+
+    def _check_size(self, row: RawRow) -> None:
+        """Raise ``MalformedRow`` for a row with more text than may be tokenised at once: that takes some 300
+        bytes of memory for each character, whatever ``overlong`` says of the tokens."""
+        characters = 0 if row.values is None else _size(row.values)
+        limit = self.data.max_row_characters
+        if characters > limit:
+            raise MalformedRow(
+                f"has {characters:,} characters, more than max_row_characters = {limit:,} allows; split it, "
+                "or raise the key",
+                "too many characters",
+            )
 
     def _fitted(self, row: Any, example: Any, report: SourceReport) -> Any:
         """The row cut or refused by length and targets, counted; None where it is not kept."""

@@ -67,3 +67,12 @@ def test_limits_name_the_first_rows_and_what_to_set(tmp_path: Path) -> None:
     check_overlong([given.report], given.data)
     with pytest.raises(UserError, match=r"rows.jsonl:3. Set `max_length: 64`|Set `max_length: \d+` to keep"):
         check_overlong([given.report], DataConfig(datasets="x", max_length=16))
+
+
+def test_a_row_of_too_much_text_is_never_tokenised(tmp_path: Path) -> None:
+    rows = [*ROWS[:1], {"prompt": "a", "completion": "b" * 500}]
+    given = source(tmp_path, rows, overlong="drop", max_row_characters=200)
+    assert len(list(kept_rows(given))) == 1
+    report = given.report
+    assert report.malformed_kinds == {"too many characters": 1} and report.overlong == 0
+    assert "rows.jsonl:2: has 501 characters, more than max_row_characters = 200 allows" in report.problems[0]
