@@ -21,16 +21,18 @@ def from_pair(place: str, values: dict[str, Any]) -> LabelledText:
 
 
 def read_label(value: Any) -> str:
-    """The name of a label: a text as it stands, or a whole number written out.
+    """The name of a label: a text without white space at its ends, or a whole number written out.
 
     Raises MalformedRow for anything else.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int):
         return str(value)
     if isinstance(value, str):
-        return _text(value, "label")
+        return _text(value, "label").strip()
     raise MalformedRow(f"label: expected a text or a whole number, found {kind_of(value)}")
 
 
