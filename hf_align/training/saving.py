@@ -39,6 +39,15 @@ def save_model(run: Run, trainer: AlignTrainer, folder: Path | None = None) -> N
     if run.machine.main:
         # A pickle, and nothing in it that run.json does not say.
         (place / "training_args.bin").unlink(missing_ok=True)
+        _save_stop_tokens(trainer.model, place)
+
+
+def _save_stop_tokens(model: Any, folder: Path) -> None:
+    """Write ``generation_config.json`` beside an adapter, which PEFT leaves out: the base may end its answers
+    with other tokens than the chat template that was trained with."""
+    own = getattr(model, "generation_config", None)
+    if hasattr(model, "peft_config") and own is not None:
+        own.save_pretrained(str(folder))
 
 
 def save_with_adapter(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.tiny_checkpoint import save_tiny_checkpoint, write_orders
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from hf_align.commands import sft
 from hf_align.errors import UserError
@@ -235,3 +236,10 @@ def test_mistakes_are_user_errors(
     monkeypatch.chdir(tmp_path)  # a fresh checkout, where models/ itself is not there yet
     with pytest.raises(UserError, match=message):
         run(inputs, tmp_path / "run", **options)
+
+
+def test_an_adapter_s_folder_says_what_ends_an_answer(inputs, tmp_path: Path) -> None:
+    run(inputs, tmp_path / "run", adapter="lora", max_steps=1)
+    saved = json.loads((tmp_path / "run" / "generation_config.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(inputs["model_name_or_path"])
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in saved["eos_token_id"]
