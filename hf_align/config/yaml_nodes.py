@@ -26,6 +26,8 @@ _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _LONGEST_NUMBER = 100
+MOST_NODES = 100_000
+"""More values than any recipe has; a few lines of aliases of aliases stand for billions."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,13 @@ def compose(text: str, place: str) -> yaml.Node | None:
     ``place`` names the source in messages: a path, or ``--key``. Raises ``UserError`` for broken YAML.
     """
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None and _written_out(root, {}) > MOST_NODES:
+            raise UserError(
+                f"{place}: with its aliases written out this YAML has more than {MOST_NODES:,} values; "
+                "write the values out that are meant."
+            )
+        return root
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f":{mark.line + 1}" if mark and not place.startswith("--") else ""
@@ -74,6 +82,17 @@ def compose(text: str, place: str) -> yaml.Node | None:
     except (ValueError, OverflowError) as error:
         # PyYAML lets a few malformed escapes through to Python's own conversions.
         raise UserError(f"{place}: this is not valid YAML: {error}.") from None
+
+
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node has with its aliases written out; one that contains itself counts once
+    inside."""
+    if id(node) not in known:
+        known[id(node)] = 1
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else []
+        parts = list(node.value) if isinstance(node, yaml.SequenceNode) else parts
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(node)]
 
 
 def mapping_items(

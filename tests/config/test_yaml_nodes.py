@@ -98,3 +98,12 @@ def test_keys(text: str, message: str) -> None:
 def test_text_options_are_told_from_others() -> None:
     assert is_text(str) and is_text(str | None) and is_text(list[str]) and is_text(Literal["a"] | None)
     assert not is_text(int) and not is_text(str | int) and not is_text(dict[str, str])
+
+
+def test_aliases_of_aliases_are_counted_before_anything_follows_them() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    with pytest.raises(UserError, match=r"r.yaml: with its aliases .* more than 100,000"):
+        compose("\n".join(lines), "r.yaml")
+    assert compose("a: &a [1, 2]\nb: [*a, *a]", "r.yaml") is not None
+    assert compose("a: &a [*a]", "r.yaml") is not None
