@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.best_of_n.recipe import BestOfNConfig
 from hf_align.best_of_n.record import BestOfNRecord, Samples
 from hf_align.config import load_config
+from hf_align.runs.lock import releases_folders
 from hf_align.runs.schema import Model
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return run(config)
 
 
+@releases_folders
 def run(config: BestOfNConfig) -> dict[str, Any]:
     """Sample, score and write as ``config`` says; returns the content of the run's run.json.
 
@@ -60,7 +62,7 @@ def run(config: BestOfNConfig) -> dict[str, Any]:
     options, output_dir = config.best_of_n, config.training.output_dir
     use_cpu = runs_on_cpu(config.training.use_cpu)
     main = processes.start(use_cpu=use_cpu)
-    processes.on_main(lambda: run_folder.check_output_dir(output_dir, resuming=False))
+    processes.on_main(lambda: run_folder.claim_output_dir(output_dir, resuming=False))
     source = find_model(config.model, base=options.base_model, chosen=config.overrides, use_cpu=use_cpu)
     tokenizer = load_tokenizer(source.config)
     rewards = load_rewards(config.rewards, tokenizer, use_cpu=use_cpu)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.classify.recipe import ClassifyConfig
 from hf_align.classify.record import Classifier, ClassifyRecord
 from hf_align.config import load_config
+from hf_align.runs.lock import releases_folders
 
 if TYPE_CHECKING:
     from hf_align.training.run import Run
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return run(config)
 
 
+@releases_folders
 def run(config: ClassifyConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.config import load_config
 from hf_align.evaluation.recipe import EvaluateConfig
 from hf_align.evaluation.record import Evaluated, EvaluateRecord
+from hf_align.runs.lock import releases_folders
 
 if TYPE_CHECKING:
     from hf_align.evaluation.run import Evaluation
@@ -54,6 +55,7 @@ def with_all_models(arguments: Sequence[str]) -> list[str]:
     return [*others, "--models", json.dumps(values, ensure_ascii=False)]
 
 
+@releases_folders
 def run(config: EvaluateConfig) -> dict[str, Any]:
     """Measure as ``config`` says; returns the content of the run's run.json.
 
@@ -66,7 +68,7 @@ def run(config: EvaluateConfig) -> dict[str, Any]:
 
     folder = config.evaluation.output_dir
     processes.start(use_cpu=runs_on_cpu(config.evaluation.use_cpu))
-    run_folder.check_output_dir(folder, resuming=False)
+    run_folder.claim_output_dir(folder, resuming=False)
     # Before earlier results are moved aside.
     check_inputs(config)
     run_folder.prepare_output_dir(folder, resuming=False)

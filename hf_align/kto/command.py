@@ -12,6 +12,7 @@ from hf_align.config import load_config
 from hf_align.kto.recipe import KtoConfig
 from hf_align.kto.record import KtoRecord, Labels
 from hf_align.preference.record import Reference
+from hf_align.runs.lock import releases_folders
 
 if TYPE_CHECKING:
     from hf_align.kto.rows import KtoRows
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return run(config)
 
 
+@releases_folders
 def run(config: KtoConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 

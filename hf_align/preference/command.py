@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.config import load_config
 from hf_align.preference.recipe import DpoConfig
 from hf_align.preference.record import DpoRecord, Reference
+from hf_align.runs.lock import releases_folders
 
 if TYPE_CHECKING:
     from hf_align.preference.start_check import StartCheck
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return run(config)
 
 
+@releases_folders
 def run(config: DpoConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 

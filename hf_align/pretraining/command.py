@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.config import load_config
 from hf_align.pretraining.recipe import PretrainConfig
 from hf_align.pretraining.record import PretrainRecord
+from hf_align.runs.lock import releases_folders
 
 if TYPE_CHECKING:
     from hf_align.pretraining.collators import Collator
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return run(config)
 
 
+@releases_folders
 def run(config: PretrainConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
 from hf_align.reward_model.recipe import RewardConfig
+from hf_align.runs.lock import releases_folders
 from hf_align.saved_models.reward_record import RewardedModel, RewardRecord
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return run(config)
 
 
+@releases_folders
 def run(config: RewardConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 

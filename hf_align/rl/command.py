@@ -11,6 +11,7 @@ from typing import Any
 from hf_align.config import load_config
 from hf_align.errors import UserError, did_you_mean
 from hf_align.rl.recipe import PpoConfig, RlConfig
+from hf_align.runs.lock import releases_folders
 from hf_align.runs.schema import Record
 
 OWN_HELP = """
@@ -109,6 +110,7 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
     return {"recorded": recorded, "again": again, "differing": names, "page": str(page)}
 
 
+@releases_folders
 def run(config: RlConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 

@@ -29,6 +29,9 @@ STATE_FILE = "trainer_state.json"
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 # A folder with such a name is never taken for a checkpoint, by this package or by transformers.
 INCOMPLETE, LATER, DELETED = "incomplete", "later", "deleted"
+PROCESSES_FILE = ".processes.part"
+"""There for a moment, to see whether all processes see the same folder."""
+_TEMPORARY_FILES = (PROCESSES_FILE, ".config.json.part")
 
 
 def all_checkpoints(output_dir: str | Path) -> list[Path]:
@@ -188,8 +191,18 @@ def remove_leftovers(output_dir: str | Path) -> None:
     folder = Path(output_dir)
     for half_deleted in folder.glob(f"{DELETED}-checkpoint-*"):
         shutil.rmtree(half_deleted)
-    for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
+    for part in folder.iterdir():
+        if not is_leftover(part.name):
+            continue
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether ``name`` is that of a temporary file, which a killed process leaves in a run folder."""
+    return name in _TEMPORARY_FILES or re.fullmatch(r"\..+\.\w{3,}\.part", name) is not None
 
 
 def flush(folder: Path) -> None:

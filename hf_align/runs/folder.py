@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,36 +16,76 @@ import torch
 
 from hf_align.config import Recipe
 from hf_align.errors import UserError
-from hf_align.runs import disk_full, releases
-from hf_align.runs.checkpoints import newest_complete, remove_leftovers
+from hf_align.runs import disk_full, lock, releases
+from hf_align.runs.checkpoints import PROCESSES_FILE, is_leftover, newest_complete, remove_leftovers
 from hf_align.runs.record import RUN_FILE, collect_machine, collect_versions, read_run, redact, write_json
 from hf_align.runs.schema import Model, Record
 
 logger = logging.getLogger(__name__)
 
+EARLIER = "earlier-run"
+"""Name, before the time, of a folder within the run folder to which an earlier run is moved."""
+
+
+def claim_output_dir(output_dir: str, *, resuming: bool) -> None:
+    """Check ``output_dir`` and keep other runs out of it, until the command ends (``lock.releases_folders``).
+
+    Raises UserError for a folder that the run cannot use, and for one that another process writes to.
+    """
+    check_output_dir(output_dir, resuming=resuming)
+    lock.take(output_dir)
+
 
 def prepare_output_dir(output_dir: str, *, resuming: bool) -> None:
     """Make ``output_dir`` ready for a run; nothing that is in it gets lost.
 
-    An earlier run there is moved to ``<output_dir>.<time>`` unless it is resumed. What a killed process left
+    What an earlier run there left is moved to ``<output_dir>.<time>`` unless it is resumed; the folder itself
+    stays, since it may be a link, a mount point or the working directory. What a killed process left
     half-done is cleaned up. Raises UserError for a folder that holds something else.
     """
     check_output_dir(output_dir, resuming=resuming)
     folder = Path(output_dir)
-    if resuming or (folder / RUN_FILE).is_file() or _only_leftovers(folder):
-        remove_leftovers(folder)
-    if resuming or not folder.exists() or not any(folder.iterdir()):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"output_dir: '{output_dir}' cannot be made: {error.strerror or error}; choose another folder"
+        ) from error
+    remove_leftovers(folder)
+    if not resuming and (content := _content(folder)):
+        logger.warning("%s held an earlier run, which is now in %s", folder, _move(folder, content))
+
+
+def _move(folder: Path, content: Sequence[Path]) -> Path:
+    """Move ``content`` of ``folder`` into a new folder beside it; within it where that cannot be."""
+    place = folder.resolve()
+    stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    # run.json last: killed on the way, the rest is moved by the next run.
+    ordered = sorted(content, key=lambda path: path.name == RUN_FILE)
+    target = _free_name(place.with_name(f"{place.name}.{stamp}"))
+    try:
+        target.mkdir()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"output_dir: '{output_dir}' cannot be made: {error.strerror or error}; choose another folder"
-            ) from error
-        return
-    moved = _free_name(folder.with_name(f"{folder.name}.{datetime.now(UTC):%Y%m%d-%H%M%S}"))
-    folder.rename(moved)
-    folder.mkdir()
-    logger.warning("%s held an earlier run, which is now in %s", folder, moved)
+            ordered[0].rename(target / ordered[0].name)
+        except OSError:
+            target.rmdir()
+            raise
+    except OSError:  # another file system, as beside a mount point, or a folder that is not ours
+        target = _free_name(place / f"{EARLIER}.{stamp}")
+        target.mkdir()
+        ordered[0].rename(target / ordered[0].name)
+    for path in ordered[1:]:
+        path.rename(target / path.name)
+    return target
+
+
+def _content(folder: Path) -> list[Path]:
+    """What is in ``folder`` beside its lock and the earlier runs that had to stay within."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name != lock.LOCK_FILE and not path.match(f"{EARLIER}.*")
+    ]
 
 
 def check_output_dir(output_dir: str, *, resuming: bool) -> None:
@@ -52,6 +93,8 @@ def check_output_dir(output_dir: str, *, resuming: bool) -> None:
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir: '{output_dir}' is a file; expected a folder")
+    if folder.is_symlink() and not folder.exists():
+        raise UserError(f"output_dir: '{output_dir}' is a link to {os.readlink(folder)}, which is not there")
     usable = resuming or not folder.exists() or (folder / RUN_FILE).is_file() or _only_leftovers(folder)
     if not usable:
         raise UserError(
@@ -62,7 +105,7 @@ def check_output_dir(output_dir: str, *, resuming: bool) -> None:
 
 def _only_leftovers(folder: Path) -> bool:
     """Whether nothing is in ``folder`` but temporary files, as after a kill before run.json was written."""
-    return folder.is_dir() and all(path.match(f".{RUN_FILE}.*.part") for path in folder.iterdir())
+    return all(is_leftover(path.name) for path in _content(folder))
 
 
 def _free_name(path: Path) -> Path:
@@ -79,14 +122,14 @@ def check_shared(output_dir: str, *, main: bool, wait: Callable[[], None]) -> No
 
     Each process writes its own part of a checkpoint there. ``wait``: returns once all processes called it.
     """
-    mark = Path(output_dir) / ".processes.part"
+    mark = Path(output_dir) / PROCESSES_FILE
     if main:
         mark.touch()
     wait()
     seen = mark.exists()
     wait()
     if main:
-        mark.unlink()
+        mark.unlink(missing_ok=True)
     if not seen:
         raise UserError(
             f"output_dir: the main process's '{output_dir}' is not visible on {platform.node()}; with "

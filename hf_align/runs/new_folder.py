@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -28,12 +29,16 @@ def check_new_folder(path: str | os.PathLike[str], *, key: str) -> None:
 def new_folder(path: str | os.PathLike[str], *, key: str) -> Iterator[Path]:
     """A temporary folder beside ``path``, which takes its place at the end and is removed after an error.
 
+    A link stays a link: the folder that it names is replaced. What a killed process left is removed first.
+
     Raises UserError unless ``path`` is free at the start and at the end.
     """
     check_new_folder(path, key=key)
-    target = Path(path).absolute()
+    target = Path(path).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    held = _lock(temporary)
     try:
         yield temporary
         _sync(temporary)
@@ -44,12 +49,51 @@ def new_folder(path: str | os.PathLike[str], *, key: str) -> Iterator[Path]:
             entry.chmod((0o777 if entry.is_dir() else 0o666) & ~mask)
         temporary.chmod(0o777 & ~mask)
         check_new_folder(path, key=key)
-        if target.is_dir():
-            target.rmdir()
-        temporary.rename(target)
+        _move_into_place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _move_into_place(temporary: Path, target: Path) -> None:
+    stays = target.is_dir() and (target.is_mount() or target == Path.cwd())
+    if not stays:
+        if target.is_dir():
+            target.rmdir()
+        temporary.rename(target)
+        return
+    # A mount point and the working directory cannot be replaced, only filled.
+    for path in sorted(temporary.iterdir()):
+        shutil.move(path, target / path.name)
+    temporary.rmdir()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left of earlier attempts at ``target``; their locks are free."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        if left.is_dir() and (held := _lock(left)) is not None:
+            try:
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(held)
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds the lock of ``folder`` itself; None where another process has it."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or a file system without locks, where nobody can tell
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _sync(folder: Path) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
+from hf_align.runs.lock import releases_folders
 from hf_align.runs.schema import Model, Record
 from hf_align.sft.recipe import SftConfig
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return run(config)
 
 
+@releases_folders
 def run(config: SftConfig) -> dict[str, Any]:
     """Train as ``config`` says; returns the content of the run's run.json.
 

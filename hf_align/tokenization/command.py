@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
+from hf_align.runs.lock import releases_folders
 from hf_align.tokenization.recipe import TokenizerConfig
 from hf_align.tokenization.record import Extended, TokenizerMetrics, TokenizerRecord
 
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return run(config)
 
 
+@releases_folders
 def run(config: TokenizerConfig) -> dict[str, Any]:
     """Train or extend, measure and write as ``config`` says; returns the content of the run's run.json.
 
@@ -39,7 +41,7 @@ def run(config: TokenizerConfig) -> dict[str, Any]:
     from hf_align.tokenization.train import train_tokenizer
 
     options, extension = config.tokenizer, config.extension
-    run_folder.check_output_dir(options.output_dir, resuming=False)
+    run_folder.claim_output_dir(options.output_dir, resuming=False)
     compared = read_tokenizer("compare_with", options.compare_with) if options.compare_with else None
     base = read_tokenizer("extend", extension.extend) if extension.extend else None
     # Before anything is learned, since only then does a wrong path cost nothing.

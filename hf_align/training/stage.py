@@ -43,7 +43,7 @@ def begin(training: TrainingConfig) -> Machine:
     use_cpu = runs_on_cpu(training.use_cpu)
     main = processes.start(use_cpu=use_cpu)
     resuming = training.resume_from_checkpoint is not None
-    processes.on_main(lambda: run_folder.check_output_dir(training.output_dir, resuming=resuming))
+    processes.on_main(lambda: run_folder.claim_output_dir(training.output_dir, resuming=resuming))
     return Machine(use_cpu, main, resolve_precision(training.precision, use_cpu=use_cpu))
 
 

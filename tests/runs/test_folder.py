@@ -115,3 +115,73 @@ def test_a_resumed_run_adds_to_its_time_and_keeps_what_was_recorded(tmp_path: Pa
     again = record(tmp_path, resuming=True)
     assert again.content["generations"] == [{"before": "x"}]
     assert again.content["wall_time_seconds"] >= 100
+
+
+@pytest.mark.parametrize(
+    "left", [".processes.part", ".run.lock", ".config.json.part", ".report.html.ab_12.part"]
+)
+def test_every_leftover_of_a_kill_is_recognised(tmp_path: Path, left: str) -> None:
+    (tmp_path / left).touch()
+    run_folder.prepare_output_dir(str(tmp_path), resuming=False)
+    assert [path.name for path in tmp_path.iterdir()] == ([left] if left == ".run.lock" else [])
+
+
+def test_a_leftover_may_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / ".x.abc123.part").mkdir()
+    (tmp_path / ".x.abc123.part" / "file").touch()
+    run_folder.prepare_output_dir(str(tmp_path), resuming=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_stays_a_link_and_its_content_moves_beside_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "run").mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk" / "run")
+    for name in ("run.json", "weights"):
+        (link / name).write_text(name)
+    run_folder.prepare_output_dir(str(link), resuming=False)
+    assert link.is_symlink() and list(link.iterdir()) == []
+    (moved,) = (tmp_path / "disk").glob("run.2*")
+    assert {path.name: path.read_text() for path in moved.iterdir()} == {
+        "run.json": "run.json",
+        "weights": "weights",
+    }
+
+
+def test_a_link_to_nowhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"is a link to .*gone, which is not there"):
+        run_folder.claim_output_dir(str(tmp_path / "link"), resuming=False)
+
+
+def test_the_working_directory_can_be_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("run.json").touch()
+    run_folder.prepare_output_dir(".", resuming=False)
+    assert list(Path().iterdir()) == [] and Path.cwd() == tmp_path / "here"
+    assert len(list(tmp_path.glob("here.2*/run.json"))) == 1
+
+
+def test_beside_a_mount_point_earlier_runs_stay_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renaming across file systems is refused, as between a mount point and the folder above it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    rename = Path.rename
+
+    def within(path: Path, target: Path) -> Path:
+        if not Path(target).is_relative_to(run):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", within)
+    for content in ("first", "second"):
+        (run / "run.json").write_text(content)
+        run_folder.prepare_output_dir(str(run), resuming=False)
+    moved = run.glob(f"{run_folder.EARLIER}.*/run.json")
+    assert {path.read_text() for path in moved} == {"first", "second"}
+    assert list(tmp_path.iterdir()) == [run]
+    run_folder.prepare_output_dir(str(run), resuming=False)  # nothing but earlier runs: nothing to move
+    assert len(list(run.iterdir())) == 2

@@ -43,3 +43,29 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
         (tmp_path / "late").mkdir()
         (tmp_path / "late" / "other").write_text("")
     assert (tmp_path / "late" / "other").exists()
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "out").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
+    with new_folder(tmp_path / "link", key="output_dir") as folder:
+        (folder / "x").write_text("1")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "out" / "x").read_text() == "1"
+
+
+def test_the_working_directory_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with new_folder(".", key="output_dir") as folder:
+        (folder / "x").write_text("1")
+    assert Path("x").read_text() == "1" and [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_what_a_kill_left_goes_and_what_another_process_writes_stays(tmp_path: Path) -> None:
+    (tmp_path / ".out.dead.part").mkdir()
+    (tmp_path / ".other.dead.part").mkdir()
+    with new_folder(tmp_path / "out", key="output_dir") as living:
+        with new_folder(tmp_path / "out", key="output_dir"):
+            assert living.is_dir() and not (tmp_path / ".out.dead.part").exists()
+        (tmp_path / "out").rmdir()
+    assert {path.name for path in tmp_path.iterdir()} == {"out", ".other.dead.part"}

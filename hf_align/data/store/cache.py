@@ -86,6 +86,7 @@ def open_or_make(
             return read(entry, facts)
         for left in folder.glob(f".{key}.part-*"):
             shutil.rmtree(left, ignore_errors=True)  # its maker is dead, since the lock is ours
+        _remove_leftovers(folder)
         part = folder / f".{key}.part-{os.getpid()}"
         try:
             part.mkdir()
@@ -109,6 +110,22 @@ def open_or_make(
 def holds(folder: Path, key: str) -> bool:
     """Whether the entry ``key`` of ``folder`` is there and undamaged."""
     return _checked(folder / key, report_damage=False) is not None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of other entries: those whose lock nobody holds."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    for left in folder.glob(".*.part-*"):
+        lock = left.with_name(f"{left.name.rpartition('.part-')[0]}.lock")
+        try:
+            with lock.open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+        except OSError:  # in the making, or no locks on this file system
+            continue
 
 
 def _finish(part: Path, facts: Facts) -> None:

@@ -96,3 +96,15 @@ def test_a_file_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
     assert writable_folder(None, what="log-probabilities") is None
     assert "Log-probabilities are not kept for the next run" in caplog.text
+
+
+def test_what_killed_makers_of_other_entries_left_goes_and_the_rest_stays(
+    tmp_path: Path,
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    for name in (".dead.part-1", ".living.part-2"):
+        (tmp_path / name).mkdir()
+    with (tmp_path / ".living.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        Maker().open(tmp_path)
+    assert not (tmp_path / ".dead.part-1").exists() and (tmp_path / ".living.part-2").exists()
