@@ -15,7 +15,7 @@ from helpers.chat_tokenizers import byte_level_tokenizer, conversation
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from hf_align.data.chat.spans import render_with_answers
-from hf_align.data.chat.templates import chat_format
+from hf_align.data.chat.templates import chat_format, with_one_day
 from hf_align.data.reading.raw import MalformedRow
 
 FOLDER = resources.files("trl").joinpath("chat_templates")
@@ -54,7 +54,7 @@ def test_answers_lie_inside_the_generation_tags(name: str) -> None:
     dictionaries = [{"role": message.role, "content": message.content} for message in messages]
     tagged_text, tagged = render_jinja_template(
         [dictionaries],
-        chat_template=template,
+        chat_template=with_one_day(tokenizer).get("chat_template", template),
         return_assistant_tokens_mask=True,
         **tokenizer.special_tokens_map,
     )

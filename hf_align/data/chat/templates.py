@@ -58,7 +58,7 @@ class ChatFormat:
                     [message.for_template() for message in messages],
                     tokenize=False,
                     add_generation_prompt=add_generation_prompt,
-                    **_dated(self.tokenizer),
+                    **with_one_day(self.tokenizer),
                     **self.options,
                 )
             )
@@ -121,7 +121,7 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
         ) from error
 
 
-def _dated(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def with_one_day(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """For a template that writes today's date: a day that is always the same, so that rows do not change by
     night.
 
@@ -142,7 +142,7 @@ def _generation_prompt(tokenizer: PreTrainedTokenizerBase, options: Mapping[str,
     import jinja2
 
     probe = [{"role": "user", "content": "a"}]
-    keywords: dict[str, Any] = {"tokenize": False, **_dated(tokenizer), **options}
+    keywords: dict[str, Any] = {"tokenize": False, **with_one_day(tokenizer), **options}
     try:
         plain = str(tokenizer.apply_chat_template(probe, **keywords))
         prompted = str(tokenizer.apply_chat_template(probe, add_generation_prompt=True, **keywords))
