@@ -43,7 +43,7 @@ READY_DEV := $(VENV)/.hf_align-ready-dev
 SOURCES := hf_align tests scripts data benchmarks recipes notebooks
 
 # $(call recipe,STAGE): RECIPE, or the quickstart of the stage.
-STAGES := sft reward dpo kto ppo grpo best_of_n tokenizer evaluate classify pretrain pipeline
+STAGES := sft reward dpo kto ppo grpo best_of_n corpus tokenizer evaluate classify pretrain pipeline
 recipe = $(or $(RECIPE),recipes/$(1)/quickstart.yaml)
 # A model of this project is built only where the recipe, or an override of its model, names it.
 model_source = $(if $(findstring --model_name_or_path,$(ARGS)),$(ARGS),$(shell cat "$(call recipe,$(1))" 2>/dev/null))
@@ -100,6 +100,10 @@ grpo: $(READY) model-of-grpo ## align with a reward by comparing answers to a pr
 .PHONY: best-of-n
 best-of-n: $(READY) model-of-best_of_n ## sample many answers to each prompt, score them, keep the best
 	@$(LAUNCH) best-of-n --config "$(call recipe,best_of_n)" $(ON_CPU) $(ARGS)
+
+.PHONY: corpus
+corpus: $(READY) ## clean a corpus: filter, edit and deduplicate documents, with a report on every step
+	@$(PY) -m hf_align corpus --config "$(call recipe,corpus)" $(ARGS)
 
 .PHONY: tokenizer
 tokenizer: $(READY) model-of-tokenizer ## train a tokenizer, or extend one for another language, and measure it

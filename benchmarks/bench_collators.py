@@ -3,7 +3,7 @@
 Python's documentation, tokenised by a byte-level BPE trained on it, in batches of 32 rows of 128 tokens,
 given as lists of integers to both sides, as a tokenizer returns them. transformers'
 ``DataCollatorForLanguageModeling`` gets the ``special_tokens_mask`` that its own documentation recommends for
-speed. All contenders run in this process on one thread and take turns; figures are medians of processor time,
+speed. All contenders run in this process on one thread and take turns; metrics are medians of processor time,
 since elapsed time on a busy machine grows more for a call that is long enough to be interrupted. The step is
 forward, backward and AdamW of a model of 2 layers, 128 wide.
 
@@ -205,7 +205,7 @@ def time_steps(tokenizer: Any, rows: list[dict[str, Any]], steps: int) -> dict[s
 
     from hf_align.pretraining.collators import make_collator
 
-    figures = {}
+    metrics = {}
     for name, model in tiny_models(tokenizer).items():
         collator = make_collator(name, tokenizer)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
@@ -221,12 +221,12 @@ def time_steps(tokenizer: Any, rows: list[dict[str, Any]], steps: int) -> dict[s
                 collating.append(collated - begun)
                 training.append(time.perf_counter() - collated)
         seconds, step_seconds = statistics.median(collating), statistics.median(training)
-        figures[name] = {
+        metrics[name] = {
             "collate_seconds": seconds,
             "step_seconds": step_seconds,
             "share": seconds / (seconds + step_seconds),
         }
-    return figures
+    return metrics
 
 
 def main() -> None:
@@ -244,14 +244,14 @@ def main() -> None:
     torch.set_num_threads(1)
     speeds = time_collators(tokenizer, rows, options.turns)
     peer = speeds[PEER]["seconds"]
-    for name, figures in speeds.items():
-        millions = figures["tokens_per_second"] / 1e6
-        print(f"{name:<18} {millions:7.2f} M tokens/s  {peer / figures['seconds']:6.2f} x", flush=True)
+    for name, metrics in speeds.items():
+        millions = metrics["tokens_per_second"] / 1e6
+        print(f"{name:<18} {millions:7.2f} M tokens/s  {peer / metrics['seconds']:6.2f} x", flush=True)
     torch.set_num_threads(threads)
     steps = time_steps(tokenizer, rows, options.steps)
-    for name, figures in steps.items():
+    for name, metrics in steps.items():
         print(
-            f"{name:<18} step {figures['step_seconds'] * 1e3:.1f} ms, collator {figures['share']:.2%} of it"
+            f"{name:<18} step {metrics['step_seconds'] * 1e3:.1f} ms, collator {metrics['share']:.2%} of it"
         )
     write_results(
         "collators",
@@ -265,7 +265,7 @@ def main() -> None:
             "span_mlm_tokens_per_second": speeds["span_mlm"]["tokens_per_second"],
             "t5_tokens_per_second": speeds["span_corruption"]["tokens_per_second"],
             "bart_tokens_per_second": speeds["text_infilling"]["tokens_per_second"],
-            "most_step_share": max(figures["share"] for figures in steps.values()),
+            "most_step_share": max(metrics["share"] for metrics in steps.values()),
         },
     )
 

@@ -104,8 +104,8 @@ def run_once(arguments: list[str]) -> dict[str, Any]:
     """``prepare_once`` in a process of its own."""
     command = [sys.executable, __file__, "--once", *arguments]
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return figures
+    metrics: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return metrics
 
 
 def main() -> None:

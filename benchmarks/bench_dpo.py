@@ -96,14 +96,14 @@ def run_trl(rows: list[ComparisonRow], model_name: str, times: StepTimes) -> lis
 def worker(contender: str, data: str, model: str) -> dict[str, Any]:
     """One contender once."""
     from common import StepTimes
-    from preference import figures, load_pairs, long_prompts
+    from preference import load_pairs, long_prompts, metrics
 
     rows = long_prompts(model) if contender.startswith("long") else load_pairs(data, model)
     times = StepTimes()
     if contender == "trl":
-        return figures(contender, rows, times, run_trl(rows, model, times))
+        return metrics(contender, rows, times, run_trl(rows, model, times))
     losses, reference_seconds = run_ours(rows, model, not contender.endswith("unshared"), times)
-    return figures(contender, rows, times, losses, beforehand=reference_seconds)
+    return metrics(contender, rows, times, losses, beforehand=reference_seconds)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ new tokens to every prompt. bf16 where the machine is fast at it. The contests:
     lora      batch with a LoRA adapter that is not zero, rank 16 on all linear layers: what PPO samples from
 
 Both sides have a model of their own in one process and take turns in every contest; the first turn is a
-warm-up and is not counted, the figures are medians of the others. ``generate`` keeps transformers' default
+warm-up and is not counted, the metrics are medians of the others. ``generate`` keeps transformers' default
 attention. What the engine gives beside the tokens, their log-probabilities, is counted against it. With an
 adapter it computes as PPO does, in autocast over float32 adapter weights; the other side has the adapter in
 the type of the model, which is its faster way.

@@ -13,7 +13,7 @@ checkpoints on either side. bf16 where the machine is fast at it, but for the se
     trl_default     TRL by its own defaults: float32 weights, gradient checkpointing, all of the value model
                     trained. It computes in float32 throughout: its ``bf16=True`` changes nothing, since
                     its trainer takes mixed precision from an environment variable that transformers 5
-                    does not set (``mixed_precision`` of the raw figures)
+                    does not set (``mixed_precision`` of the raw metrics)
 
 TRL is installed into benchmarks/.trl-1.12 and seen by its contenders alone; everything else (PyTorch,
 transformers, PEFT) is the same on both sides.

@@ -68,9 +68,9 @@ def worker(base: str, model_name: str, steps: int) -> None:
         if not use_cpu:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    figures = {"base": base, "precision": precision, "seconds": seconds, "last_loss": loss.item()}
-    figures["step_seconds"] = statistics.median(seconds[WARM_UP:])
-    print(json.dumps(figures | {"peak_memory_bytes": peak_memory_bytes(device)}))
+    metrics = {"base": base, "precision": precision, "seconds": seconds, "last_loss": loss.item()}
+    metrics["step_seconds"] = statistics.median(seconds[WARM_UP:])
+    print(json.dumps(metrics | {"peak_memory_bytes": peak_memory_bytes(device)}))
 
 
 def main() -> None:

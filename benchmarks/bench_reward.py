@@ -107,7 +107,7 @@ def run_trl(rows: list[ComparisonRow], model_name: str, times: StepTimes) -> lis
 def worker(contender: str, data: str, model: str) -> dict[str, Any]:
     """One contender once."""
     from common import StepTimes
-    from preference import figures, load_pairs, long_prompts
+    from preference import load_pairs, long_prompts, metrics
 
     sources: dict[str, Callable[[], list[ComparisonRow]]] = {
         "long": lambda: long_prompts(model),
@@ -121,7 +121,7 @@ def worker(contender: str, data: str, model: str) -> dict[str, Any]:
         losses = run_trl(rows, model, times)
     else:
         losses = run_ours(rows, model, not contender.endswith("unshared"), times)
-    return figures(contender, rows, times, losses)
+    return metrics(contender, rows, times, losses)
 
 
 def kwise(median: Callable[[str, str], float]) -> dict[str, float]:

@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 def write_results(name: str, raw: dict[str, Any], summary: dict[str, float | int | str]) -> None:
     """Write benchmarks/results/NAME.json and print the closing line ``bench-NAME: key=value key=value …``.
 
-    ``raw``: every figure measured; machine and versions are added. ``summary``: the keys of the closing line.
+    ``raw``: every metric measured; machine and versions are added. ``summary``: the keys of the closing line.
     """
     from hf_align.runs.record import collect_machine, collect_versions, write_json
 
@@ -71,8 +71,8 @@ def run_worker(
     )
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    metrics: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return metrics
 
 
 class MemoryWatch:

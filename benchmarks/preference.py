@@ -1,4 +1,4 @@
-"""What the benchmarks of DPO and of reward models share: rows, settings, figures, and the summary.
+"""What the benchmarks of DPO and of reward models share: rows, settings, metrics, and the summary.
 
 Both sides train all weights on the same pairs in the same order, four a step, with the same optimizer, bf16
 autocast where the machine is fast at it, and no gradient checkpointing. The first step, on the largest batch,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hf_align.types import ComparisonRow
 
 Median = Callable[[str, str], float]
-"""(contender, key of its figures) to the median over its runs."""
+"""(contender, key of its metrics) to the median over its runs."""
 
 PAIRS, ROWS_PER_STEP, MAX_LENGTH = 16, 4, 1024
 LONG_PROMPT, LONG_ANSWER = 768, 128
@@ -183,7 +183,7 @@ def _losses(trainer: Any) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def figures(
+def metrics(
     contender: str,
     rows: list[ComparisonRow],
     times: StepTimes,
@@ -224,7 +224,7 @@ def main(
 ) -> None:
     """The command line, the runs in turn, and the summary.
 
-    ``worker``: (contender, data, model) to its figures. ``more``: further keys of the summary from medians.
+    ``worker``: (contender, data, model) to its metrics. ``more``: further keys of the summary from medians.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", default="data/pairs_en.jsonl", help="pairs; default: %(default)s")

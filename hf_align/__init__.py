@@ -2,7 +2,11 @@
 
 __version__ = "0.1.0"
 
+import logging
+
 from hf_align.public_names import install
 
 install()
-del install
+# While PEFT imports it, bitsandbytes looks on a CPU for a kernel that only inference uses, and warns.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+del install, logging

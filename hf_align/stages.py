@@ -32,6 +32,14 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
+    "corpus": Stage(
+        command="hf_align.corpus.command",
+        recipe="hf_align.corpus.recipe:CorpusConfig",
+        record="hf_align.corpus.record:CorpusRecord",
+        report="hf_align.corpus.report:REPORT",
+        part="corpus",
+        card="hf_align.corpus.card:CARD",
+    ),
     "tokenizer": Stage(
         command="hf_align.tokenization.command",
         recipe="hf_align.tokenization.recipe:TokenizerConfig",

@@ -343,12 +343,12 @@ draw_heads(ENCODER, ["the token before", "the token after", "the first token"])
 # is the diagonal from the upper right.
 
 # %%
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AutoModelForSeq2SeqLM, T5Config
 
 torch.manual_seed(0)
 shape = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 1, "num_heads": 4, "dropout_rate": 0.0}
-reverser = T5ForConditionalGeneration(T5Config(vocab_size=24, decoder_start_token_id=0, **shape))
-reverser.set_attn_implementation("eager")
+sizes = T5Config(vocab_size=24, decoder_start_token_id=0, **shape)
+reverser = AutoModelForSeq2SeqLM.from_config(sizes, attn_implementation="eager")
 optimizer = torch.optim.AdamW(reverser.parameters(), lr=5e-3)
 symbols = torch.randint(2, 24, (1, 8))
 before = reverser(symbols, labels=symbols.flip(1), output_attentions=True).cross_attentions[0][0]

@@ -17,6 +17,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 # The tests run with untested releases as well ("make test-newest"), and commands say nothing of it.
 os.environ["HF_ALIGN_RELEASES_SAID"] = "1"
 

@@ -30,6 +30,7 @@ ENGINES = (
 CAPABILITIES = {
     "best_of_n",
     "classify",
+    "corpus",
     "evaluation",
     "kto",
     "pipeline",
@@ -37,6 +38,7 @@ CAPABILITIES = {
     "pretraining",
     "reward_model",
     "rl",
+    "scaling",
     "sft",
     "tokenization",
 }

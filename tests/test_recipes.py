@@ -11,6 +11,7 @@ import pytest
 
 from hf_align.best_of_n.recipe import parse_best_of_n
 from hf_align.classify.recipe import parse_classify
+from hf_align.corpus.recipe import parse_corpus
 from hf_align.evaluation.recipe import parse_evaluate
 from hf_align.kto.recipe import parse_kto
 from hf_align.preference.recipe import parse_dpo
@@ -27,6 +28,7 @@ RECIPES = sorted(
 )
 PARSERS = {
     "classify": parse_classify,
+    "corpus": parse_corpus,
     "sft": parse_sft,
     "dpo": parse_dpo,
     "kto": parse_kto,
@@ -72,6 +74,10 @@ def test_stage_recipes(path, monkeypatch):
             for entry in value
         ]
         assert all(name in ("python_docs", "python_areas") or Path(name).exists() for name in named), named
+        return
+    if path.parent.name == "corpus":
+        named = [dataset.path for dataset in config.sources.datasets]
+        assert all(name in ("python_docs", "python_areas") or Path(name).is_file() for name in named), named
         return
     for entry in [*config.data.datasets, *config.data.eval_datasets]:
         assert entry.path in ("python_docs", "python_areas") or Path(entry.path).is_file(), entry.path

@@ -1,7 +1,7 @@
 """Bottleneck adapters: small two-layer networks in every block, h + s * W_up act(W_down h).
 
 ``houlsby``: on what the attention gives and on what the feed-forward part gives, before the residual is added
-(Houlsby et al. 2019, arXiv 1902.00751, figure 2). ``pfeiffer``: on what the feed-forward part gives only
+(Houlsby et al. 2019, arXiv 1902.00751, metric 2). ``pfeiffer``: on what the feed-forward part gives only
 (Pfeiffer et al. 2021, arXiv 2005.00247). ``parallel``: beside the feed-forward part, from its input (He et
 al. 2022, arXiv 2110.04366, table 1). W_up begins at zero, so the outputs at the start are the base's own.
 What this leaves out: norms inside adapters, and fusion of several.
@@ -67,7 +67,7 @@ class Sequential(Bottleneck):
         return output + self.change(output)
 
 
-class Entrance(Added):
+class RememberInput(Added):
     """Remembers the input of the feed-forward part until its last layer has been called."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Entrance(Added):
 class Parallel(Bottleneck):
     """Beside the feed-forward part: y + change(x) with x its input."""
 
-    def __init__(self, size: int, width: int, options: BottleneckOptions, entrance: Entrance) -> None:
+    def __init__(self, size: int, width: int, options: BottleneckOptions, entrance: RememberInput) -> None:
         super().__init__(size, width, options)
         # In a list, so that it is no part of this module: it stands at its own place in the model.
         self.entrance = [entrance]
@@ -132,7 +132,7 @@ def bottleneck_width(options: BottleneckOptions, size: int) -> int:
 
 def _of_block(block: Block, width: int, options: BottleneckOptions) -> dict[str, Added]:
     if options.placement == "parallel":
-        entrance = Entrance()
+        entrance = RememberInput()
         return {
             block.enters: entrance,
             block.leaves: Parallel(block.width, width, options, entrance),

@@ -33,7 +33,7 @@ Arguments = Callable[[Any], tuple[dict[str, Any], torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class Found:
+class Directions:
     """``directions``: (rank, inputs) float32 for the A of each layer, by its name in the model; rank 0 where
     it is better spent elsewhere. ``explained``: the share of the variance of its inputs. ``passes``: forward
     passes until the directions held still. ``positions``: how many were looked at, each once."""
@@ -79,7 +79,7 @@ def lora_layers(model: Any) -> dict[str, Any]:
 
 def find_directions(
     model: Any, batches: Sequence[Any], arguments: Arguments, *, show_progress: bool = True
-) -> Found:
+) -> Directions:
     """The directions of every LoRA layer of ``model``, whose own weights are left as they are.
 
     ``batches`` are gone through, again and again, until PEFT finds that the directions hold still. The base
@@ -91,7 +91,7 @@ def find_directions(
     needed = needed_inputs(model)
     passes = 0
 
-    def forward(model: Any, batch: _Made) -> None:
+    def forward(model: Any, batch: _PreparedBatch) -> None:
         nonlocal passes
         if passes > MOST_PASSES:
             raise UserError(
@@ -127,7 +127,7 @@ def find_directions(
     looked_at = batches[: min(passes, len(batches))]
     explained, positions = _explained(model, looked_at, arguments, directions)
     directions = {name: value.float() for name, value in directions.items()}
-    return Found(directions, explained, passes, positions)
+    return Directions(directions, explained, passes, positions)
 
 
 def put_in(model: Any, directions: dict[str, torch.Tensor]) -> None:
@@ -163,7 +163,7 @@ def directions_of(model: Any, folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-class _Made:
+class _PreparedBatch:
     """A batch that is ready to run."""
 
     def __init__(self, inputs: dict[str, Any], counted: torch.Tensor) -> None:
@@ -176,8 +176,8 @@ class _Waiting:
     def __init__(self, batch: Any, arguments: Arguments) -> None:
         self.batch, self.arguments = batch, arguments
 
-    def to(self, device: Any) -> _Made:
-        return _Made(*self.arguments(self.batch))
+    def to(self, device: Any) -> _PreparedBatch:
+        return _PreparedBatch(*self.arguments(self.batch))
 
 
 class _Batches:

@@ -223,7 +223,17 @@ def linear_names(model: torch.nn.Module) -> list[str]:
 
 
 def _check_targets(adapted: Any, config: AdapterConfig, model: str, linear: Sequence[str]) -> None:
-    """PEFT passes over names in a list that match nothing, as long as another one matches."""
+    """PEFT passes over names in a list that match nothing, as long as another one matches, and takes the
+    weights of GPT-2's own kind of layers for those of others."""
+    from transformers.pytorch_utils import Conv1D
+
+    layers = (m for m in adapted.modules() if isinstance(getattr(m, "base_layer", None), Conv1D))
+    if config.init_lora_weights == "olora" and next(layers, None) is not None:
+        raise UserError(
+            f"init_lora_weights: olora is for linear layers whose weights are (out, in); those of {model} "
+            "(Conv1D, as in GPT-2) are (in, out), which PEFT's olora does not turn around. Use pissa or "
+            "default"
+        )
     wanted = config.lora_target_modules
     if config.adapter not in ("lora", "qlora") or isinstance(wanted, str):
         return

@@ -111,9 +111,9 @@ def run(config: BestOfNConfig) -> dict[str, Any]:
 def _finish(
     config: BestOfNConfig, prompts: Sequence[Prompt], answered: dict[str, SampledPrompt], record: RunRecord
 ) -> None:
-    """The data sets, the figures and the report."""
+    """The data sets, the metrics and the report."""
     from hf_align.best_of_n.answers import SCORED_ANSWERS_FILE, prompt_key, write_answers
-    from hf_align.best_of_n.files import BEST_FILE, figures, shown, write_results
+    from hf_align.best_of_n.files import BEST_FILE, metrics, shown, write_results
     from hf_align.reporting.html import write_report
     from hf_align.reporting.model_card import write_model_card
 
@@ -125,7 +125,7 @@ def _finish(
     whole = [replace(each, batch="", batch_size=0) for each in [*ours, *others]]
     write_answers(folder / SCORED_ANSWERS_FILE, whole)
     files = write_results(folder, ours, config.best_of_n)
-    found = figures(ours, seed=config.training.seed)
+    found = metrics(ours, seed=config.training.seed)
     found.files = {SCORED_ANSWERS_FILE: len(whole), **files}
     record.update(
         BestOfNRecord(

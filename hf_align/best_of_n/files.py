@@ -1,4 +1,4 @@
-"""What is made of sampled and scored answers: data sets for further training, and figures for the report.
+"""What is made of sampled and scored answers: data sets for further training, and metrics for the report.
 
 ``best.jsonl`` is fine-tuning data, ``rankings.jsonl`` and ``pairs.jsonl`` are compared answers. Each row of
 them can be read back as it is: answers that say nothing and prompts whose answers all tie are left out.
@@ -107,7 +107,7 @@ def _comparison(answered: SampledPrompt, chosen: Sequence[int]) -> Comparison:
     )
 
 
-def figures(answered: Sequence[SampledPrompt], *, seed: int) -> Samples:
+def metrics(answered: Sequence[SampledPrompt], *, seed: int) -> Samples:
     """What run.json says about the answers. Shares and means are over all samples of all prompts.
 
     ``curve``: see ``best_of_n_curve``. ``undecided``: share of the prompts whose answers all have one score.

@@ -8,7 +8,7 @@ from hf_align.runs.schema import Fields, Record, entry
 
 
 class Samples(Fields):
-    """The entry ``best_of_n``: figures of the answers."""
+    """The entry ``best_of_n``: metrics of the answers."""
 
     prompts: int | None = entry("prompts")
     samples_per_prompt: int | None = entry("answers to each")
@@ -25,7 +25,7 @@ class BestOfNRecord(Record):
     """The entries of run.json of ``hf-align best-of-n``."""
 
     identity: dict[str, Any] = entry("what answers depend on; another one is another run")
-    best_of_n: Samples = entry("figures of the answers")
+    best_of_n: Samples = entry("metrics of the answers")
     best_of_n_samples: list[Any] = entry("some prompts with their best and worst answer")
-    rounds: list[Any] = entry("with training: figures of each round, the start first")
+    rounds: list[Any] = entry("with training: metrics of each round, the start first")
     model_digests: dict[str, Any] = entry("with training: of the weights after each round, by its number")

@@ -104,12 +104,12 @@ def curve_rows(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def notes(found: Samples) -> list[str]:
-    """What the figures mean and what they rest on, as sentences."""
+    """What the metrics mean and what they rest on, as sentences."""
     if not found:
         return []
     prompts, samples = formatting.count(found.prompts), found.samples_per_prompt
     said = [
-        f"{samples} answers to each of {prompts} prompts. For n below {samples} the figure is the mean over "
+        f"{samples} answers to each of {prompts} prompts. For n below {samples} the metric is the mean over "
         "all choices of n of them, which is what n fresh samples would give on average.",
         "The interval comes from drawing the prompts again 2,000 times: it says what other prompts would "
         "change, not another seed. The KL bound, log n - (n - 1) / n, holds for any reward.",

@@ -1,4 +1,4 @@
-"""What the model card of a classification run says: the figures, and how the model is loaded and used."""
+"""What the model card of a classification run says: the metrics, and how the model is loaded and used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hf_align.reporting.stage_parts import CardPart, Sources
 
 
 def classification_section(record: Mapping[str, Any]) -> str:
-    """The held-out figures."""
+    """The held-out metrics."""
     rows = [[row["name"], *row["cells"]] for row in held_out(record)]
     classes = per_class(record)
     parts = [

@@ -126,7 +126,7 @@ def _check_ends(run: Run, base: Any) -> None:
             )
 
 
-def _note(run: Run, trainer: AlignTrainer, when: str, figures: dict[str, float]) -> None:
+def _note(run: Run, trainer: AlignTrainer, when: str, metrics: dict[str, float]) -> None:
     """Everything an evaluation has found, ``before`` or ``after``, for the report."""
     from hf_align.classify.metrics import classification_evaluation
 
@@ -151,7 +151,7 @@ def _save(run: Run, trainer: AlignTrainer) -> None:
             precision=run.machine.precision,
         )
 
-    save_with_adapter(run, trainer, merge, figure="largest_logit_difference")
+    save_with_adapter(run, trainer, merge, metric="largest_logit_difference")
 
 
 def _results(record: ClassifyRecord) -> list[str]:

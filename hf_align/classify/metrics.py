@@ -1,4 +1,4 @@
-"""What an evaluation of a classifier found: headlines, figures of each class, the most confident mistakes."""
+"""What an evaluation of a classifier found: headlines, metrics of each class, the most confident mistakes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MISTAKES = 12
 SHOWN_CHARACTERS = 400
 
 
-def figures(details: Details, classes: int) -> dict[str, float]:
+def classification_metrics(details: Details, classes: int) -> dict[str, float]:
     """``accuracy``, ``f1_macro`` and ``matthews``, and ``f1`` of class 1 where there are two.
 
     ``details``: ``labels`` and ``predictions`` (B,) of all rows.
@@ -50,7 +50,7 @@ def classification_evaluation(
     precision, recall, harmonic = precision_recall_f1(matrix)
     support = matrix.sum(axis=1)
     rows = int(matrix.sum())
-    found = figures(details, len(labels))
+    found = classification_metrics(details, len(labels))
     return {
         "rows": rows,
         **found,

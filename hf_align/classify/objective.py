@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_align.classify.batches import collate_labelled, without_label
-from hf_align.classify.metrics import figures
+from hf_align.classify.metrics import classification_metrics
 from hf_align.modeling.inputs import classification_inputs
 from hf_align.training.tasks import Task
 from hf_align.types import IGNORE_INDEX, LabelledBatch, LossOutput
@@ -48,7 +48,7 @@ def classification_task(*, packed: bool, pad_token_id: int, segment_ids: bool, c
         unit_name="rows",
         eval_metrics=lambda loss, units, sums, details: {
             "loss": loss,
-            **figures(details, classes),
+            **classification_metrics(details, classes),
             "rows": units,
         },
         train_metrics=lambda sums, units: {"accuracy": sums["correct"] / units},

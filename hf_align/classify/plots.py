@@ -11,7 +11,7 @@ from hf_align.reporting.run_view import listing
 from hf_align.runs import formatting
 
 MOST_CLASSES = 12
-"""More would be unreadable; the figures of each class say it then."""
+"""More would be unreadable; the metrics of each class say it then."""
 _SHOWN_CHARACTERS = 16
 
 

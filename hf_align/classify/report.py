@@ -1,4 +1,4 @@
-"""What a classification run adds to the report: figures, the confusion matrix, each class, the mistakes.
+"""What a classification run adds to the report: metrics, the confusion matrix, each class, the mistakes.
 
 Reads the run record like the rest of the page, and copes with whatever is missing.
 """
@@ -33,7 +33,7 @@ def classification_view(record: Row) -> dict[str, Any]:
     names = [str(name) for name in ClassifyRecord.of(record).labels]
     plot = confusion_plot(found, names)
     return {
-        "label": "Held-out figures before and after training",
+        "label": "Held-out metrics before and after training",
         "settings": settings(record),
         "columns": COLUMNS,
         "rows": held_out(record),
@@ -87,7 +87,7 @@ def held_out(record: Row) -> list[dict[str, Any]]:
 
 
 def notes(record: Row) -> list[str]:
-    """What the figures rest on, as sentences."""
+    """What the metrics rest on, as sentences."""
     found = evaluation(record)
     if not found:
         return []

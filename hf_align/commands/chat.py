@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.commands.chat_recipe import ChatConfig
@@ -19,7 +19,9 @@ from hf_align.config.loader import load_config
 from hf_align.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from hf_align.saved_models.conversation import Conversation
+    from hf_align.commands.chat_tools import Tools
+    from hf_align.data.chat.calls import Call
+    from hf_align.saved_models.conversation import ChatReply, Conversation
 
 USAGE = "usage: hf-align chat --model_name_or_path PATH [--key value ...]"
 COMMANDS = {
@@ -27,6 +29,8 @@ COMMANDS = {
     "/system TEXT": "start over with another system prompt; without TEXT, with none",
     "/exit": "end; so does Ctrl-D",
 }
+MOST_ROUNDS = 8
+"""So often the results of tools are given back before there is an answer."""
 KEYS = COMMANDS | {"Ctrl-C": "stop the answer, not the program"}
 
 
@@ -45,11 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import transformers
 
+    from hf_align.commands.chat_tools import load_tools
     from hf_align.sampling.options import Sampling
     from hf_align.saved_models.conversation import Conversation
     from hf_align.saved_models.run_models import find_model, load_run_model
 
     options = config.chat
+    tools = None if options.tools is None else load_tools(options.tools)
     source = find_model(
         config.model, base=options.base_model, chosen=config.overrides, use_cpu=options.use_cpu
     )
@@ -63,14 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         tokenizer,
         Sampling(options.max_new_tokens, options.temperature, options.top_p),
         system=system,
+        tools=() if tools is None else tools.schemas,
     )
     transformers.set_seed(options.seed)
-    _greet(config.model.model_name_or_path, source, conversation)
-    _talk(conversation)
+    _greet(config.model.model_name_or_path, source, conversation, tools)
+    _talk(conversation, tools)
     return 0
 
 
-def _talk(conversation: Conversation) -> None:
+def _talk(conversation: Conversation, tools: Tools | None) -> None:
     terminal = sys.stdin.isatty()
     for line in _lines(terminal):
         command, _, rest = line.strip().partition(" ")
@@ -80,7 +87,7 @@ def _talk(conversation: Conversation) -> None:
         if re.fullmatch(r"/\w*", command):
             _obey(conversation, command, rest.strip())
         elif line.strip():
-            _answer(conversation, line.strip())
+            _answer(conversation, line.strip(), tools)
 
 
 def _obey(conversation: Conversation, command: str, rest: str) -> None:
@@ -102,20 +109,54 @@ def _obey(conversation: Conversation, command: str, rest: str) -> None:
         _note(f"{command}: there is no such command; there are {', '.join(names)}.{nearest}")
 
 
-def _answer(conversation: Conversation, prompt: str) -> None:
+def _answer(conversation: Conversation, prompt: str, tools: Tools | None) -> None:
+    """Ask, run the tools that are called, and go on with their results until there is an answer."""
+    before = list(conversation.messages)
+    try:
+        reply = _shown(lambda show: conversation.ask(prompt, show), tools)
+        for _ in range(MOST_ROUNDS):
+            if tools is None or not reply.calls:
+                return
+            results = [(call.name, _run(tools, call)) for call in reply.calls]
+            reply = _shown(lambda show, given=results: conversation.tell(given, show), tools)
+        if reply.calls:
+            _note(
+                f"[{MOST_ROUNDS} times in turn the model called tools instead of answering; that is enough]"
+            )
+    except UserError as error:
+        conversation.messages = before
+        _note(str(error))
+
+
+def _run(tools: Tools, call: Call) -> str:
+    from hf_align.commands.chat_tools import shown_call
+
+    _note(_visible(f"[calls {shown_call(call)}]"))
+    result = tools.run(call)
+    _note(_visible(f"[gets {result}]"))
+    return result
+
+
+def _shown(answer: Callable[[Callable[[str], None]], ChatReply], tools: Tools | None) -> ChatReply:
+    """What ``answer`` gives, whose text is shown while it is written; calls of tools are no text."""
     clean = _visible if sys.stdout.isatty() else str
 
     def show(text: str) -> None:
         print(clean(text), end="", flush=True)
 
-    try:
-        reply = conversation.ask(prompt, show)
-    except UserError as error:
-        _note(str(error))
-        return
-    print(flush=True)
+    if tools is None:
+        reply, written = answer(show), True
+    else:
+        from hf_align.commands.chat_tools import WithoutCalls
+
+        pieces = WithoutCalls(show)
+        reply = answer(pieces.push)
+        written = pieces.end(called=bool(reply.calls)) or not reply.calls
+    if written:
+        print(flush=True)
     if reply.note:
         _note(reply.note)
+    return reply
 
 
 def _lines(terminal: bool) -> Iterator[str]:
@@ -144,7 +185,7 @@ def _lines(terminal: bool) -> Iterator[str]:
         yield line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _greet(path: str, source: Any, conversation: Conversation) -> None:
+def _greet(path: str, source: Any, conversation: Conversation, tools: Tools | None) -> None:
     from hf_align.sampling.options import settings_not_followed
 
     base = f" on {source.config.model_name_or_path}" if source.adapter is not None else ""
@@ -153,6 +194,10 @@ def _greet(path: str, source: Any, conversation: Conversation) -> None:
     if left_out := settings_not_followed(conversation.model):
         asked = ", ".join(f"{key}={value}" for key, value in left_out.items())
         _note(f"The model's generation_config.json asks for {asked}; tokens are chosen without it.")
+    if tools is not None:
+        _note(f"Tools: {', '.join(tools.functions)}.")
+        for name, reason in tools.left_out.items():
+            _note(f"Not offered: {name}: {reason}")
     if conversation.system:
         _note(f"System prompt: {conversation.system}")
     if sys.stdin.isatty():

@@ -21,6 +21,12 @@ class ChatOptions(Group):
     system_prompt: str | None = option(
         None, help="the system prompt; default: the one that the run was trained with, if any", text=True
     )
+    tools: str | None = option(
+        None,
+        help="a Python file whose public functions the model may call, those with type hints and a "
+        "docstring. The file is run: it can do anything that you can",
+        non_empty=True,
+    )
     max_new_tokens: int = option(512, ge=1, help="longest answer in tokens")
     temperature: float = option(0.7, ge=0, help="sampling temperature; 0: always the likeliest token")
     top_p: float = shared.top_p(0.95)
@@ -28,7 +34,8 @@ class ChatOptions(Group):
     use_cpu: bool = shared.use_cpu()
 
     def check(self) -> None:
-        object.__setattr__(self, "base_model", with_home(self.base_model))
+        for key in ("base_model", "tools"):
+            object.__setattr__(self, key, with_home(getattr(self, key)))
 
 
 @dataclass(frozen=True)

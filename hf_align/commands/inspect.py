@@ -120,16 +120,16 @@ def _show_pretraining(config: Any, display: Display) -> int:
     if not config.data.isolate_documents:
         examples = [{**example, "segment_lengths": None} for example in examples]
     print(f"{name}: {chosen.title} ({chosen.source})", end="\n\n")
-    figures = example_lines(name, tokenizer, collator, examples)
+    metrics = example_lines(name, tokenizer, collator, examples)
     if display.color or sys.stdout.isatty():
-        shown = [lines_terminal(lines) for lines in figures]
+        shown = [lines_terminal(lines) for lines in metrics]
     else:
         shown = rows_as_text(example_rows(name, tokenizer, collator, examples))
     for text in shown:
         print(text, end="\n\n")
     print(prepared.report.summary())
     path = _page(config, display)
-    write_atomic(path, render_page(name, figures, prepared.report).encode("utf-8", "replace"))
+    write_atomic(path, render_page(name, metrics, prepared.report).encode("utf-8", "replace"))
     print(f"\n{path}")
     return 0
 

@@ -20,7 +20,7 @@ USAGE = f"""usage: {FORM}
 RUN is the output_dir of a run.
 
 One RUN: write its report.html and README.md (the model card) again, from its run.json and metrics.jsonl.
-Several: write one page that compares them (curves over each other, recipe differences, figures and
+Several: write one page that compares them (curves over each other, recipe differences, metrics and
 generations side by side), without changing anything in their folders. They may be of any stage.
 
   --output FILE   where the comparison goes [default: comparison.html beside the first run folder]

@@ -17,7 +17,7 @@ MAX_INT = 2**63 - 1
 """Larger whole numbers do not fit the 64-bit integers of the libraries they are passed to."""
 
 
-class _NoFit(Exception):
+class _TypeMismatch(Exception):
     """Raised inside this file: ``value`` does not fit; ``reason`` says why when the type alone does not."""
 
     def __init__(self, value: Any, reason: str = "") -> None:
@@ -36,7 +36,7 @@ def coerce(value: Any, spec: Spec) -> Any:
     try:
         result = _fit(value, spec.hint)
         _check_limits(result, spec)
-    except _NoFit as problem:
+    except _TypeMismatch as problem:
         suggestion = ""
         if isinstance(problem.value, str):
             suggestion = did_you_mean(problem.value, _all_choices(spec.hint))
@@ -54,6 +54,8 @@ def _all_choices(hint: Any) -> list[str]:
 def _fit(value: Any, hint: Any) -> Any:
     if len(members(hint)) > 1:
         return _fit_union(value, hint)
+    if hint is Any:
+        return _fit_plain(value)
     if choices(hint):
         if isinstance(value, str) and value in choices(hint):
             return value
@@ -69,7 +71,17 @@ def _fit(value: Any, hint: Any) -> Any:
             return {_fit(key, key_type): _fit(item, value_type) for key, item in value.items()}
     else:
         return _fit_scalar(value, hint)
-    raise _NoFit(value)
+    raise _TypeMismatch(value)
+
+
+def _fit_plain(value: Any) -> Any:
+    """Any value that JSON can hold."""
+    if isinstance(value, list | tuple):
+        return [_fit_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_fit_scalar(key, str): _fit_plain(item) for key, item in value.items()}
+    hint = next((kind for kind in (bool, str, int, float) if isinstance(value, kind)), types.NoneType)
+    return _fit_scalar(value, hint)
 
 
 def _fit_entry(item: Any, group: Any, number: int) -> Any:
@@ -83,14 +95,14 @@ def _fit_entry(item: Any, group: Any, number: int) -> Any:
 
 def _fit_union(value: Any, hint: Any) -> Any:
     # The reason of the alternative that came nearest: one that looked inside the value before it failed.
-    inner: _NoFit | None = None
+    inner: _TypeMismatch | None = None
     for member in members(hint):
         try:
             return _fit(value, member)
-        except _NoFit as problem:
+        except _TypeMismatch as problem:
             if problem.reason or problem.value is not value:
                 inner = problem
-    raise inner or _NoFit(value)
+    raise inner or _TypeMismatch(value)
 
 
 def _fit_scalar(value: Any, hint: Any) -> Any:
@@ -102,29 +114,29 @@ def _fit_scalar(value: Any, hint: Any) -> Any:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            raise _NoFit(value, " (half of a character: not valid Unicode)") from None
+            raise _TypeMismatch(value, " (half of a character: not valid Unicode)") from None
         if "\0" in value:  # in no path, and in no text that a model reads
-            raise _NoFit(value, " (with a character of number 0)")
+            raise _TypeMismatch(value, " (with a character of number 0)")
         return value
     if isinstance(value, bool):
-        raise _NoFit(value)
+        raise _TypeMismatch(value)
     if hint is int and isinstance(value, int):
         if abs(value) > MAX_INT:
-            raise _NoFit(value, " (too large)")
+            raise _TypeMismatch(value, " (too large)")
         return value
     if hint is float and isinstance(value, int | float):
         if isinstance(value, int) and abs(value) > 2**53:
-            raise _NoFit(value, " (too large)")
+            raise _TypeMismatch(value, " (too large)")
         if not math.isfinite(value):
-            raise _NoFit(value, " (not finite)")
+            raise _TypeMismatch(value, " (not finite)")
         return float(value)
-    raise _NoFit(value)
+    raise _TypeMismatch(value)
 
 
 def _check_limits(value: Any, spec: Spec) -> None:
     option = spec.option
     if option.non_empty and isinstance(value, str | list | dict) and not value:
-        raise _NoFit(value)
+        raise _TypeMismatch(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         outside = (
             (option.ge is not None and value < option.ge)
@@ -133,4 +145,4 @@ def _check_limits(value: Any, spec: Spec) -> None:
             or (option.lt is not None and value >= option.lt)
         )
         if outside:
-            raise _NoFit(value)
+            raise _TypeMismatch(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from hf_align.config import shared
 from hf_align.config.fields import option
@@ -17,8 +17,10 @@ class DatasetConfig(Group):
     title: ClassVar[str] = "Entries of datasets and eval_datasets"
 
     path: str = option(
-        help="json, jsonl, csv, parquet or txt file, a folder of such files, python_docs (the documentation "
-        "of Python itself), python_areas (passages of it with their area), or a name on the hub",
+        help="json, jsonl, csv, tsv, parquet, arrow or txt file, also compressed (.gz, .zst, …); a folder of "
+        "such files; several by a pattern (data/*.jsonl); an address (https://, s3://, …); python_docs (the "
+        "documentation of Python itself), python_areas (passages of it with their area), or a name on the "
+        "hub",
         non_empty=True,
         changes="inputs",
     )
@@ -44,11 +46,26 @@ class DatasetConfig(Group):
     ] = option("auto", help="form of the rows; auto: recognised from the columns")
     split: str = option(
         "train",
-        help="split of a data set on the hub; of python_docs and python_areas: train, test or all",
+        help="split of a data set on the hub, of a folder or a json file that has some; of python_docs and "
+        "python_areas: train, test or all",
         non_empty=True,
         text=True,
     )
-    name: str | None = option(None, help="configuration of a data set on the hub", non_empty=True, text=True)
+    name: str | None = option(
+        None, help="configuration of a data set on the hub or of a folder", non_empty=True, text=True
+    )
+    separator: str | None = option(
+        None,
+        help="between the fields of a csv file; null: a comma, in .tsv files a tab",
+        text=True,
+        later=True,
+    )
+    text_unit: Literal["line", "paragraph", "file"] = option(
+        "line",
+        help="what a document of a txt file is: a line, the lines between blank lines (as in BERT's "
+        "corpora), or the whole file",
+        later=True,
+    )
     columns: dict[str, str] = option(
         factory=dict, help="own column names, as {canonical name: column in the file}", text=True
     )
@@ -60,6 +77,13 @@ class DatasetConfig(Group):
     )
     skip_rows: int = shared.skip_rows()
     max_rows: int | None = option(None, ge=1, help="use so many rows at most, the first that are not skipped")
+    tools: str | list[dict[str, Any]] | None = shared.tools()
+
+    def check(self) -> None:
+        if self.separator is not None and len(self.separator) != 1:
+            raise KeyProblem(
+                ("separator",), f"found {self.separator!r}, expected one character, such as ; or a tab."
+            )
 
 
 @dataclass(frozen=True)

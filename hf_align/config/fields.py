@@ -183,6 +183,8 @@ def describe_type(hint: Any) -> str:
     }
     if hint in simple:
         return simple[hint]
+    if hint is Any:
+        return "anything"
     if choices(hint):
         return f"one of: {', '.join(choices(hint))}"
     if len(members(hint)) > 1:

@@ -128,7 +128,7 @@ _SAID = {
     "model_init_kwargs": "there is a key for each, such as dtype and model_revision",
     "dataset_kwargs": "there is a key for each, see the keys of datasets",
     "shuffle_dataset": "rows are shuffled in every epoch",
-    "router_aux_loss_coef": "there is no such option; router losses are not trained",
+    "router_aux_loss_coef": "it is read from the model's config.json, with output_router_logits",
     "deepspeed": "give it in an Accelerate configuration (accelerate launch --config_file)",
     "fsdp": "give it in an Accelerate configuration (accelerate launch --config_file)",
     "fsdp_config": "give it in an Accelerate configuration (accelerate launch --config_file)",

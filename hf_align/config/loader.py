@@ -28,7 +28,7 @@ R = TypeVar("R", bound=Recipe)
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenValue:
     """A value that the user gave, and its place: ``recipe.yaml:7: key`` or ``--key``."""
 
     value: Any
@@ -54,7 +54,7 @@ def load_config(
     return build_recipe(recipe, given | read_options(options, keys), config)
 
 
-def read_options(options: Mapping[str, OptionText], keys: Mapping[str, Spec]) -> dict[str, Given]:
+def read_options(options: Mapping[str, OptionText], keys: Mapping[str, Spec]) -> dict[str, GivenValue]:
     """The checked values of command-line options by key. Raises ``UserError`` that names all unknown ones."""
     unknown = [
         f"--{name}: unknown option.{unknown_key(name, keys)}"
@@ -63,7 +63,7 @@ def read_options(options: Mapping[str, OptionText], keys: Mapping[str, Spec]) ->
     ]
     if unknown:
         raise UserError("\n".join(unknown))
-    given: dict[str, Given] = {}
+    given: dict[str, GivenValue] = {}
     for name, text in options.items():
         same = synonym(name, keys)
         key = key_name(name, keys) if same is None else same.key
@@ -73,11 +73,11 @@ def read_options(options: Mapping[str, OptionText], keys: Mapping[str, Spec]) ->
                 text = same.values[said]
                 if text is None:
                     continue
-        _add(given, key, Given(read_option_text(name, text, keys[key]), f"--{name}", override=True))
+        _add(given, key, GivenValue(read_option_text(name, text, keys[key]), f"--{name}", override=True))
     return given
 
 
-def _add(given: dict[str, Given], key: str, item: Given) -> None:
+def _add(given: dict[str, GivenValue], key: str, item: GivenValue) -> None:
     if key in given:
         raise UserError(
             f"{item.place}: this is {key}, which is given as well ({given[key].place}); give it once."
@@ -94,7 +94,7 @@ def load_recipe(recipe: type[R], path: str | Path, overrides: Mapping[str, Any] 
         if name not in keys:
             raise UserError(f"{place}: unknown key.{unknown_key(name, keys)}")
         try:
-            given[name] = Given(coerce(value, keys[name]), place, override=True)
+            given[name] = GivenValue(coerce(value, keys[name]), place, override=True)
         except Mismatch as problem:
             raise UserError(f"{place}: {problem}") from None
     return build_recipe(recipe, given, str(path))
@@ -112,7 +112,7 @@ def recipe_keys(argv: Sequence[str]) -> set[str]:
     return {key for key, _, _ in mapping_items(root, Source(config))} | set(options)
 
 
-def read_recipe_file(path: str, keys: Mapping[str, Spec]) -> dict[str, Given]:
+def read_recipe_file(path: str, keys: Mapping[str, Spec]) -> dict[str, GivenValue]:
     """The checked values of a recipe file by key; defaults are not filled in."""
     source = Source(path)
     return read_nodes(mapping_items(read_node(path), source), keys, source)
@@ -136,12 +136,12 @@ def read_nodes(
     *,
     inside: str = "",
     override: bool = False,
-) -> dict[str, Given]:
+) -> dict[str, GivenValue]:
     """The checked values of (key, key node, value node) by key. ``inside``: what a place says before the key.
 
     Raises ``UserError`` that names all unknown keys, and for a value that its option cannot take.
     """
-    given: dict[str, Given] = {}
+    given: dict[str, GivenValue] = {}
     unknown = []
     for key, key_node, value_node in items:
         place = source.place(key_node, f"{inside}{key}")
@@ -153,7 +153,7 @@ def read_nodes(
         node = _translated(value_node, same)
         if node is not None:
             value = read_option(node, keys[name], source, place)
-            _add(given, name, Given(value, place, override=override))
+            _add(given, name, GivenValue(value, place, override=override))
     if unknown:
         raise UserError("\n".join(unknown))
     return given
@@ -191,7 +191,7 @@ def _neighbours(path: str) -> str:
     return f" In {folder} there are: {', '.join(names)}." if names else ""
 
 
-def build_recipe(recipe: type[R], given: Mapping[str, Given], path: str | None) -> R:
+def build_recipe(recipe: type[R], given: Mapping[str, GivenValue], path: str | None) -> R:
     """The recipe with these values; ``path`` names the file that they are from, if any.
 
     Raises ``UserError`` for missing keys, for keys without an effect and for wrong combinations.
@@ -214,7 +214,7 @@ def build_recipe(recipe: type[R], given: Mapping[str, Given], path: str | None) 
     )
 
 
-def _check_needs(keys: Mapping[str, Spec], given: Mapping[str, Given]) -> None:
+def _check_needs(keys: Mapping[str, Spec], given: Mapping[str, GivenValue]) -> None:
     """Refuse a key that would have no effect, such as lora_r without an adapter.
 
     An option on the command line may switch off what the file describes: ``--adapter none`` is allowed
@@ -236,7 +236,7 @@ def _check_needs(keys: Mapping[str, Spec], given: Mapping[str, Given]) -> None:
         )
 
 
-def _place(problem: KeyProblem, keys: Mapping[str, Spec], given: Mapping[str, Given]) -> str:
+def _place(problem: KeyProblem, keys: Mapping[str, Spec], given: Mapping[str, GivenValue]) -> str:
     """The problem with the place of its first given key in front, and of its other keys behind."""
     ordered = sorted(problem.keys, key=lambda name: name not in given)
     first, *others = ordered

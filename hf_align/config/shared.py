@@ -39,7 +39,11 @@ def tokenizer_name_or_path() -> Any:
 
 def chat_template_path() -> Any:
     """Another chat template than the tokenizer's."""
-    return option(None, help="a .jinja file, or a template shipped here: chatml, alpaca", non_empty=True)
+    return option(
+        None,
+        help="a .jinja file, or a template shipped here: chatml, hermes (ChatML with tools), alpaca",
+        non_empty=True,
+    )
 
 
 def base_model() -> Any:
@@ -84,6 +88,17 @@ def dataset_cache_dir() -> Any:
         non_empty=True,
         needs=("dataset_cache", (True,)),
         changes="place",
+    )
+
+
+def tools() -> Any:
+    """Which tools the rows of a source may call."""
+    return option(
+        None,
+        help="tools that the conversations of all its rows may call, as JSON schemas: a .json file, or the "
+        "list itself; a row's own column tools takes precedence",
+        non_empty=True,
+        later=True,
     )
 
 

@@ -41,7 +41,7 @@ class Source:
         return f"--{key}" if self.file is None else f"{self.file}:{node.start_mark.line + 1}: {key}"
 
 
-class _Unfit:
+class _WrongNode:
     """A value that no option takes, such as a date; only its description is kept."""
 
     def __init__(self, description: str) -> None:
@@ -177,14 +177,16 @@ def _read_entry(node: yaml.Node, group: type[Group], source: Source, trail: str)
 def _read(node: yaml.Node, hint: Any, source: Source, trail: str) -> Any:
     """A plain value; parts that the type has no place for become descriptions."""
     by_origin = {get_origin(member): member for member in members(hint)}
+    if hint is Any:
+        by_origin = {list: list[Any], dict: dict[str, Any]}
     if isinstance(node, yaml.SequenceNode):
         if list not in by_origin:
-            return _Unfit("a list")
+            return _WrongNode("a list")
         item = get_args(by_origin[list])[0]
         return [_read(part, item, source, trail) for part in node.value]
     if isinstance(node, yaml.MappingNode):
         if dict not in by_origin:
-            return _Unfit("a mapping")
+            return _WrongNode("a mapping")
         item = get_args(by_origin[dict])[1]
         return {
             key: _read(part, item, source, trail)
@@ -216,7 +218,7 @@ def _read_scalar(node: yaml.ScalarNode, allowed: tuple[Any, ...]) -> Any:
     if kind == "str":
         return text
     names = {"int": "number", "float": "number", "timestamp": "date"}
-    return _Unfit(f"the {names.get(kind, 'value')} {text[:60]!r} (tag {kind})")
+    return _WrongNode(f"the {names.get(kind, 'value')} {text[:60]!r} (tag {kind})")
 
 
 def _read_number(text: str, kind: str) -> int | float | None:

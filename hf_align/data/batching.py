@@ -7,7 +7,8 @@ The token budget cuts a rank's share into micro-batches; it changes speed and me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -72,15 +73,29 @@ def order_generator(seed: int, epoch: int) -> torch.Generator:
 
 
 def split_by_tokens(
-    rows: Sequence[R], max_tokens: int, *, padded: bool = False, shared: bool = True
+    rows: Sequence[R],
+    max_tokens: int,
+    *,
+    padded: bool = False,
+    shared: bool = True,
+    apart: Callable[[tuple[int, ...]], Hashable] | None = None,
 ) -> list[list[R]]:
     """Cut rows into micro-batches of at most ``max_tokens`` tokens each, longest rows first.
 
     A row longer than the budget gets a micro-batch of its own. With ``padded`` a micro-batch costs its
     number of sequences times the longest of them. Unless ``shared``, every answer to a prompt costs the
     prompt as well. Rows of similar length end up together, which keeps padding small and the shapes of the
-    micro-batches alike.
+    micro-batches alike. ``apart``: of the lengths of a row's sequences; rows for which it differs never share
+    a micro-batch.
     """
+    if apart is not None:
+        groups: dict[Hashable, list[R]] = {}
+        for row in sorted(rows, key=len, reverse=True):
+            groups.setdefault(apart(row.lengths), []).append(row)  # type: ignore[attr-defined]
+        alike = [
+            split_by_tokens(group, max_tokens, padded=padded, shared=shared) for group in groups.values()
+        ]
+        return list(itertools.chain.from_iterable(alike))
     batches: list[list[R]] = []
     tokens = sequences = longest = 0
     for row in sorted(rows, key=len, reverse=True):

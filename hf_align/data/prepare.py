@@ -62,13 +62,15 @@ def prepare_datasets(
     comparisons: bool = False,
     keep_examples: bool = False,
     seq2seq: bool = False,
+    asked: bool = False,
 ) -> PreparedData:
     """Read, convert, tokenise, split and mix the data of a recipe.
 
     ``comparisons``: the sources hold answers that were compared (``formats.COMPARISON_FORMATS``), and the
     rows are ``ComparisonRow``; without it they are ``TokenizedRow``. ``keep_examples``: whether the examples
     of training rows will be asked for (``train.examples``), as well as those of evaluation rows.
-    ``seq2seq``: rows are prompts with answers for an encoder-decoder model.
+    ``seq2seq``: rows are prompts with answers for an encoder-decoder model. ``asked``: a model answers the
+    rows, so that they may be prompts alone.
 
     Errors: as ``prepare_rows``; ``UserError`` where the options do not fit the kind of rows.
     """
@@ -87,11 +89,11 @@ def prepare_datasets(
             keep_reasoning=data.keep_reasoning,
         )
         encoder = ComparisonEncoder(encoder) if comparisons else encoder
-    return prepare_rows(data, encoder, seed=seed, keep_examples=keep_examples)
+    return prepare_rows(data, encoder, seed=seed, keep_examples=keep_examples, asked=asked)
 
 
 def prepare_rows(
-    data: DataConfig, encoder: RowEncoder, *, seed: int, keep_examples: bool = False
+    data: DataConfig, encoder: RowEncoder, *, seed: int, keep_examples: bool = False, asked: bool = False
 ) -> PreparedData:
     """As ``prepare_datasets``, with the rows that ``encoder`` makes.
 
@@ -110,8 +112,8 @@ def prepare_rows(
             data.system_prompt.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError(f"system_prompt: not encodable as UTF-8: {error.reason}.") from error
-    train_sources = _sources(data.datasets, data, encoder, "train")
-    eval_sources = _sources(data.eval_datasets, data, encoder, "eval")
+    train_sources = _sources(data.datasets, data, encoder, "train", asked)
+    eval_sources = _sources(data.eval_datasets, data, encoder, "eval", asked)
     report = DataReport([source.report for source in (*train_sources, *eval_sources)])
     rng = np.random.default_rng(seed)
     evaluation: RowSelection
@@ -153,9 +155,16 @@ def prepare_rows(
 
 
 def _sources(
-    datasets: Sequence[DatasetConfig], data: DataConfig, encoder: RowEncoder, role: str
+    datasets: Sequence[DatasetConfig], data: DataConfig, encoder: RowEncoder, role: str, asked: bool
 ) -> list[DataSource]:
-    return [DataSource(dataset, data, encoder, SourceReport(dataset.path, role)) for dataset in datasets]
+    reports = [SourceReport(dataset.path, role) for dataset in datasets]
+    if asked:
+        for report in reports:
+            report.others = "columns for reward functions alone"
+    return [
+        DataSource(dataset, data, encoder, report, asked=asked)
+        for dataset, report in zip(datasets, reports, strict=True)
+    ]
 
 
 def _usable_rows(source: DataSource, *, keep_examples: bool) -> FlatRows:

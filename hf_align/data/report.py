@@ -46,7 +46,7 @@ class SourceReport:
     answers; malformed rows of no such kind are not in it.
 
     ``columns`` and ``ignored``: in how many rows each column was read, or was there and is not read; a key of
-    turns that is not read counts as ``messages[].key``.
+    turns that is not read counts as ``messages[].key``. ``others``: what those columns are to the stage.
 
     A row that compares answers has the length of its longest sequence; its ``tokens`` count what the
     sequences share once.
@@ -72,6 +72,7 @@ class SourceReport:
     malformed_kinds: dict[str, int] = field(default_factory=dict)
     columns: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
+    others: str = "columns that are not read"
     lengths: array[int] = field(default_factory=lambda: array("L"))
 
     def add_malformed(self, place: str, reason: str, kind: str = "") -> None:
@@ -170,7 +171,7 @@ class DataReport:
         lines = [*aligned(table, text_columns=3), "", self._rows_line()]
         for source in self.sources:
             if source.ignored:
-                lines.append(f"{source.name}: columns that are not read: {counted_columns(source)}")
+                lines.append(f"{source.name}: {source.others}: {counted_columns(source)}")
             if source.malformed:
                 kinds = f" ({counted_kinds(source)})" if source.malformed_kinds else ""
                 lines.append(f"{source.name}: {source.malformed} malformed{kinds}, the first:")

@@ -8,7 +8,7 @@ in ``prompting``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.config.data import DataConfig
+from hf_align.data.chat.calls import CALL_METRICS, call_scores, wanted_calls
 from hf_align.data.chat.prompts import Prompt, read_prompts
 from hf_align.data.chat.rendering import prompt_ids
+from hf_align.data.conversion.source_tools import tools_of_source
 from hf_align.errors import UserError
 from hf_align.evaluation.instruction_checks import check_pattern, passed, read_checks
 from hf_align.evaluation.metrics.answer_match import exact_match, optional_package, rouge_l, token_f1
 from hf_align.evaluation.prompting import Ask, majority
 from hf_align.evaluation.recipe_entries import GenerationTask
-from hf_align.evaluation.results import main_figure
+from hf_align.evaluation.results import main_metric
 from hf_align.sampling.answers import Answer, draws_of, sample_answers
 from hf_align.sampling.options import Sampling, context_length
 from hf_align.sampling.stopping import stop_token_ids
@@ -104,6 +106,7 @@ def check_task(task: GenerationTask) -> None:
     if task.answer_pattern is not None:
         check_pattern(f"{task.path}: answer_pattern", task.answer_pattern)
     read_checks(task.path, task.checks)
+    tools_of_source(task.dataset())
     for metric, module, package in _PACKAGES:
         if metric in task.metrics:
             optional_package(module, package)
@@ -187,38 +190,49 @@ def prompt_seed(ids: Sequence[int], seed: int) -> str:
     return hashlib.sha256(f"{seed} {list(ids)}".encode()).hexdigest()
 
 
-def generation_figures(
+def generation_metrics(
     task: GenerationTask, replies: Sequence[Reply], *, seed: int
 ) -> tuple[dict[str, Any], npt.NDArray[np.float64] | None]:
-    """(the figures of a task, (rows, 2) the main one of each row beside a 1, or None where that is BLEU).
+    """(the metrics of a task, (rows, 2) the main one of each row beside a 1, or two zeros where it does not
+    concern the row; None where it is BLEU).
 
-    The metrics of the task with intervals; ``checks``: for each the share of the answers that pass it, and
-    ``checks_passed``, the share that passes all they have; ``stopped``: the share that ended by itself;
-    ``tokens`` on average; with several samples ``agreement``, the mean share of them that gave the chosen
-    answer. Which figure is the main one, ``results.main_figure`` says.
+    The metrics of the task with intervals; where references call tools, ``call_exact`` and ``call_name`` of
+    those ``call_rows``, and ``no_call`` of the others (``calls.call_scores``); ``checks``: for each the share
+    of the answers that pass it, and ``checks_passed``, the share that passes all they have; ``stopped``: the
+    share that ended by itself; ``tokens`` on average; with several samples ``agreement``, the mean share of
+    them that gave the chosen answer. Which metric is the main one, ``results.main_metric`` says.
     """
     answers = [reply.answer for reply in replies]
     references = [reply.asked.references for reply in replies]
-    values: dict[str, list[float]] = {}
+    values: dict[str, list[float | None]] = {}
     for metric in task.metrics:
         if metric == "exact_match":
             values[metric] = [exact_match(*pair) for pair in zip(answers, references, strict=True)]
         elif metric == "f1":
             values[metric] = [token_f1(*pair) for pair in zip(answers, references, strict=True)]
         elif metric == "rouge_l":
-            values[metric] = rouge_l(answers, references)
+            values[metric] = [*rouge_l(answers, references)]
+    wanted = [wanted_calls(reply.asked.prompt.example) for reply in replies]
+    if any(wanted):
+        called = [call_scores(*pair) for pair in zip(answers, wanted, strict=True)]
+        values |= {name: [row.get(name) for row in called] for name in CALL_METRICS}
     checked = [passed(r.asked.checks, r.answer, stopped=r.sample.stopped) for r in replies]
     if any(checked):
         values["checks_passed"] = [float(all(each.values())) for each in checked]
     values["stopped"] = [float(reply.sample.stopped) for reply in replies]
     found: dict[str, Any] = {"rows": len(replies)}
-    for name, each in values.items():
+    for name, by_row in values.items():
+        each = [value for value in by_row if value is not None]
+        if not each:
+            continue
         mean, interval = mean_and_interval(each, seed=seed)
         found[name] = mean
         shares = set(each) <= {0.0, 1.0}
         found[f"{name}_interval"] = (
             list(wilson_interval(mean, len(each))) if shares else interval and list(interval)
         )
+    if any(wanted):
+        found["call_rows"] = sum(map(bool, wanted))
     if "bleu" in task.metrics:
         from hf_align.evaluation.metrics.generation import compute
 
@@ -231,51 +245,12 @@ def generation_figures(
     found["tokens"] = float(np.mean([sample.tokens for reply in replies for sample in reply.samples]))
     if task.num_samples > 1:
         found["agreement"] = float(np.mean([_agreement(reply) for reply in replies]))
-    main = values.get(main_figure("generation", {"": found}))
-    return found, None if main is None else np.array([[value, 1.0] for value in main])
+    main = values.get(main_metric("generation", {"": found}))
+    return found, None if main is None else np.array(
+        [[value or 0.0, value is not None] for value in main], float
+    )
 
 
 def _agreement(reply: Reply) -> float:
     alike = [exact_match(answer, [reply.answer]) for answer in reply.answers]
     return sum(alike) / len(alike)
-
-
-def as_rows(
-    model: str, task: str, replies: Sequence[Reply], scores: Mapping[str, Sequence[float]] | None = None
-) -> list[dict[str, Any]]:
-    """What answers.jsonl keeps of the replies. ``scores``: what each reward gives for them, by its name."""
-    return [
-        {
-            "model": model,
-            "task": task,
-            "source": reply.asked.prompt.example.source,
-            "answer": reply.answer,
-            "written": list(reply.written),
-            "stopped": [sample.stopped for sample in reply.samples],
-            "references": list(reply.asked.references),
-            "checks": passed(reply.asked.checks, reply.answer, stopped=reply.sample.stopped),
-            **({"rewards": {name: values[number] for name, values in scores.items()}} if scores else {}),
-        }
-        for number, reply in enumerate(replies)
-    ]
-
-
-def shown_answers(
-    replies: Mapping[str, Mapping[str, Sequence[Reply]]], *, count: int = 3
-) -> list[dict[str, Any]]:
-    """What run.json shows of each task: ``count`` rows spread over it, with the answer of every model."""
-    entries = []
-    for task, by_model in replies.items():
-        first = next(iter(by_model.values()))
-        for place in np.unique(np.linspace(0, len(first) - 1, min(count, len(first))).round()).astype(int):
-            asked = first[place].asked
-            entries.append(
-                {
-                    "task": task,
-                    "source": asked.prompt.example.source,
-                    "prompt": asked.prompt.text,
-                    "reference": " / ".join(asked.references),
-                    "answers": {name: given[place].sample.text for name, given in by_model.items()},
-                }
-            )
-    return entries

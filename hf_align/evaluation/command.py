@@ -90,7 +90,7 @@ def _note(record: RunRecord, evaluation: Evaluation) -> None:
 
 def _finish(config: EvaluateConfig, evaluation: Evaluation, record: RunRecord) -> None:
     """The files, the report, and what the terminal says."""
-    from hf_align.evaluation.answering import as_rows, shown_answers
+    from hf_align.evaluation.answer_rows import as_rows, shown_answers
     from hf_align.evaluation.results import table_lines
     from hf_align.reporting.html import write_report
     from hf_align.runs.record import encode_json, write_atomic, write_json
@@ -112,4 +112,4 @@ def _finish(config: EvaluateConfig, evaluation: Evaluation, record: RunRecord) -
     page = write_report(config.evaluation.output_dir)
     for line in table_lines(evaluation.results, config.models.names):
         print(line)
-    print(f"figures: {path}; report: {page}")
+    print(f"metrics: {path}; report: {page}")

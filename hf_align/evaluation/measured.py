@@ -1,4 +1,4 @@
-"""The measurements of one model, each kind on all its data sets, and where their figures are collected.
+"""The measurements of one model, each kind on all its data sets, and where their metrics are collected.
 
 Loading models and what is compared between them is in ``run`` and ``answer_comparison``.
 """
@@ -19,7 +19,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation import answering
 from hf_align.evaluation.answering import Reply
 from hf_align.evaluation.choices.files import Subject
-from hf_align.evaluation.choices.scoring import answer_subject, task_figures
+from hf_align.evaluation.choices.scoring import answer_subject, task_metrics
 from hf_align.evaluation.judging.preference_scores import (
     likelihood_preferences,
     read_comparisons,
@@ -39,8 +39,8 @@ Items = npt.NDArray[np.float64]
 
 @dataclass
 class Evaluation:
-    """``results[kind][task][model]``: figures. ``models``: facts about each. ``items``: (n, 2) for each of
-    them, a numerator and a denominator for each item, whose sums give the kind's main figure.
+    """``results[kind][task][model]``: metrics. ``models``: facts about each. ``items``: (n, 2) for each of
+    them, a numerator and a denominator for each item, whose sums give the kind's main metric.
     ``replies[task][model]``: the answers to generation tasks; ``scores[task, model]``: by the name of each
     reward, what it gives for them."""
 
@@ -50,15 +50,15 @@ class Evaluation:
     replies: dict[str, dict[str, list[Reply]]] = field(default_factory=dict)
     scores: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
 
-    def add(self, kind: str, task: str, model: str, figures: dict[str, Any], items: Items | None) -> None:
-        self.results.setdefault(kind, {}).setdefault(task, {})[model] = figures
+    def add(self, kind: str, task: str, model: str, metrics: dict[str, Any], items: Items | None) -> None:
+        self.results.setdefault(kind, {}).setdefault(task, {})[model] = metrics
         if items is not None:
             self.items[kind, task, model] = items
 
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """One model, called ``name``, and where its figures go."""
+    """One model, called ``name``, and where its metrics go."""
 
     config: EvaluateConfig
     name: str
@@ -73,7 +73,7 @@ class ModelEvaluation:
         stride = None if options.stride is None else min(options.stride, length - 1)
         for task, dataset in named_datasets("perplexity_datasets", options.perplexity_datasets):
             with bar(f"{self.name}: perplexity of {task}", "document", None) as advance:
-                figures, items = measure_perplexity(
+                metrics, items = measure_perplexity(
                     scorer,
                     dataset,
                     length=length,
@@ -81,7 +81,7 @@ class ModelEvaluation:
                     seed=self.config.evaluation.seed,
                     progress=advance,
                 )
-            self.evaluation.add("perplexity", task, self.name, figures, items)
+            self.evaluation.add("perplexity", task, self.name, metrics, items)
 
     def choices(self, scorer: Scorer, tasks: dict[str, list[Subject]]) -> None:
         """Of every multiple-choice task."""
@@ -95,8 +95,8 @@ class ModelEvaluation:
                     for subject in subjects
                 }
             items = [(each.score("accuracy"), 1.0) for part in answered.values() for each in part]
-            figures = task_figures(answered, seed=self.config.evaluation.seed)
-            self.evaluation.add("multiple_choice", task, self.name, figures, np.array(items))
+            metrics = task_metrics(answered, seed=self.config.evaluation.seed)
+            self.evaluation.add("multiple_choice", task, self.name, metrics, np.array(items))
 
     def lm_eval_tasks(self, scorer: Scorer, tasks: Any) -> None:
         """Of every task of lm-eval. ``tasks``: made by ``lm_eval.metrics.open_tasks``, or None."""
@@ -107,8 +107,8 @@ class ModelEvaluation:
             return bar(f"{self.name}: {what}", unit, total)
 
         found = measure_tasks(scorer, tasks, self.config, system_prompt=self._trained_with(), bar=named_bar)
-        for task, (figures, items) in found.items():
-            self.evaluation.add("lm_eval", task, self.name, figures, items)
+        for task, (metrics, items) in found.items():
+            self.evaluation.add("lm_eval", task, self.name, metrics, items)
 
     def generations(self, scorer: Scorer) -> None:
         """Of every generation task; the replies are kept."""
@@ -129,8 +129,8 @@ class ModelEvaluation:
                     max_rows=options.generation_batch_size,
                     progress=advance,
                 )
-            figures, items = answering.generation_figures(entry, replies, seed=self.config.evaluation.seed)
-            self.evaluation.add("generation", task, self.name, figures, items)
+            metrics, items = answering.generation_metrics(entry, replies, seed=self.config.evaluation.seed)
+            self.evaluation.add("generation", task, self.name, metrics, items)
             self.evaluation.replies.setdefault(task, {})[self.name] = replies
 
     def _trained_with(self) -> str | None:
@@ -143,8 +143,8 @@ class ModelEvaluation:
         for task, dataset in self._preferences():
             rows = read_comparisons(dataset, scorer.tokenizer, scorer.model)
             with bar(f"{self.name}: {task}", "answer", sum(len(row.branches) for row in rows)) as advance:
-                figures, items = likelihood_preferences(scorer, rows, advance)
-            self.evaluation.add("preferences", task, self.name, figures, items)
+                metrics, items = likelihood_preferences(scorer, rows, advance)
+            self.evaluation.add("preferences", task, self.name, metrics, items)
 
     def rewards(self, reward: RewardModel) -> None:
         """Of every source of compared answers, by a reward model."""
@@ -152,9 +152,9 @@ class ModelEvaluation:
             rows = read_comparisons(dataset, reward.tokenizer, reward.model)
             tokens = self.config.evaluation.max_tokens_per_batch
             with bar(f"{self.name}: {task}", "row", len(rows)) as advance:
-                figures, items = reward_preferences(reward, rows, max_tokens=tokens)
+                metrics, items = reward_preferences(reward, rows, max_tokens=tokens)
                 advance(len(rows))
-            self.evaluation.add("preferences", task, self.name, figures, items)
+            self.evaluation.add("preferences", task, self.name, metrics, items)
 
     def _preferences(self) -> list[tuple[str, DatasetConfig]]:
         return named_datasets("preference_datasets", self.config.preferences.preference_datasets)

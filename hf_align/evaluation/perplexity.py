@@ -41,7 +41,7 @@ _TOGETHER = 256
 
 
 @dataclass(frozen=True)
-class Document:
+class ScoredDocument:
     """One text, or prompt with answer, of L tokens.
 
     ``ids`` (L,) int32, of which the first ``head`` are what every window begins with (BOS, where the
@@ -57,7 +57,7 @@ class Document:
     bytes: int
 
 
-def windows(document: Document, length: int, stride: int) -> list[TokenizedRow]:
+def windows(document: ScoredDocument, length: int, stride: int) -> list[TokenizedRow]:
     """Windows of at most ``length`` tokens that score every target of ``document`` once.
 
     Each begins with the document's head. The first scores all its targets, each of the others the last
@@ -83,7 +83,7 @@ def windows(document: Document, length: int, stride: int) -> list[TokenizedRow]:
 
 def read_documents(
     dataset: DatasetConfig, tokenizer: PreTrainedTokenizerBase
-) -> Iterator[Document | MalformedRow]:
+) -> Iterator[ScoredDocument | MalformedRow]:
     """What a source holds, tokenised as training rows are, but without an EOS behind it, or what is wrong.
 
     Of a plain text every token is a target that another one precedes; of a conversation or a prompt with its
@@ -109,7 +109,7 @@ def _example(convert: Conversion, row: RawRow) -> Example | MalformedRow:
 
 def _documents(
     encoder: Encoder, examples: Sequence[Example | MalformedRow]
-) -> Iterator[Document | MalformedRow]:
+) -> Iterator[ScoredDocument | MalformedRow]:
     texts = [each.text for each in examples if isinstance(each, Example) and each.text is not None]
     answered = [each for each in examples if isinstance(each, Example) and each.text is None]
     tokens = iter(tokenize(encoder.whole, texts, add_special_tokens=True) if texts else [])
@@ -127,7 +127,7 @@ def _documents(
                 yield _answer_document(encoder, example, row)
 
 
-def _text_document(encoder: Encoder, example: Example, tokens: Any) -> Document:
+def _text_document(encoder: Encoder, example: Example, tokens: Any) -> ScoredDocument:
     head, start, stop = opening(tokens, encoder.tokenizer.bos_token_id)
     ids = np.concatenate([head, tokens.ids[start:stop]]).astype(np.int32)
     mask = np.ones(len(ids), dtype=bool)
@@ -135,10 +135,12 @@ def _text_document(encoder: Encoder, example: Example, tokens: Any) -> Document:
     # Without a BOS nothing precedes the first token.
     unscored = int(tokens.offsets[start][1]) if not len(head) and stop > start else 0
     text = (example.text or "")[unscored:]
-    return Document(example.source, ids, mask, len(head), len(text), len(text.encode("utf-8", "replace")))
+    return ScoredDocument(
+        example.source, ids, mask, len(head), len(text), len(text.encode("utf-8", "replace"))
+    )
 
 
-def _answer_document(encoder: Encoder, example: Example, row: TokenizedRow) -> Document:
+def _answer_document(encoder: Encoder, example: Example, row: TokenizedRow) -> ScoredDocument:
     if example.messages is None:
         texts = [example.completion or ""]
     else:
@@ -147,7 +149,7 @@ def _answer_document(encoder: Encoder, example: Example, row: TokenizedRow) -> D
     # A conversation may open with the token that opens every turn: that is no head to be repeated.
     head = int(example.messages is None and len(row) > 0 and row.input_ids[0] == bos)
     counts = [sum(map(len, texts)), sum(len(text.encode("utf-8", "replace")) for text in texts)]
-    return Document(row.source, row.input_ids, row.target_mask, head, *counts)
+    return ScoredDocument(row.source, row.input_ids, row.target_mask, head, *counts)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Sums:
 
 def score_documents(
     scorer: Scorer,
-    documents: Sequence[Document],
+    documents: Sequence[ScoredDocument],
     *,
     length: int,
     stride: int,
@@ -181,7 +183,7 @@ def score_documents(
     return found
 
 
-def perplexity_figures(sums: Sequence[Sums], *, seed: int = 42) -> dict[str, Any]:
+def perplexity_metrics(sums: Sequence[Sums], *, seed: int = 42) -> dict[str, Any]:
     """``perplexity`` = exp(nats per token), ``bits_per_character`` and ``bits_per_byte``, with what they rest
     on.
 
@@ -239,9 +241,9 @@ def measure_perplexity(
     seed: int = 42,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
-    """(figures of one source, (documents, 2) the bits and the bytes of each document).
+    """(metrics of one source, (documents, 2) the bits and the bytes of each document).
 
-    The figures have two more entries: ``window``, and ``malformed``, the number of rows left out. ``stride``:
+    The metrics have two more entries: ``window``, and ``malformed``, the number of rows left out. ``stride``:
     None for half of ``length``. ``progress`` is called with numbers of documents. Raises UserError where no
     row can be scored, and where more rows are malformed than training allows by default.
     """
@@ -249,7 +251,7 @@ def measure_perplexity(
     sums: list[Sums] = []
     problems: list[str] = []
     for chunk in _chunks(read_documents(dataset, scorer.tokenizer), _TOGETHER):
-        documents = [item for item in chunk if isinstance(item, Document)]
+        documents = [item for item in chunk if isinstance(item, ScoredDocument)]
         problems += [str(item) for item in chunk if isinstance(item, MalformedRow)]
         if len(sums) + len(chunk) >= _ROWS_BEFORE_SHARES_COUNT:
             _check_malformed(dataset, problems, len(sums) + len(documents))
@@ -263,6 +265,6 @@ def measure_perplexity(
         raise UserError(
             f"{dataset.path}: no token of its {len(sums) + len(problems)} rows can be scored.{shown}"
         )
-    figures = perplexity_figures(sums, seed=seed)
-    figures |= {"window": {"length": length, "stride": stride}, "malformed": len(problems)}
-    return figures, np.array([[each.nll / math.log(2), each.bytes] for each in sums])
+    metrics = perplexity_metrics(sums, seed=seed)
+    metrics |= {"window": {"length": length, "stride": stride}, "malformed": len(problems)}
+    return metrics, np.array([[each.nll / math.log(2), each.bytes] for each in sums])

@@ -1,11 +1,11 @@
-"""Plots of an evaluation: the main figure of each model with its interval, by task and by subject."""
+"""Plots of an evaluation: the main metric of each model with its interval, by task and by subject."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from hf_align.evaluation.results import KINDS, figure_names, main_figure, written
+from hf_align.evaluation.results import KINDS, main_metric, metric_names, written
 from hf_align.reporting.drawing import Plot, XAxis, sentence
 from hf_align.reporting.marks import Level, Line, Mark, interval, look
 from hf_align.reporting.run_view import mapping
@@ -15,10 +15,10 @@ MOST_SUBJECTS = 24
 """More would not be legible; the table has them all."""
 
 
-def task_plot(kind: str, task: str, figures: Mapping[str, Any], name: str) -> Plot | None:
+def task_plot(kind: str, task: str, metrics: Mapping[str, Any], name: str) -> Plot | None:
     """A point for each of several models, with its interval; None for a single one."""
-    key, label, scale, x = _axis(kind, figures)
-    known = {model: each for model, each in figures.items() if finite(each.get(key)) is not None}
+    key, label, scale, x = _axis(kind, metrics)
+    known = {model: each for model, each in metrics.items() if finite(each.get(key)) is not None}
     if len(known) < 2:
         return None
     marks: list[Mark] = []
@@ -36,10 +36,10 @@ def task_plot(kind: str, task: str, figures: Mapping[str, Any], name: str) -> Pl
     return Plot(f"{task}: {label}", summary, name, marks, x, note=note, rows=list(known))
 
 
-def subject_plot(kind: str, task: str, figures: Mapping[str, Any], name: str) -> Plot | None:
-    """The main figure of every subject, a mark for each model; None without several subjects."""
-    key, label, scale, x = _axis(kind, figures)
-    by_model = {model: mapping(each.get("subjects")) for model, each in figures.items()}
+def subject_plot(kind: str, task: str, metrics: Mapping[str, Any], name: str) -> Plot | None:
+    """The main metric of every subject, a mark for each model; None without several subjects."""
+    key, label, scale, x = _axis(kind, metrics)
+    by_model = {model: mapping(each.get("subjects")) for model, each in metrics.items()}
     subjects = list(dict.fromkeys(subject for each in by_model.values() for subject in each))
     found = {
         model: {s: value for s in subjects if (value := finite(mapping(each.get(s)).get(key))) is not None}
@@ -61,9 +61,9 @@ def subject_plot(kind: str, task: str, figures: Mapping[str, Any], name: str) ->
     return Plot(f"{task}: {label} by subject", summary, name, lines, x, rows=subjects)
 
 
-def _axis(kind: str, figures: Mapping[str, Any]) -> tuple[str, str, int, XAxis]:
-    """(main figure, its name, what it is multiplied by, its axis)."""
-    key = main_figure(kind, figures)
-    label = figure_names(kind, figures).get(key, key)
+def _axis(kind: str, metrics: Mapping[str, Any]) -> tuple[str, str, int, XAxis]:
+    """(main metric, its name, what it is multiplied by, its axis)."""
+    key = main_metric(kind, metrics)
+    label = metric_names(kind, metrics).get(key, key)
     share = KINDS[kind].is_share(key)
     return key, label, 100 if share else 1, XAxis(label, f"{label}, %" if share else label)

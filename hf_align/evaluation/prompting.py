@@ -45,7 +45,7 @@ class Ask:
         for shot in self.shots:
             solved_turns += [turn for turn in shot.messages or () if turn.role != "system"]
         asked = turns[len(system) :]
-        asked[-1] = Message(asked[-1].role, self._asked(asked[-1].content))
+        asked[-1] = replace(asked[-1], content=self._asked(asked[-1].content))
         answer = (example.messages or ())[len(turns) :][:1]
         return replace(example, messages=(*system, *solved_turns, *asked, *answer))
 

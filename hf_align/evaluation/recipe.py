@@ -43,7 +43,7 @@ class ModelsConfig(Group):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "float32",
-        help="number format of the weights and of the computation; in 16 bits figures change by rounding "
+        help="number format of the weights and of the computation; in 16 bits metrics change by rounding "
         "with the batch. auto: as it was trained",
     )
     load_in_4bit: bool = option(False, help="hold the weights in 4 bits (bitsandbytes)")
@@ -227,9 +227,12 @@ class PreferencesConfig(Group):
     reward_functions: list[str] = option(
         factory=list,
         help="Python functions that score the answers to generation_tasks, each as file.py:name, as in ppo. "
-        "The file is run: it can do anything that you can",
+        "The file is run: it can do anything that you can. Or rewards that come with hf_align, as there",
         one_or_list=True,
         changes="inputs",
+    )
+    reward_options: dict[str, dict[str, str | bool | int | float | list[str]]] = option(
+        factory=dict, help="what the rewards that come with hf_align take, by their name, as in ppo"
     )
     reward_model: list[str] = option(
         factory=list,
@@ -262,7 +265,11 @@ class PreferencesConfig(Group):
         object.__setattr__(self, "judge_reward_model", with_home(self.judge_reward_model))
         if self.reward_functions or self.reward_model:
             # Its checks are those of every stage that scores answers.
-            RewardsConfig(reward_model=self.reward_model, reward_functions=self.reward_functions)
+            RewardsConfig(
+                reward_model=self.reward_model,
+                reward_functions=self.reward_functions,
+                reward_options=self.reward_options,
+            )
         if (self.judge_url is None) != (self.judge_model is None):
             raise KeyProblem(("judge_url", "judge_model"), "each of the two needs the other.")
         if self.judge_url is not None:

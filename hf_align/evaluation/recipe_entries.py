@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from hf_align.config import shared
 from hf_align.config.data import DatasetConfig
@@ -89,10 +89,11 @@ class GenerationTask(Group):
     )
     max_rows: int | None = option(None, ge=1, help="use the first rows only")
     skip_rows: int = shared.skip_rows()
+    tools: str | list[dict[str, Any]] | None = shared.tools()
     name: str | None = option(None, help="its name in tables; null: the last part of the path", text=True)
     metrics: list[Literal["exact_match", "f1", "rouge_l", "bleu"]] = option(
         factory=lambda: ["exact_match", "f1"],
-        help="figures against the row's answer, or its column references with a list of several; rouge_l "
+        help="metrics against the row's answer, or its column references with a list of several; rouge_l "
         "needs "
         "rouge_score, bleu sacrebleu: pip install 'hf_align[metrics]'",
         one_or_list=True,
@@ -142,4 +143,5 @@ class GenerationTask(Group):
             columns=self.columns,
             max_rows=max_rows or self.max_rows,
             skip_rows=self.skip_rows if path is None else 0,
+            tools=self.tools,
         )

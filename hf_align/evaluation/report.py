@@ -13,12 +13,12 @@ from hf_align.evaluation.plots import subject_plot, task_plot
 from hf_align.evaluation.record import EvaluateRecord
 from hf_align.evaluation.results import (
     KINDS,
-    Kind,
+    TaskKind,
     difference_written,
-    figure_names,
     higher_is_better,
-    main_figure,
-    shown_figures,
+    main_metric,
+    metric_names,
+    shown_metrics,
     written,
 )
 from hf_align.reporting.generation_view import side_by_side
@@ -60,7 +60,7 @@ def evaluation_view(record: Row) -> dict[str, Any]:
 
 
 def evaluation_facts(record: Row) -> list[Fact]:
-    """The headline facts: the main figure of each task, for the first model or for the best of several."""
+    """The headline facts: the main metric of each task, for the first model or for the best of several."""
     record = EvaluateRecord.of(record)
     results = record.evaluation.results
     facts = []
@@ -68,17 +68,17 @@ def evaluation_facts(record: Row) -> list[Fact]:
         if kind not in KINDS:
             continue
         for task, by_model in mapping(tasks).items():
-            figures_of = {name: mapping(each) for name, each in mapping(by_model).items()}
-            key = main_figure(kind, figures_of)
-            label = figure_names(kind, figures_of).get(key, key)
+            metrics_of = {name: mapping(each) for name, each in mapping(by_model).items()}
+            key = main_metric(kind, metrics_of)
+            label = metric_names(kind, metrics_of).get(key, key)
             known = {
-                name: figures
-                for name, figures in figures_of.items()
-                if formatting.finite(figures.get(key)) is not None
+                name: metrics
+                for name, metrics in metrics_of.items()
+                if formatting.finite(metrics.get(key)) is not None
             }
             if not known:
                 continue
-            order = max if higher_is_better(kind, figures_of, key) else min
+            order = max if higher_is_better(kind, metrics_of, key) else min
             best = order(known, key=lambda name: known[name][key])
             value = written(kind, {key: known[best][key]}, key)
             detail = f"{label}, {best}" if len(known) > 1 or kind == "win_rate" else label
@@ -120,17 +120,17 @@ def _model(model: Row) -> dict[str, Any]:
 def _tasks(kind: str, tasks: Any, models: Sequence[str]) -> list[dict[str, Any]]:
     shown = []
     for number, (task, by_model) in enumerate(mapping(tasks).items()):
-        figures = {name: mapping(mapping(by_model).get(name)) for name in models}
-        figures = {name: each for name, each in figures.items() if each}
-        if not figures:
+        metrics = {name: mapping(mapping(by_model).get(name)) for name in models}
+        metrics = {name: each for name, each in metrics.items() if each}
+        if not metrics:
             continue
         described = KINDS[kind]
-        keys = list(shown_figures(kind, figures))
-        changed = any("difference" in each for each in figures.values())
-        names = figure_names(kind, figures)
-        main = names.get(main_figure(kind, figures), "")
-        plots = [task_plot(kind, str(task), figures, f"{kind}-{number}")]
-        plots.append(subject_plot(kind, str(task), figures, f"{kind}-{number}-subjects"))
+        keys = list(shown_metrics(kind, metrics))
+        changed = any("difference" in each for each in metrics.values())
+        names = metric_names(kind, metrics)
+        main = names.get(main_metric(kind, metrics), "")
+        plots = [task_plot(kind, str(task), metrics, f"{kind}-{number}")]
+        plots.append(subject_plot(kind, str(task), metrics, f"{kind}-{number}-subjects"))
         shown.append(
             {
                 "title": str(task),
@@ -140,9 +140,9 @@ def _tasks(kind: str, tasks: Any, models: Sequence[str]) -> list[dict[str, Any]]
                     *(names[key] for key in keys),
                     *([f"{main}, difference"] if changed else []),
                 ],
-                "rows": [_row(kind, described, name, each, keys, changed) for name, each in figures.items()],
-                "notes": _notes(kind, next(iter(figures.values()))),
-                "subjects": _subjects(kind, figures),
+                "rows": [_row(kind, described, name, each, keys, changed) for name, each in metrics.items()],
+                "notes": _notes(kind, next(iter(metrics.values()))),
+                "subjects": _subjects(kind, metrics),
                 "plots": [plot for plot in plots if plot is not None],
             }
         )
@@ -150,19 +150,19 @@ def _tasks(kind: str, tasks: Any, models: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _row(
-    kind: str, described: Kind, name: str, figures: Row, keys: Sequence[str], changed: bool
+    kind: str, described: TaskKind, name: str, metrics: Row, keys: Sequence[str], changed: bool
 ) -> dict[str, Any]:
-    cells = [formatting.count(figures.get(described.count)), *(written(kind, figures, key) for key in keys)]
-    return {"name": name, "cells": [*cells, *([difference_written(kind, figures)] if changed else [])]}
+    cells = [formatting.count(metrics.get(described.count)), *(written(kind, metrics, key) for key in keys)]
+    return {"name": name, "cells": [*cells, *([difference_written(kind, metrics)] if changed else [])]}
 
 
-def _subjects(kind: str, figures: Mapping[str, Row]) -> dict[str, Any]:
+def _subjects(kind: str, metrics: Mapping[str, Row]) -> dict[str, Any]:
     """A row a subject and a column a model, where a task has more than one subject."""
-    by_model = {name: mapping(each.get("subjects")) for name, each in figures.items()}
+    by_model = {name: mapping(each.get("subjects")) for name, each in metrics.items()}
     subjects = list(dict.fromkeys(subject for each in by_model.values() for subject in each))
     if len(subjects) < 2:
         return None
-    key = main_figure(kind, by_model[next(iter(by_model))])
+    key = main_metric(kind, by_model[next(iter(by_model))])
     rows = []
     for subject in subjects:
         found = [mapping(each.get(subject)) for each in by_model.values()]
@@ -171,18 +171,18 @@ def _subjects(kind: str, figures: Mapping[str, Row]) -> dict[str, Any]:
     return {"columns": ["subject", KINDS[kind].count, *by_model], "rows": rows}
 
 
-def _notes(kind: str, figures: Row) -> list[str]:
-    window = mapping(figures.get("window"))
+def _notes(kind: str, metrics: Row) -> list[str]:
+    window = mapping(metrics.get("window"))
     values = {
         "window": f"{formatting.count(window.get('length'))} tokens",
-        "chance": formatting.share(figures.get("chance")),
-        "shots": formatting.rate(figures.get("shots")),
-        "version": f", version {figures['version']} of the task" if figures.get("version") else "",
-        "lm_eval_version": figures.get("lm_eval_version"),
+        "chance": formatting.share(metrics.get("chance")),
+        "shots": formatting.rate(metrics.get("shots")),
+        "version": f", version {metrics['version']} of the task" if metrics.get("version") else "",
+        "lm_eval_version": metrics.get("lm_eval_version"),
     }
     notes = [_NOTES[kind].format(**values)] if kind in _NOTES else []
-    if formatting.finite(figures.get("malformed")):
-        notes.append(f"{formatting.count(figures['malformed'])} rows could not be used and were left out.")
+    if formatting.finite(metrics.get("malformed")):
+        notes.append(f"{formatting.count(metrics['malformed'])} rows could not be used and were left out.")
     return notes
 
 

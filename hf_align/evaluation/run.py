@@ -1,7 +1,7 @@
 """Everything a recipe asks for, measured on one model after the other; results by kind, task and model.
 
 Models are loaded one at a time. What each of them answers to the same items is kept until the end, so that
-differences between models get an interval of their own, which is narrower than those of the two figures.
+differences between models get an interval of their own, which is narrower than those of the two metrics.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from hf_align.evaluation.results import with_differences
 from hf_align.evaluation.scoring import make_scorer
 from hf_align.modeling.loading import check_local
 from hf_align.modeling.precision import runs_on_cpu
-from hf_align.rewards.functions import load_function
-from hf_align.rewards.recipe import split_function
+from hf_align.rewards.models import load_reward_function
 from hf_align.runs.memory import free_memory
 from hf_align.sampling.options import context_length
 from hf_align.saved_models.reward_scoring import load_reward_model
@@ -96,7 +95,7 @@ def check_inputs(config: EvaluateConfig) -> None:
     ):
         check_local(key, with_home(path))
     for name in options.reward_functions:
-        load_function(*split_function(name))
+        load_reward_function(name, options.reward_options.get(name, {}))
 
 
 def is_reward_source(source: ModelSource) -> bool:

@@ -21,8 +21,10 @@ from hf_align.data.comparisons.batches import collate_comparisons
 from hf_align.data.packing import make_segments, pack_rows, pad_rows, to_device
 from hf_align.evaluation.tree_merging import merge_trees
 from hf_align.modeling.attention.packing_probe import enable_segment_attention, shares_prefixes
+from hf_align.modeling.attention.padding_probe import settle_padding
 from hf_align.modeling.heads.target import install_target_head
 from hf_align.modeling.inputs import model_inputs
+from hf_align.modeling.lengths_apart import Apart, lengths_apart
 from hf_align.modeling.precision import Precision, compute_dtype
 from hf_align.types import Batch, ComparisonRow, TokenizedRow
 
@@ -56,6 +58,10 @@ class Scorer:
     shared: bool
     max_tokens: int = 4096
 
+    @property
+    def _apart(self) -> Apart | None:
+        return lengths_apart(self.model, padded=not self.packed)
+
     @torch.no_grad()
     def rows(self, rows: Sequence[TokenizedRow], progress: Progress | None = None) -> list[Logps]:
         """For each row the log-probabilities of its targets, (targets,) float32 in nats.
@@ -63,7 +69,7 @@ class Scorer:
         ``progress`` is called with the number of rows that a micro-batch finished.
         """
         found: dict[int, Logps] = {}
-        for part in split_by_tokens(rows, self.max_tokens, padded=not self.packed):
+        for part in split_by_tokens(rows, self.max_tokens, padded=not self.packed, apart=self._apart):
             batch = pack_rows(part) if self.packed else pad_rows(part, self._pad)
             counts = [row.target_tokens for row in part]
             for row, scores in zip(part, _split(self._scores(batch), counts), strict=True):
@@ -114,7 +120,8 @@ class Scorer:
     @torch.no_grad()
     def _trees(self, trees: Sequence[ComparisonRow], progress: Progress | None) -> list[tuple[Scores, ...]]:
         found: dict[int, tuple[Scores, ...]] = {}
-        for part in split_by_tokens(trees, self.max_tokens, padded=not self.packed, shared=self.shared):
+        layout = {"padded": not self.packed, "shared": self.shared}
+        for part in split_by_tokens(trees, self.max_tokens, **layout, apart=self._apart):
             batch = collate_comparisons(
                 part, packed=self.packed, share_prefix=self.shared, pad_token_id=self._pad
             )
@@ -155,6 +162,8 @@ def make_scorer(
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     packed = packing and enable_segment_attention(inner)
     shared = packed and shares_prefixes(inner)
+    if not packed:
+        settle_padding(inner)
     install_target_head(inner)
     return Scorer(model.eval(), tokenizer, precision, packed, shared, max_tokens)
 

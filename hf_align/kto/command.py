@@ -53,11 +53,11 @@ def run(config: KtoConfig) -> dict[str, Any]:
         trainer = stage.make_trainer(current, model, task, stop)
         summary = KtoRecord.of(current.record.content).kto_summary
 
-        def evaluated(when: str, figures: dict[str, float]) -> None:
-            setattr(summary, when, kto_evaluation(figures, trainer.evaluation_details))
+        def evaluated(when: str, evaluation: dict[str, float]) -> None:
+            setattr(summary, when, kto_evaluation(evaluation, trainer.evaluation_details))
             current.record.update(KtoRecord(kto_summary=summary))
             if when == "before":
-                check.evaluation(figures)
+                check.evaluation(evaluation)
 
         # Those are the answers that the model should give.
         liked = [labelled_example(one) for one in data.eval_examples if one.desirable]
@@ -228,7 +228,7 @@ def _start_check(run: Run, model: Any) -> StartCheck:
         reasons,
         noise_of(model),
         saved=lambda record: run.record.update(KtoRecord(start_check=earlier or record)),
-        figure="unweighted_loss",
+        metric="unweighted_loss",
     )
 
 

@@ -35,11 +35,11 @@ def balanced(found: Labels) -> bool:
     return found.ratio is not None and LOW - 1e-6 <= found.ratio <= HIGH + 1e-6
 
 
-def kto_evaluation(figures: Mapping[str, float], details: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+def kto_evaluation(metrics: Mapping[str, float], details: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     """``rows``, mean rewards of both labels and their ``margin`` with 95 % intervals, ``auc`` and ``kl``.
 
     ``auc``: the chance that a desirable answer has a higher reward than an undesirable one, ties counting
-    half. ``figures``: those of the evaluation, with the prefix ``eval_``. ``details``: ``rewards`` and
+    half. ``metrics``: those of the evaluation, with the prefix ``eval_``. ``details``: ``rewards`` and
     ``desirable`` (B,) of all held-out rows.
     """
     rewards = np.asarray(details["rewards"], dtype=np.float64)
@@ -54,8 +54,8 @@ def kto_evaluation(figures: Mapping[str, float], details: Mapping[str, npt.NDArr
     if len(groups["desirable"]) and len(groups["undesirable"]):
         found |= _margin(*groups.values()) | _auc(*groups.values())
     for name in ("kl", "unweighted_loss"):
-        if f"eval_{name}" in figures:
-            found[name] = figures[f"eval_{name}"]
+        if f"eval_{name}" in metrics:
+            found[name] = metrics[f"eval_{name}"]
     return found
 
 

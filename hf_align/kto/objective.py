@@ -94,10 +94,10 @@ def kto_task(objective: KtoObjective, *, packed: bool, pad_token_id: int, **opti
         unit_name="rows",
         eval_metrics=lambda loss, units, sums, details: {
             "loss": loss,
-            **figures(sums, units),
+            **step_metrics(sums, units),
             "rows": units,
         },
-        train_metrics=figures,
+        train_metrics=step_metrics,
         padded=not packed,
         shared=False,
         survey=objective.survey if objective.loss.uses_kl else None,
@@ -106,7 +106,7 @@ def kto_task(objective: KtoObjective, *, packed: bool, pad_token_id: int, **opti
     )
 
 
-def figures(sums: Mapping[str, float], rows: int) -> dict[str, float]:
+def step_metrics(sums: Mapping[str, float], rows: int) -> dict[str, float]:
     """Means of the objective's sums over ``rows``; those of a label that has no row are left out."""
     counts = {"chosen": sums["desirable"], "rejected": rows - sums["desirable"]}
     found = {"desirable": sums["desirable"] / rows, "unweighted_loss": sums["unweighted_loss"] / rows}

@@ -22,4 +22,4 @@ class KtoRecord(Record):
     reference: Reference = entry("what the model is compared with while it trains")
     start_check: StartCheckRecord = entry("the loss before the first step against theory")
     labels: Labels = entry("rows of each label, and the weights that go with them")
-    kto_summary: BeforeAndAfter = entry("figures of held-out rows with intervals")
+    kto_summary: BeforeAndAfter = entry("metrics of held-out rows with intervals")

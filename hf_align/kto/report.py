@@ -28,8 +28,8 @@ CURVES = (
     ),
     Curves("KL estimate", "nats per answer", {"kl": ""}),
 )
-# (key of a held-out figure, what it is, form of its values). Where it has an interval, that is KEY_interval.
-_FIGURES = (
+# (key of a held-out metric, what it is, form of its values). Where it has an interval, that is KEY_interval.
+_METRICS = (
     ("auc", "Desirable answer has the higher reward, of all pairs", formatting.share),
     ("margin", "Reward margin of desirable answers", formatting.loss),
     ("desirable_reward", "Reward of desirable answers", formatting.loss),
@@ -40,7 +40,7 @@ _FIGURES = (
 
 
 def kto_view(record: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """The same entries as those of the other stages with held-out figures."""
+    """The same entries as those of the other stages with held-out metrics."""
     return {
         "id": "kto",
         "heading": "Labelled answers",
@@ -101,7 +101,7 @@ def held_out(record: Row) -> list[dict[str, Any]]:
     before, after = summary.before, summary.after
     return [
         held_out_row(name, before, after, key, form)
-        for key, name, form in _FIGURES
+        for key, name, form in _METRICS
         if key in before or key in after
     ]
 
@@ -137,5 +137,5 @@ def held_out_facts(record: Row) -> list[Fact]:
 REPORT = ReportPart(
     view=lambda record, rows, run_dir: kto_view(record, rows),
     held_out_facts=held_out_facts,
-    figures=lambda record: {"auc": KtoRecord.of(record).kto_summary.after.get("auc")},
+    metrics=lambda record: {"auc": KtoRecord.of(record).kto_summary.after.get("auc")},
 )

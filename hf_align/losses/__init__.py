@@ -2,6 +2,7 @@
 
 from hf_align.losses.advantages import generalized_advantage_estimation
 from hf_align.losses.anchored import apo_down_loss, apo_zero_loss, nca_pair_loss, sppo_hard_loss
+from hf_align.losses.distillation import generalized_jsd
 from hf_align.losses.groups import (
     LossType,
     ScaleRewards,
@@ -75,6 +76,7 @@ __all__ = [
     "exo_pair_loss",
     "explained_variance",
     "generalized_advantage_estimation",
+    "generalized_jsd",
     "group_deviations",
     "group_means",
     "group_relative_advantages",

@@ -1,4 +1,4 @@
-"""Next-token prediction: the loss per target token and the figures that are read from it."""
+"""Next-token prediction: the loss per target token and the metrics that are read from it."""
 
 from __future__ import annotations
 

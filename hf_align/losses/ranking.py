@@ -42,7 +42,7 @@ def pairwise_ranking_loss(
 
 
 def listwise_ranking_loss(scores: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean over the C(K, 2) pairs of each row of -log sigma(better - worse), (B,) nats.
+    """Mean over the C(K, 2) pairs of each row of -log sigma(chosen - rejected), (B,) nats.
 
     ``scores`` (B, K): answers from best to worst. ``mask`` (B, K), True or 1 where an answer counts; the mean
     is over the pairs of those. A row with fewer than two of them has no pair and the loss 0. Raises
@@ -56,14 +56,14 @@ def listwise_ranking_loss(scores: torch.Tensor, *, mask: torch.Tensor | None = N
             f"scores: found the shape {tuple(scores.shape)}, expected (B, K) with at least two answers"
         )
     count = scores.shape[1]
-    better, worse = torch.triu_indices(count, count, offset=1, device=scores.device).unbind()
+    chosen, rejected = torch.triu_indices(count, count, offset=1, device=scores.device).unbind()
     if mask is None:
         # Ouyang et al. 2022 (InstructGPT), arXiv 2203.02155, eq. 1
-        return -logsigmoid(scores[:, better] - scores[:, worse]).mean(dim=1)
+        return -logsigmoid(scores[:, chosen] - scores[:, rejected]).mean(dim=1)
     check_shapes(scores=scores, mask=mask)
     counts = mask.bool()
     # What stands in the place of an answer that does not count may be anything, even infinite.
     known = torch.where(counts, scores, 0.0)
-    pairs = counts[:, better] & counts[:, worse]
-    losses = torch.where(pairs, -logsigmoid(known[:, better] - known[:, worse]), 0.0)
+    pairs = counts[:, chosen] & counts[:, rejected]
+    losses = torch.where(pairs, -logsigmoid(known[:, chosen] - known[:, rejected]), 0.0)
     return losses.sum(dim=1) / pairs.sum(dim=1).clamp(min=1)

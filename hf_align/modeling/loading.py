@@ -171,6 +171,7 @@ def load_weights(
     if not all(torch.isfinite(p).all() for p in model.parameters() if p.is_floating_point()):
         raise UserError(f"model_name_or_path: '{name}' holds weights that are not finite numbers")
     keep_soft_capping(model)
+    name_base_model(model)
     return model, sorted(loaded["missing_keys"])
 
 
@@ -188,6 +189,16 @@ def keep_soft_capping(model: PreTrainedModel) -> None:
     capped = any(getattr(part, "attn_logit_softcapping", None) is not None for part in parts)
     if capped and settings._attn_implementation == "sdpa":
         model.set_attn_implementation("eager")
+
+
+def name_base_model(model: PreTrainedModel) -> None:
+    """Let ``model.base_model`` be the trunk where the family's name for it is that of another class.
+
+    transformers looks for ``language_model`` in Llama 4's text model, which calls its trunk ``model`` as
+    others do, and gives the whole model for its base.
+    """
+    if model.base_model is model and hasattr(getattr(model, "model", None), "config"):
+        model.base_model_prefix = "model"
 
 
 def refuse_missing(name: str, kind: str, missing: Sequence[str]) -> None:

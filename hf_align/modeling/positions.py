@@ -42,24 +42,26 @@ def check_context(model: Any, longest: int, *, key: str = "max_length", virtual_
             f"{key}: rows have up to {longest:,} tokens, and the model was made for {limit:,} "
             f"positions{beside}; {advice}{more}"
         )
-    _note_two_kinds_of_positions(model, longest, key=key)
+    bound = longrope_bound(model)
+    if bound is not None and longest > bound:
+        logger.info(
+            "%s: rows have up to %d tokens. Those with more than %d share no micro-batch with others: the "
+            "model (longrope) reads them by other positions",
+            key,
+            longest,
+            bound,
+        )
 
 
-def _note_two_kinds_of_positions(model: Any, longest: int, *, key: str) -> None:
-    """A line in the log where what a row gives depends on its neighbours: longrope has two sets of
-    frequencies, and takes one of them for a whole batch, by its longest sequence."""
+def longrope_bound(model: Any) -> int | None:
+    """The length, in tokens, up to which the model reads positions by its first set of frequencies; None for
+    a model with one set.
+
+    longrope has two, and takes one of them for a whole batch, by its longest sequence.
+    """
     settings = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     for each in (settings, *(value for value in settings.values() if isinstance(value, dict))):
         bound = each.get("original_max_position_embeddings")
-        if each.get("rope_type") == "longrope" and isinstance(bound, int) and longest > bound:
-            logger.warning(
-                "%s: rows have up to %d tokens. Where one in a micro-batch has more than %d, this model "
-                "(longrope) reads all rows in it by other positions, so that results depend on what a row is "
-                "computed with; with %s: %d they do not",
-                key,
-                longest,
-                bound,
-                key,
-                bound,
-            )
-            return
+        if each.get("rope_type") == "longrope" and isinstance(bound, int):
+            return bound
+    return None

@@ -51,8 +51,8 @@ def prepare_quantized(model: torch.nn.Module) -> None:
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
     bitsandbytes_log = logging.getLogger("bitsandbytes.autograd._functions")
-    if not any(isinstance(known, _Once) for known in bitsandbytes_log.filters):
-        bitsandbytes_log.addFilter(_Once())
+    if not any(isinstance(known, _OncePerMessage) for known in bitsandbytes_log.filters):
+        bitsandbytes_log.addFilter(_OncePerMessage())
 
 
 @contextlib.contextmanager
@@ -79,7 +79,7 @@ def independent_rows(model: torch.nn.Module) -> Iterator[None]:
             state.threshold = threshold
 
 
-class _Once(logging.Filter):
+class _OncePerMessage(logging.Filter):
     """Lets every message through once."""
 
     def __init__(self) -> None:

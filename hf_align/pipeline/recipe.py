@@ -20,7 +20,7 @@ from hf_align.config.command_line import read_arguments
 from hf_align.config.fields import Option, Spec, option
 from hf_align.config.group import Group, KeyProblem, Recipe, with_home
 from hf_align.config.help import help_text
-from hf_align.config.loader import Given, build_recipe, read_node, read_nodes, read_options
+from hf_align.config.loader import GivenValue, build_recipe, read_node, read_nodes, read_options
 from hf_align.config.yaml_nodes import Source, mapping_items
 from hf_align.errors import UserError, did_you_mean
 from hf_align.pipeline.stages import HELP, STAGES_KEY, Step, read_steps
@@ -144,7 +144,7 @@ def _stage_nodes(node: yaml.Node | None, path: str) -> list[yaml.Node]:
     return list(node.value)
 
 
-def _check_rerun(config: PipelineConfig, steps: Sequence[Step], given: dict[str, Given]) -> None:
+def _check_rerun(config: PipelineConfig, steps: Sequence[Step], given: dict[str, GivenValue]) -> None:
     known = list(dict.fromkeys(name for step in steps for name in (step.stage, step.name)))
     for name in config.pipeline.rerun:
         if name not in known:

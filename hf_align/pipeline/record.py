@@ -130,7 +130,7 @@ def _add_intervals_over_prompts(
 
 
 def _rewards(path: Path, stages: Mapping[str, str]) -> Rewards:
-    """By the name of a reward figure and by model: the reward of each answer, in the order of the rows."""
+    """By the name of a reward metric and by model: the reward of each answer, in the order of the rows."""
     found: Rewards = {}
     try:
         # Not splitlines: an answer may hold other line ends, such as U+2028.

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from hf_align.evaluation.results import KINDS, figure_names, higher_is_better, main_figure
+from hf_align.evaluation.results import KINDS, higher_is_better, main_metric, metric_names
 from hf_align.pipeline.plots import measure_plot
 from hf_align.pipeline.state import PipelineRecord
 from hf_align.reporting.generation_view import side_by_side
@@ -87,7 +87,7 @@ def _evaluation_view(evaluation: Row, record: Row, number: int) -> dict[str, Any
     seeds = listing(evaluation.get("seeds"))
     plots = [
         measure_plot(
-            {model: _figure(evaluation, kind, task, model, key) for model in models},
+            {model: _metric(evaluation, kind, task, model, key) for model in models},
             label,
             share=KINDS[kind].is_share(key),
             name=f"pipeline-{number}-{place}",
@@ -146,24 +146,24 @@ def ordered_models(evaluation: Row, record: Row) -> list[str]:
 
 
 def measures_of(evaluation: Row) -> list[tuple[str, str, str, str]]:
-    """(kind, task, key, label) of every measure: the main figure of each task, rewards first, and for written
+    """(kind, task, key, label) of every measure: the main metric of each task, rewards first, and for written
     answers also the checks."""
     found = []
     results = mapping(evaluation.get("results"))
     for kind in sorted((kind for kind in results if kind in KINDS), key=lambda kind: kind != "reward"):
         for task, by_model in mapping(results[kind]).items():
-            figures = _with_metrics(by_model)
-            names = figure_names(kind, figures)
-            wanted = [main_figure(kind, figures)]
+            metrics = _with_metrics(by_model)
+            names = metric_names(kind, metrics)
+            wanted = [main_metric(kind, metrics)]
             if kind == "generation":
                 wanted += ["checks_passed", "stopped"]
-            shown = [key for key in dict.fromkeys(wanted) if any(key in each for each in figures.values())]
+            shown = [key for key in dict.fromkeys(wanted) if any(key in each for each in metrics.values())]
             found += [(kind, str(task), key, f"{task}: {names[key]}") for key in shown]
     return found
 
 
 def _with_metrics(by_model: Any) -> dict[str, dict[str, Any]]:
-    """The figures of each model, with what the task calls them where it says so, as evaluations have them."""
+    """The metrics of each model, with what the task calls them where it says so, as evaluations have them."""
     return {
         str(model): mapping(mapping(entry).get("figures"))
         | {"metrics": mapping(mapping(entry).get("metrics"))}
@@ -171,7 +171,7 @@ def _with_metrics(by_model: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def _figure(evaluation: Row, kind: str, task: str, model: str, key: str) -> dict[str, Any]:
+def _metric(evaluation: Row, kind: str, task: str, model: str, key: str) -> dict[str, Any]:
     return mapping(mapping(_entry(evaluation, kind, task, model).get("figures")).get(key))
 
 
@@ -180,13 +180,13 @@ def _entry(evaluation: Row, kind: str, task: str, model: str) -> dict[str, Any]:
 
 
 def measured(evaluation: Row, kind: str, task: str, model: str, key: str) -> str:
-    """A figure as the mean over seeds, with its interval over seeds: ``41.2 % [33.0, 49.9]``."""
-    figure = _figure(evaluation, kind, task, model, key)
-    if formatting.finite(figure.get("mean")) is None:
+    """A metric as the mean over seeds, with its interval over seeds: ``41.2 % [33.0, 49.9]``."""
+    metric = _metric(evaluation, kind, task, model, key)
+    if formatting.finite(metric.get("mean")) is None:
         return formatting.MISSING
     scale, unit, form = (100, " %", ".1f") if KINDS[kind].is_share(key) else (1, "", ".3g")
-    text = f"{scale * figure['mean']:{form}}"
-    limits = listing(figure.get("interval"))
+    text = f"{scale * metric['mean']:{form}}"
+    limits = listing(metric.get("interval"))
     return f"{text}{unit}" + (
         f" [{', '.join(f'{scale * limit:{form}}' for limit in limits)}]" if limits else ""
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_align.evaluation.results import KINDS, figure_names, main_figure
+from hf_align.evaluation.results import KINDS, main_metric, metric_names
 from hf_align.statistics.bootstrap import bootstrap_interval
 
 # Quantiles of Student's t distribution at 97.5 %, by degrees of freedom.
@@ -63,56 +63,56 @@ def over_seeds(values: Sequence[float], *, within: tuple[float, float] | None = 
 
 
 def combined(evaluations: Sequence[Row]) -> dict[str, Any]:
-    """The results of one evaluation, repeated for each seed: ``[kind][task][model]`` with ``figures`` and
+    """The results of one evaluation, repeated for each seed: ``[kind][task][model]`` with ``metrics`` and
     ``differences`` from the first model by key, each as :func:`over_seeds` gives it, and ``metrics`` where a
-    task says itself what its figures are called (see ``results.figure_names``).
+    task says itself what its metrics are called (see ``results.figure_names``).
 
     ``evaluations``: the content of each evaluation.json. Only what all of them have is kept. A single one has
-    its own intervals, over items: those of ``figures``, and of the main figure's difference as
+    its own intervals, over items: those of ``metrics``, and of the main metric's difference as
     ``over_prompts``.
     """
     found: dict[str, Any] = {}
     for kind, tasks in evaluations[0]["results"].items():
         for task, by_model in tasks.items():
             first = evaluations[0]["models"][0]["name"]
-            main = main_figure(kind, by_model)
-            shares = {key for key in figure_names(kind, by_model) if KINDS[kind].is_share(key)}
+            main = main_metric(kind, by_model)
+            shares = {key for key in metric_names(kind, by_model) if KINDS[kind].is_share(key)}
             for model in by_model:
-                each = [_figures(one, kind, task, model) for one in evaluations]
-                base = [_figures(one, kind, task, first) for one in evaluations] if model != first else []
+                each = [_metrics(one, kind, task, model) for one in evaluations]
+                base = [_metrics(one, kind, task, first) for one in evaluations] if model != first else []
                 if all(each) and all(base):
                     entry = _of_model(each, base, main, shares)
                     found.setdefault(kind, {}).setdefault(task, {})[model] = entry
     return found
 
 
-def _figures(evaluation: Row, kind: str, task: str, model: str) -> dict[str, Any]:
+def _metrics(evaluation: Row, kind: str, task: str, model: str) -> dict[str, Any]:
     return dict(evaluation["results"].get(kind, {}).get(task, {}).get(model) or {})
 
 
-def _of_model(figures: Sequence[Row], first: Sequence[Row], main: str, shares: Set[str]) -> dict[str, Any]:
-    keys = [key for key in figures[0] if all(_is_number(one.get(key)) for one in figures)]
+def _of_model(metrics: Sequence[Row], first: Sequence[Row], main: str, shares: Set[str]) -> dict[str, Any]:
+    keys = [key for key in metrics[0] if all(_is_number(one.get(key)) for one in metrics)]
     entry: dict[str, Any] = {
         "figures": {
-            key: over_seeds([one[key] for one in figures], within=_SHARES if key in shares else None)
+            key: over_seeds([one[key] for one in metrics], within=_SHARES if key in shares else None)
             for key in keys
         }
     }
     compared = [key for key in keys if first and all(_is_number(one.get(key)) for one in first)]
     entry["differences"] = {
         key: over_seeds(
-            [one[key] - base[key] for one, base in zip(figures, first, strict=True)],
+            [one[key] - base[key] for one, base in zip(metrics, first, strict=True)],
             within=_CHANGES if key in shares else None,
         )
         for key in compared
     }
-    if isinstance(figures[0].get("metrics"), Mapping):
-        entry["metrics"] = dict(figures[0]["metrics"])
-    if len(figures) == 1:
+    if isinstance(metrics[0].get("metrics"), Mapping):
+        entry["metrics"] = dict(metrics[0]["metrics"])
+    if len(metrics) == 1:
         for key in keys:
-            entry["figures"][key]["interval"] = figures[0].get(f"{key}_interval")
+            entry["figures"][key]["interval"] = metrics[0].get(f"{key}_interval")
         if main in compared:
-            own = figures[0].get("difference") or {}
+            own = metrics[0].get("difference") or {}
             entry["differences"][main]["over_prompts"] = own.get("interval")
     return entry
 

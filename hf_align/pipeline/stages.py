@@ -17,7 +17,7 @@ import yaml
 
 from hf_align.config.fields import Spec, option, specs_of
 from hf_align.config.group import Group, Recipe, with_home
-from hf_align.config.loader import Given, build_recipe, read_nodes, read_recipe_file
+from hf_align.config.loader import GivenValue, build_recipe, read_nodes, read_recipe_file
 from hf_align.config.yaml_nodes import Source, mapping_items
 from hf_align.errors import UserError
 from hf_align.pipeline.references import referenced, with_folders
@@ -29,7 +29,7 @@ OWN_FOLDER = "pipeline"
 
 HELP = """
 stages (in the recipe file; a list, an entry for each stage in the order in which they run):
-  command: CHOICE                 tokenizer, pretrain, classify, sft, merge, reward, dpo, kto,
+  command: CHOICE                 corpus, tokenizer, pretrain, classify, sft, merge, reward, dpo, kto,
                                   ppo, grpo, best-of-n or evaluate
   name: TEXT                      by which later stages name it: $NAME is its output folder [default:
                                   the command]
@@ -94,7 +94,7 @@ def _has_effect(spec: Spec, specs: Mapping[str, Spec], flat: Mapping[str, Any]) 
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _StageEntry:
     """An entry of ``stages`` with the nodes of its command's keys."""
 
     head: StageHead
@@ -138,7 +138,7 @@ def _step_name(stage: str, seed: int | None) -> str:
     return stage if seed is None else f"{stage}-seed{seed}"
 
 
-def _read_entry(node: yaml.Node, number: int, path: str) -> _Entry:
+def _read_entry(node: yaml.Node, number: int, path: str) -> _StageEntry:
     source, label = Source(path), f"{STAGES_KEY} entry {number}"
     place = source.place(node, label)
     if not isinstance(node, yaml.MappingNode):
@@ -160,11 +160,11 @@ def _read_entry(node: yaml.Node, number: int, path: str) -> _Entry:
         )
         raise UserError(f"{where}: found {name!r}; {reason}.")
     others = [item for item in items if item[0] not in specs]
-    return _Entry(head, name, others, place, f"{label} ({name}): ")
+    return _StageEntry(head, name, others, place, f"{label} ({name}): ")
 
 
 def _step(
-    entry: _Entry,
+    entry: _StageEntry,
     path: str,
     output_dir: str,
     folders: Mapping[str, str],
@@ -198,9 +198,9 @@ def _step(
     given = {key: item for key, item in given.items() if key not in resuming} | inline
     name = _step_name(entry.name, own_seed)
     folder = f"{output_dir}/{name}"
-    given["output_dir"] = Given(folder, entry.place, override=True)
+    given["output_dir"] = GivenValue(folder, entry.place, override=True)
     if "seed" in keys and "seed" not in inline:
-        given["seed"] = Given(seed if own_seed is None else own_seed, entry.place, override=True)
+        given["seed"] = GivenValue(seed if own_seed is None else own_seed, entry.place, override=True)
     config = _checked(recipe, given, entry, path)
     known = tuple(Path(folder).name for folder in folders.values())
     return Step(
@@ -208,7 +208,7 @@ def _step(
     )
 
 
-def _checked(recipe: type[Recipe], given: Mapping[str, Given], entry: _Entry, path: str) -> Recipe:
+def _checked(recipe: type[Recipe], given: Mapping[str, GivenValue], entry: _StageEntry, path: str) -> Recipe:
     where = f"{entry.place} ({entry.name})"
     try:
         built = build_recipe(recipe, given, where)

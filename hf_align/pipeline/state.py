@@ -37,7 +37,7 @@ _CODE = tuple(
 _ALSO_USED = {"best_of_n": ("sft",)}
 """Rooms of other capabilities that a capability is built on."""
 _LEFT_OUT: tuple[Change, ...] = ("rounding", "speed", "place", "resuming")
-"""Changes that make no other figures and no other weights."""
+"""Changes that make no other metrics and no other weights."""
 OF_PYTHON = ("python_docs", "python_areas")
 """Data sets that are made of what Python carries. hf_align.data, which reads them, would import torch."""
 _DONE = {"merge": "merge.json"}

@@ -22,7 +22,7 @@ def _sections(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
         "## Preferences",
         "\n".join(facts_of_the_loss),
         table(columns, measured, numbers=True) if measured else "",
-        # The first paragraph has this run's figures; what they mean in general stays in the report.
+        # The first paragraph has this run's metrics; what they mean in general stays in the report.
         *(inline(paragraph) for paragraph in displacement(record, rows)[:1]),
     ]
 

@@ -58,11 +58,11 @@ def run(config: DpoConfig) -> dict[str, Any]:
             summary.chosen_fall = displacement.record
             current.record.update(DpoRecord(preference_summary=summary))
 
-        def evaluated(when: str, figures: dict[str, float]) -> None:
-            setattr(summary, when, preference_evaluation(figures, trainer.evaluation_details))
+        def evaluated(when: str, evaluation: dict[str, float]) -> None:
+            setattr(summary, when, preference_evaluation(evaluation, trainer.evaluation_details))
             note()
             if when == "before":
-                check.evaluation(figures)
+                check.evaluation(evaluation)
 
         examples = [best_answer_example(comparison) for comparison in data.eval_examples]
         samples = SampleSet(trainer.model, tokenizer, examples, config.samples)

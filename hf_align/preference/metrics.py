@@ -1,6 +1,6 @@
 """What preference optimisation achieved on held-out prompts, with intervals: the entry of run.json.
 
-Intervals are those of the prompts: had others been held out, the figures would differ by about that much.
+Intervals are those of the prompts: had others been held out, the metrics would differ by about that much.
 They say nothing about another seed or other training data.
 """
 
@@ -19,15 +19,15 @@ _MEANS = ("logps/chosen", "logps/rejected", "logps/chosen_change", "kl", "pairwi
 
 
 def preference_evaluation(
-    figures: Mapping[str, float], details: Mapping[str, npt.NDArray[Any]]
+    metrics: Mapping[str, float], details: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, Any]:
-    """The number of ``prompts``, accuracies and ``margin`` with 95 % intervals, and means of ``figures``.
+    """The number of ``prompts``, accuracies and ``margin`` with 95 % intervals, and means of ``metrics``.
 
     ``accuracy``: the share of pairs whose chosen answer has the strictly higher reward; ``margin``: by how
     much. A model that is its own reference gives no answer a reward, so that its accuracy is 0 or noise.
     ``likelihood_accuracy``: the share whose chosen answer is likelier per token, with or without a reference.
 
-    ``figures``: those of the evaluation, with the prefix ``eval_``. ``details``: ``margins``,
+    ``metrics``: those of the evaluation, with the prefix ``eval_``. ``details``: ``margins``,
     ``likelihood_margins`` and ``pair_weights`` (Q,) of all held-out pairs, those of a prompt side by side.
     """
     weights = details["pair_weights"]
@@ -40,7 +40,7 @@ def preference_evaluation(
         # Wider than need be where a prompt has several pairs and is right by parts.
         found |= {name: share, f"{name}_interval": list(wilson_interval(share, len(margins)))}
     found |= {"margin": float(margins.mean()), "margin_interval": list(mean_interval(margins))}
-    known = {name: figures.get(f"eval_{name}") for name in _MEANS}
+    known = {name: metrics.get(f"eval_{name}") for name in _MEANS}
     return found | {name: value for name, value in known.items() if value is not None}
 
 

@@ -103,7 +103,7 @@ class PreferenceObjective:
             losses = losses * wpo_weights(logps, output["collisions"], batch)
         sft = -policy_pairs.chosen / policy_pairs.chosen_length
         weights = batch.pair_weights
-        per_pair = {"pairwise_loss": losses.detach()} | _figures(policy_pairs, reference_pairs, self.beta)
+        per_pair = {"pairwise_loss": losses.detach()} | _metrics(policy_pairs, reference_pairs, self.beta)
         if self.sft_weight:
             per_pair["sft_loss"] = sft.detach()
             losses = losses + self.sft_weight * sft
@@ -172,19 +172,21 @@ def pair_logps(logps: torch.Tensor, batch: ComparisonBatch, *, ld_alpha: float |
     count that much (LD-DPO, Liu et al. 2024, arXiv 2409.06411, eq. 9).
     """
     lengths = batch.answer_lengths
-    better, worse = batch.better, batch.worse
     sums = answer_sums(logps, batch)
-    chosen, rejected = sums[better], sums[worse]
+    chosen, rejected = sums[batch.chosen], sums[batch.rejected]
     if ld_alpha is not None:
-        shared = torch.minimum(lengths[better], lengths[worse])
+        shared = torch.minimum(lengths[batch.chosen], lengths[batch.rejected])
         # The targets of an answer stand side by side. In float64: a float32 sum of many would be rounded.
         upto = torch.cat([logps.new_zeros(1).double(), logps.double().cumsum(0)])
         starts = lengths.cumsum(0) - lengths
-        heads = [(upto[starts[a] + shared] - upto[starts[a]]).to(logps.dtype) for a in (better, worse)]
+        heads = [
+            (upto[starts[answers] + shared] - upto[starts[answers]]).to(logps.dtype)
+            for answers in (batch.chosen, batch.rejected)
+        ]
         chosen, rejected = (
             head + ld_alpha * (whole - head) for head, whole in zip(heads, (chosen, rejected), strict=True)
         )
-    return PairLogps(chosen, rejected, lengths[better], lengths[worse])
+    return PairLogps(chosen, rejected, lengths[batch.chosen], lengths[batch.rejected])
 
 
 def wpo_weights(logps: torch.Tensor, collisions: torch.Tensor, batch: ComparisonBatch) -> torch.Tensor:
@@ -196,7 +198,7 @@ def wpo_weights(logps: torch.Tensor, collisions: torch.Tensor, batch: Comparison
     # Zhou et al. 2024, arXiv 2406.11827, eq. 2, with the weights aligned to what the model samples
     sums = answer_sums((logps - collisions).detach(), batch)
     weights = torch.exp(sums / batch.answer_lengths.clamp(min=1))
-    return weights[batch.better] * weights[batch.worse]
+    return weights[batch.chosen] * weights[batch.rejected]
 
 
 def answer_sums(values: torch.Tensor, batch: ComparisonBatch) -> torch.Tensor:
@@ -209,13 +211,13 @@ def likelihood_margins(policy: PairLogps) -> torch.Tensor:
     return policy.chosen / policy.chosen_length - policy.rejected / policy.rejected_length
 
 
-def _figures(policy: PairLogps, reference: PairLogps | None, beta: float) -> dict[str, torch.Tensor]:
+def _metrics(policy: PairLogps, reference: PairLogps | None, beta: float) -> dict[str, torch.Tensor]:
     """Detached values for each pair; a reward is beta times the log-ratio (arXiv 2305.18290, equation 5)."""
-    figures = {"logps/chosen": policy.chosen.detach(), "logps/rejected": policy.rejected.detach()}
+    found = {"logps/chosen": policy.chosen.detach(), "logps/rejected": policy.rejected.detach()}
     chosen, rejected = (ratio.detach() for ratio in log_ratios(policy, reference))
     if reference is not None:
-        figures["logps/chosen_change"] = chosen / policy.chosen_length
-    return figures | {
+        found["logps/chosen_change"] = chosen / policy.chosen_length
+    return found | {
         "rewards/chosen": beta * chosen,
         "rewards/rejected": beta * rejected,
         "rewards/margins": beta * (chosen - rejected),
@@ -232,7 +234,7 @@ def _kl(logps: torch.Tensor, reference: torch.Tensor, batch: ComparisonBatch) ->
     """
     estimates = kl_estimate(logps, reference, kind="k2")
     means = answer_sums(estimates, batch) / batch.answer_lengths.clamp(min=1)
-    return (means[batch.better] + means[batch.worse]) / 2
+    return (means[batch.chosen] + means[batch.rejected]) / 2
 
 
 def _adapted(model: Any) -> Any:

@@ -20,7 +20,7 @@ def _of_both(kind: str) -> dict[str, str]:
 
 TABLE = (
     Curves("Rewards", "reward", _of_both("rewards")),
-    Curves("Reward margin", "better minus worse", {"rewards/margins": ""}),
+    Curves("Reward margin", "chosen minus rejected", {"rewards/margins": ""}),
     Curves(
         "Pairs in the right order", "share", {"rewards/accuracies": ""}, formatting.share, y_limits=(0, 1.04)
     ),

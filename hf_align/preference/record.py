@@ -50,4 +50,4 @@ class DpoRecord(Record):
 
     reference: Reference = entry("what the model is compared with while it trains")
     start_check: StartCheckRecord = entry("the loss before the first step against theory")
-    preference_summary: Summary = entry("figures of held-out pairs with intervals")
+    preference_summary: Summary = entry("metrics of held-out pairs with intervals")

@@ -23,6 +23,7 @@ from hf_align.data.packing import to_device
 from hf_align.data.row_selection import RowSelection
 from hf_align.errors import UserError
 from hf_align.modeling.inputs import model_inputs
+from hf_align.modeling.lengths_apart import lengths_apart
 from hf_align.modeling.precision import Precision, compute_dtype
 from hf_align.types import ComparisonBatch, ComparisonRow
 
@@ -73,7 +74,7 @@ def reference_logps(
     model.eval()
     bar = tqdm(total=len(rows), desc="reference", unit="row", leave=False, disable=not show)
     with bar, autocast:
-        for number, numbered in enumerate(_micro_batches(rows, how)):
+        for number, numbered in enumerate(_micro_batches(model, rows, how)):
             if number % share[1] == share[0]:
                 batch = to_device(how.collate([row for _, row in numbered]), how.device)
                 logps = model(**model_inputs(batch.inputs))["logps"].float().cpu().numpy()
@@ -83,7 +84,9 @@ def reference_logps(
     return found
 
 
-def _micro_batches(rows: Rows, how: ReferencePass) -> Iterator[list[tuple[int, ComparisonRow]]]:
+def _micro_batches(
+    model: torch.nn.Module, rows: Rows, how: ReferencePass
+) -> Iterator[list[tuple[int, ComparisonRow]]]:
     """Rows with their numbers, cut by the token budget; some rows at a time, so that few are in memory."""
     for start in range(0, len(rows), _ROWS_OF_A_CHUNK):
         chunk = [rows[i] for i in range(start, min(start + _ROWS_OF_A_CHUNK, len(rows)))]
@@ -92,7 +95,8 @@ def _micro_batches(rows: Rows, how: ReferencePass) -> Iterator[list[tuple[int, C
         for i, row in enumerate(chunk):
             numbers.setdefault(id(row), []).append(start + i)
         layout = {"padded": how.layout == "padded", "shared": how.layout == "shared"}
-        for batch in split_by_tokens(chunk, how.max_tokens, **layout):
+        apart = lengths_apart(model, padded=how.layout == "padded")
+        for batch in split_by_tokens(chunk, how.max_tokens, **layout, apart=apart):
             yield [(numbers[id(row)].pop(), row) for row in batch]
 
 

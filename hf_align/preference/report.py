@@ -23,8 +23,8 @@ Row = Mapping[str, Any]
 CHANGE = "logps/chosen_change"
 LIKELIER = "likelihood_accuracy"
 
-# (key of a held-out figure, what it is, form of its values). Where it has an interval, that is KEY_interval.
-_FIGURES = (
+# (key of a held-out metric, what it is, form of its values). Where it has an interval, that is KEY_interval.
+_METRICS = (
     ("accuracy", "Pairs with the higher reward on the chosen answer", formatting.share),
     (LIKELIER, "Pairs whose chosen answer is likelier per token", formatting.share),
     ("margin", "Reward margin of the chosen answer", formatting.loss),
@@ -101,7 +101,7 @@ def held_out(record: Row) -> list[dict[str, Any]]:
     before, after = summary.before, summary.after
     return [
         held_out_row(name, before, after, key, form)
-        for key, name, form in _FIGURES
+        for key, name, form in _METRICS
         if key in before or key in after
     ]
 
@@ -136,7 +136,7 @@ def _notes(record: Row) -> list[str]:
 
 
 def displacement(record: Row, rows: Sequence[Row]) -> list[str]:
-    """What became of the chosen answers themselves, with this run's figures, as paragraphs."""
+    """What became of the chosen answers themselves, with this run's metrics, as paragraphs."""
     change, where = _last_change(record, rows)
     if change is None:
         return []
@@ -217,12 +217,12 @@ def held_out_facts(record: Row) -> list[Fact]:
     return found
 
 
-def _figures(record: Row) -> dict[str, Any]:
+def _metrics(record: Row) -> dict[str, Any]:
     return {LIKELIER: DpoRecord.of(record).preference_summary.after.get(LIKELIER)}
 
 
 REPORT = ReportPart(
     view=lambda record, rows, run_dir: preference_view(record, rows),
     held_out_facts=held_out_facts,
-    figures=_figures,
+    metrics=_metrics,
 )

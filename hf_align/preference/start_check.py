@@ -84,7 +84,7 @@ class StartCheck:
     """The check of one run. ``constant``: the loss that theory gives, or None with ``reasons`` why not.
 
     ``noise``: what makes a forward pass in training random; it spoils the check of the first step, not that
-    of an evaluation. ``saved``: called with ``record``, what run.json says, whenever it changes. ``figure``:
+    of an evaluation. ``saved``: called with ``record``, what run.json says, whenever it changes. ``metric``:
     the name of the loss among the metrics.
     """
 
@@ -93,7 +93,7 @@ class StartCheck:
     reasons: Sequence[str] = ()
     noise: Sequence[str] = ()
     saved: Callable[[StartCheckRecord], None] = lambda record: None
-    figure: str = "pairwise_loss"
+    metric: str = "pairwise_loss"
     record: StartCheckRecord = field(default_factory=StartCheckRecord, init=False)
 
     def __post_init__(self) -> None:
@@ -105,12 +105,12 @@ class StartCheck:
             self.record = StartCheckRecord(checked=False, expected=self.constant, found={})
         self.saved(self.record)
 
-    def evaluation(self, figures: Mapping[str, float]) -> None:
-        """Check an evaluation before training; ``figures`` with the prefix ``eval_``."""
+    def evaluation(self, metrics: Mapping[str, float]) -> None:
+        """Check an evaluation before training; ``metrics`` with the prefix ``eval_``."""
         if self.constant is not None:
-            self._check("held-out rows", figures[f"eval_{self.figure}"], "the held-out rows before training")
+            self._check("held-out rows", metrics[f"eval_{self.metric}"], "the held-out rows before training")
 
-    def first_step(self, figures: Mapping[str, float]) -> None:
+    def first_step(self, metrics: Mapping[str, float]) -> None:
         """Check the mean metrics of the first step, computed before the optimizer moved anything."""
         if self.constant is None:
             return
@@ -120,14 +120,14 @@ class StartCheck:
             self.record.first_step = f"not checked: {why}"
             self.saved(self.record)
             return
-        self._check("first step", figures[self.figure], "the rows of the first step")
+        self._check("first step", metrics[self.metric], "the rows of the first step")
 
     def _check(self, name: str, found: float, where: str) -> None:
         assert self.constant is not None
         self.record.found[name] = found
         self.record.checked = True
-        # Before it is judged: a run that stops here leaves the figure behind.
+        # Before it is judged: a run that stops here leaves the metric behind.
         self.saved(self.record)
-        what = self.figure.replace("_", " ")
+        what = self.metric.replace("_", " ")
         check_start(found, self.constant, precision=self.precision, where=where, what=what)
         logger.info("%s: %s %.6g, as theory gives (%.6g)", name, what, found, self.constant)

@@ -53,8 +53,8 @@ def _average(run: Run, trainer: AlignTrainer, wanted: int) -> None:
         )
     known = PretrainRecord.of(run.record.content).pretraining
     if run.data.eval:
-        figures = trainer.last_evaluation() or trainer.evaluate()
-        known.eval_loss_last = figures["eval_loss"]
+        metrics = trainer.last_evaluation() or trainer.evaluate()
+        known.eval_loss_last = metrics["eval_loss"]
     model = trainer.accelerator.unwrap_model(trainer.model)
     set_mean(model, chosen)
     trainer.forget_evaluation()

@@ -75,7 +75,7 @@ def run(config: PretrainConfig) -> dict[str, Any]:
             stop,
             samples=samples,
             save=save_averaged,
-            evaluated=lambda when, figures: _note_sources(current, trainer, when),
+            evaluated=lambda when, evaluation: _note_sources(current, trainer, when),
         )
         stage.finish(current, _results(PretrainRecord.of(current.record.content)))
     return current.record.content
@@ -195,7 +195,7 @@ def _rates(config: PretrainConfig) -> list[StageRate]:
             StageRate(
                 steps=stage.steps,
                 rate=stage.learning_rate or training.learning_rate,
-                course=stage.lr_scheduler_type or training.lr_scheduler_type,
+                schedule=stage.lr_scheduler_type or training.lr_scheduler_type,
                 warmup=own if stage.warmup_steps is None else stage.warmup_steps,
             )
         )
@@ -219,7 +219,7 @@ def _note_stages(run: Run, stages: Sequence[StageCut]) -> None:
             "rows": stage.rows_per_step,
             "block_length": stage.block_length,
             "learning_rate": rate.rate,
-            "course": rate.course,
+            "lr_scheduler_type": rate.schedule,
         }
         for stage, rate in zip(stages, _rates(run.config), strict=True)
     ]
@@ -227,13 +227,13 @@ def _note_stages(run: Run, stages: Sequence[StageCut]) -> None:
 
 
 def _note_sources(run: Run, trainer: Any, when: str) -> None:
-    """The figures of each held-out data set go into run.json."""
-    from hf_align.pretraining.metrics import TEXT_OBJECTIVES, figures_by_source
+    """The metrics of each held-out data set go into run.json."""
+    from hf_align.pretraining.metrics import TEXT_OBJECTIVES, metrics_by_source
 
     text = run.config.objective_name in TEXT_OBJECTIVES
     known = PretrainRecord.of(run.record.content).pretraining
     known.objective = run.config.objective_name
-    setattr(known, when, figures_by_source(trainer.evaluation_details, run.data.eval_sources, text=text))
+    setattr(known, when, metrics_by_source(trainer.evaluation_details, run.data.eval_sources, text=text))
     run.record.update(PretrainRecord(pretraining=known))
 
 

@@ -1,4 +1,4 @@
-"""The figures of pre-training: what an evaluation comes to, over all targets and for each data set.
+"""The metrics of pre-training: what an evaluation comes to, over all targets and for each data set.
 
 Beside the loss stands the unigram entropy of the very targets it was taken on: the lowest loss that a model
 without any context could have, one that knew how often each token occurs among them. What lies below it was
@@ -28,38 +28,38 @@ def unigram_entropy(ids: npt.NDArray[Any]) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def evaluation_figures(
+def evaluation_metrics(
     loss: float, units: int, sums: Mapping[str, float], details: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, float]:
-    """The figures of an evaluation, in nats per target; ``loss`` alone holds every term of the objective."""
+    """The metrics of an evaluation, in nats per target; ``loss`` alone holds every term of the objective."""
     token_loss = sums["token_loss"] / units
-    figures = {"loss": token_loss, "perplexity": perplexity(token_loss)}
-    figures["token_accuracy"] = sums["correct"] / units
-    figures["unigram_entropy"] = unigram_entropy(details["target"])
+    metrics = {"loss": token_loss, "perplexity": perplexity(token_loss)}
+    metrics["token_accuracy"] = sums["correct"] / units
+    metrics["unigram_entropy"] = unigram_entropy(details["target"])
     if "pairs" in sums:
         pairs = max(1.0, sums["pairs"])
-        figures |= {"pair_loss": sums["pair_loss"] / pairs, "pair_accuracy": sums["pairs_correct"] / pairs}
-        figures |= {"loss": token_loss + figures["pair_loss"], "token_loss": token_loss, "pairs": pairs}
+        metrics |= {"pair_loss": sums["pair_loss"] / pairs, "pair_accuracy": sums["pairs_correct"] / pairs}
+        metrics |= {"loss": token_loss + metrics["pair_loss"], "token_loss": token_loss, "pairs": pairs}
     if "boundary_loss" in sums:
-        figures["boundary_loss"] = sums["boundary_loss"] / units
-        figures["boundary_accuracy"] = sums["boundary_correct"] / units
-        figures |= {"loss": loss, "token_loss": token_loss}
-    return {**figures, "target_tokens": units}
+        metrics["boundary_loss"] = sums["boundary_loss"] / units
+        metrics["boundary_accuracy"] = sums["boundary_correct"] / units
+        metrics |= {"loss": loss, "token_loss": token_loss}
+    return {**metrics, "target_tokens": units}
 
 
-def training_figures(sums: Mapping[str, float], units: int) -> dict[str, float]:
-    """The figures of some training steps beside their loss."""
+def training_metrics(sums: Mapping[str, float], units: int) -> dict[str, float]:
+    """The metrics of some training steps beside their loss."""
     units = max(1, units)
-    figures = {"token_accuracy": sums["correct"] / units}
+    metrics = {"token_accuracy": sums["correct"] / units}
     if "pairs" in sums:
         pairs = max(1.0, sums["pairs"])
-        figures |= {"pair_loss": sums["pair_loss"] / pairs, "pair_accuracy": sums["pairs_correct"] / pairs}
+        metrics |= {"pair_loss": sums["pair_loss"] / pairs, "pair_accuracy": sums["pairs_correct"] / pairs}
     if "pairs" in sums or "boundary_loss" in sums:
-        figures["token_loss"] = sums["token_loss"] / units
-    return figures
+        metrics["token_loss"] = sums["token_loss"] / units
+    return metrics
 
 
-def figures_by_source(
+def metrics_by_source(
     details: Mapping[str, npt.NDArray[Any]], sources: Sequence[EvalSource], *, text: bool
 ) -> list[dict[str, Any]]:
     """For each held-out data set its loss in nats per target, and what goes with it.

@@ -21,6 +21,7 @@ from hf_align.modeling.loading import (
     first_line,
     keep_soft_capping,
     load_weights,
+    name_base_model,
     read_tokenizer,
     refuse_missing,
 )
@@ -161,6 +162,7 @@ def new_model(config: PretrainedConfig, name: str, *, trust_remote_code: bool = 
             f"{first_line(error)}"
         ) from error
     keep_soft_capping(model)
+    name_base_model(model)
     return _checked(model, name)
 
 

@@ -23,8 +23,10 @@ class HeldOutText(Fields):
     """The entry ``pretraining``."""
 
     objective: str = entry("as in the recipe")
-    stages: list[Any] = entry("`steps`, `rows`, `block_length`, `learning_rate` and `course` of each stage")
-    before: list[Any] = entry("figures of each held-out data set before training")
+    stages: list[Any] = entry(
+        "`steps`, `rows`, `block_length`, `learning_rate` and `lr_scheduler_type` of each stage"
+    )
+    before: list[Any] = entry("metrics of each held-out data set before training")
     after: list[Any] = entry("and after it")
     averaged: list[Any] = entry("the checkpoints whose mean is the model")
     eval_loss_last: float | None = entry("held-out loss of the last weights, where the model is a mean")
@@ -34,4 +36,4 @@ class PretrainRecord(Record):
     """The entries of run.json of ``hf-align pretrain``."""
 
     model: PretrainedModel = entry("the model that is trained")
-    pretraining: HeldOutText = entry("objective, stages and figures of held-out text")
+    pretraining: HeldOutText = entry("objective, stages and metrics of held-out text")

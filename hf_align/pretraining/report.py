@@ -1,4 +1,4 @@
-"""What a pre-training run adds to the report and to the model card: held-out figures, and the model's size.
+"""What a pre-training run adds to the report and to the model card: held-out metrics, and the model's size.
 
 Reads the run record like the rest of the page, and copes with whatever is missing.
 """
@@ -71,7 +71,7 @@ def stage_in_words(stage: Row) -> str:
     return (
         f"{count(stage.get('steps'))} steps of {count(stage.get('rows'))} rows of up to "
         f"{count(stage.get('block_length'))} tokens, at {formatting.plain(stage.get('learning_rate'))} "
-        f"({stage.get('course')})"
+        f"({stage.get('lr_scheduler_type', stage.get('course'))})"
     )
 
 
@@ -103,7 +103,7 @@ def held_out(record: Row) -> list[dict[str, Any]]:
 
 
 def notes(record: Row) -> list[str]:
-    """What the figures mean, as sentences."""
+    """What the metrics mean, as sentences."""
     record = PretrainRecord.of(record)
     final = record.final_metrics
     said = []

@@ -61,7 +61,7 @@ class Token(NamedTuple):
     span: int = 0
 
 
-class Line(NamedTuple):
+class ExampleLine(NamedTuple):
     """One line of a figure: its name and its tokens, or words."""
 
     name: str
@@ -71,11 +71,11 @@ class Line(NamedTuple):
 
 def example_lines(
     name: str, tokenizer: PreTrainedTokenizerBase, collator: Collator, examples: Sequence[dict[str, Any]]
-) -> list[list[Line]]:
+) -> list[list[ExampleLine]]:
     """For each example of the objective ``name`` the lines of its figure."""
-    look = _Look(tokenizer, collator)
+    look = _Examples(tokenizer, collator)
     chosen = objective(name)
-    draw: Callable[[dict[str, Any]], list[Line]] = {
+    draw: Callable[[dict[str, Any]], list[ExampleLine]] = {
         "encoder": look.hidden,
         "encoder_decoder": look.rewritten,
         "decoder": look.continued,
@@ -86,12 +86,12 @@ def example_lines(
         batch = {key: tensor[0].numpy() for key, tensor in collator([example]).items()}
         lines = draw(batch)
         if "first" not in example and chosen.architecture != "decoder" and lines[0].name != "text":
-            lines.insert(0, Line("text", tuple(look.tokens(np.array(example["input_ids"])))))
+            lines.insert(0, ExampleLine("text", tuple(look.tokens(np.array(example["input_ids"])))))
         found.append(lines)
     return found
 
 
-class _Look:
+class _Examples:
     """The three kinds of figures, for one tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, collator: Collator) -> None:
@@ -119,7 +119,7 @@ class _Look:
                 found.append(Token(shown, own, hides[place] if len(hides) else "", span))
         return found
 
-    def hidden(self, batch: dict[str, Ids]) -> list[Line]:
+    def hidden(self, batch: dict[str, Ids]) -> list[ExampleLine]:
         """What an encoder reads, with what each chosen token hides."""
         ids, labels = batch["input_ids"], batch["labels"]
         chosen = labels != IGNORE_INDEX
@@ -135,22 +135,25 @@ class _Look:
                 (*own, "special") if id in self.decode.special and label == IGNORE_INDEX else (*own,)
             )
             hides.append("" if label == IGNORE_INDEX else self.decode.token(label))
-        lines = [Line("inputs", tuple(self.tokens(ids, kinds, hides)))]
+        lines = [ExampleLine("inputs", tuple(self.tokens(ids, kinds, hides)))]
         return [
             *lines,
-            *(Line(name, words=words) for name, words in border_facts(self.decode, batch).items()),
+            *(ExampleLine(name, words=words) for name, words in border_facts(self.decode, batch).items()),
         ]
 
     def _what_became(self, id: int, label: int) -> str:
         return "mask" if id == self.mask else "kept" if id == label else "random"
 
-    def rewritten(self, batch: dict[str, Ids]) -> list[Line]:
+    def rewritten(self, batch: dict[str, Ids]) -> list[ExampleLine]:
         """Corrupted source against target; where spans have sentinels, the text with the spans marked."""
         inputs, targets = batch["input_ids"], batch["labels"]
-        lines = [Line("inputs", self._side(inputs)), Line("targets", self._side(targets, "written"))]
+        lines = [
+            ExampleLine("inputs", self._side(inputs)),
+            ExampleLine("targets", self._side(targets, "written")),
+        ]
         return [self._text(inputs, targets), *lines] if self.sentinels else lines
 
-    def _text(self, inputs: Ids, targets: Ids) -> Line:
+    def _text(self, inputs: Ids, targets: Ids) -> ExampleLine:
         """The text, from inputs and targets of span corruption."""
         spans: dict[int, list[int]] = {}
         for id in targets.tolist():
@@ -165,7 +168,7 @@ class _Look:
             elif id not in self.decode.special:
                 found.append((id, (), 0))
         ids, kinds, numbers = zip(*found, strict=True)
-        return Line("text", tuple(self.tokens(np.array(ids), kinds, spans=numbers)))
+        return ExampleLine("text", tuple(self.tokens(np.array(ids), kinds, spans=numbers)))
 
     def _side(self, ids: Ids, other: str = "") -> tuple[Token, ...]:
         """Inputs or targets: sentinels and masks, and everything else as ``other``."""
@@ -183,19 +186,19 @@ class _Look:
             spans.append(span)
         return tuple(self.tokens(ids, kinds, spans=spans))
 
-    def continued(self, batch: dict[str, Ids]) -> list[Line]:
+    def continued(self, batch: dict[str, Ids]) -> list[ExampleLine]:
         """What a decoder only reads, and what it predicts; documents that do not see each other apart."""
         ids, labels = batch["input_ids"], batch["labels"]
         kinds = [("read",) if label == IGNORE_INDEX else ("written",) for label in labels.tolist()]
         parts = np.split(np.arange(len(ids)), document_starts(batch)[1:])
         names = ["row"] if len(parts) == 1 else [f"document {number}" for number in range(1, len(parts) + 1)]
         return [
-            Line(name, tuple(self.tokens(ids[part], [kinds[place] for place in part])))
+            ExampleLine(name, tuple(self.tokens(ids[part], [kinds[place] for place in part])))
             for name, part in zip(names, parts, strict=True)
         ]
 
 
-def lines_terminal(lines: Sequence[Line]) -> str:
+def lines_terminal(lines: Sequence[ExampleLine]) -> str:
     """The lines of one example with ANSI colours; what a token hides stands behind it."""
     shown = []
     width = max(len(line.name) for line in lines) + 2
@@ -209,7 +212,7 @@ def lines_terminal(lines: Sequence[Line]) -> str:
     return "\n".join(shown)
 
 
-def render_page(name: str, examples: Sequence[Sequence[Line]], report: Any) -> str:
+def render_page(name: str, examples: Sequence[Sequence[ExampleLine]], report: Any) -> str:
     """One self-contained page that shows the examples of a batch, with the data report.
 
     ``report``: a DataReport, its dictionary, or None.

@@ -1,4 +1,4 @@
-"""The task of pre-training: rows to a batch with noise, the objective on it, and the figures that come of
+"""The task of pre-training: rows to a batch with noise, the objective on it, and the metrics that come of
 it."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hf_align.data.packing import pack_rows, pad_rows
 from hf_align.modeling.inputs import model_inputs
 from hf_align.pretraining.collators import Collator, objective
 from hf_align.pretraining.collators.nsp import LABELS
-from hf_align.pretraining.metrics import evaluation_figures, training_figures
+from hf_align.pretraining.metrics import evaluation_metrics, training_metrics
 from hf_align.pretraining.objectives.masked_lm import masked_lm, masked_lm_and_pairs, masked_spans
 from hf_align.training.objectives.causal_lm import causal_blocks
 from hf_align.training.objectives.seq2seq import seq2seq_lm
@@ -54,8 +54,8 @@ def pretraining_task(
         units=len,
         filler=lambda: filler,
         unit_name="target_tokens",
-        eval_metrics=evaluation_figures,
-        train_metrics=training_figures,
+        eval_metrics=evaluation_metrics,
+        train_metrics=training_metrics,
         counts=lambda batch: (batch.target_tokens, batch.pairs),
         weigh=weighed if pairs else None,
         padded=not packed,

@@ -1,6 +1,6 @@
 """What the stages that measure held-out rows before and after training have in common in the report.
 
-A row of the table of figures, and how an adapter was merged. The figures themselves are in each stage's view.
+A row of the table of metrics, and how an adapter was merged. The metrics themselves are in each stage's view.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 
 def held_out_row(name: str, before: Row, after: Row, key: str, form: Callable[[Any], str]) -> dict[str, Any]:
-    """``name`` and ``cells``: figure ``key`` before, after, and its interval after, written by ``form``."""
+    """``name`` and ``cells``: metric ``key`` before, after, and its interval after, written by ``form``."""
     between = formatting.between(after.get(f"{key}_interval"), form)
     return {"name": name, "cells": [form(before.get(key)), form(after.get(key)), between]}
 
@@ -31,12 +31,12 @@ def accuracy_fact(evaluations: BeforeAndAfter) -> list[Fact]:
     return [Fact("Held-out accuracy", " → ".join(shares), f"95 %: {limits}" if limits else "before training")]
 
 
-def merged_setting(record: Row, figure: str, what: str) -> list[tuple[str, str]]:
+def merged_setting(record: Row, metric: str, what: str) -> list[tuple[str, str]]:
     """What merging the adapter changed, as (what, in words); an empty list where nothing was merged.
 
-    ``figure``: under which name the largest difference stands in the record; ``what`` differs.
+    ``metric``: under which name the largest difference stands in the record; ``what`` differs.
     """
-    difference = formatting.finite(Record.of(record).merge.get(figure))
+    difference = formatting.finite(Record.of(record).merge.get(metric))
     if difference is None:
         return []
     return [

@@ -82,7 +82,7 @@ def show_run(run_dir: str | os.PathLike[str], *parts: str) -> Shown:
 
 
 def show_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> Shown:
-    """Headline figures of several runs side by side, and their curves over each other.
+    """Headline metrics of several runs side by side, and their curves over each other.
 
     Raises UserError for a folder without a readable ``run.json`` and for one that is given twice.
     """

@@ -94,5 +94,5 @@ def _use() -> str:
 def _limits() -> str:
     return (
         "## Limits\n\n- The limits, biases and licence of the base model and of the adapter's training data "
-        "apply to this model too.\n- `merge.json` has all figures and the versions used."
+        "apply to this model too.\n- `merge.json` has all metrics and the versions used."
     )

@@ -98,13 +98,13 @@ def curve_plots(
                 label = label and f"{label}, smoothed"
             if sampled.values:
                 marks.append(line(sampled, scale, smooth=smooth, **look(place), label=label))
-                told.append(_words(said[0], named) + course(sampled, entry.form, entry.unit, x))
+                told.append(_words(said[0], named) + trend(sampled, entry.form, entry.unit, x))
             if held_out.values:
                 # Beside a second quantity, in the colour of its own, hollow for the second and not joined.
                 own: dict[str, Any] = {**look(place), "dashes": POINTS, "hollow": place > 0}
                 own = own if named else {"color": SECOND, "dashes": (4, 2), "width": 1.3}
                 marks.append(line(held_out, scale, **{**own, "marker": "D", "label": labels[1]}))
-                told.append(_words(said[1], named) + course(held_out, entry.form, entry.unit, x))
+                told.append(_words(said[1], named) + trend(held_out, entry.form, entry.unit, x))
                 notes += [] if labels[1] else ["Diamonds: held-out prompts."]
             notes += ["Training smoothed over a fifteenth of the points."] if smooth and not labels[0] else []
         note = " ".join(dict.fromkeys(filter(None, (*notes, bad_note(*every)))))
@@ -115,7 +115,7 @@ def curve_plots(
 
 
 def line(found: Series, scale: float = 1.0, *, smooth: bool = False, **style: Any) -> Line:
-    """``found`` in units of ``scale``. Fewer than three values are not joined: that would claim a course that
+    """``found`` in units of ``scale``. Fewer than three values are not joined: that would claim a trend that
     nobody measured."""
     values = [value / scale for value in (smoothed(found.values) if smooth else found.values)]
     style = {"marker": "o", **style, "dashes": POINTS} if len(values) < 3 else style
@@ -138,7 +138,7 @@ def drawable(rows: Iterable[Row], key: str) -> Series:
     return Series([step for step, _ in kept], [value for _, value in kept], found.bad_steps + beyond)
 
 
-def course(found: Series, form: Callable[[Any], str], unit: str = "", x: XAxis = STEPS) -> str:
+def trend(found: Series, form: Callable[[Any], str], unit: str = "", x: XAxis = STEPS) -> str:
     """``from 2.1 to 0.9 (lowest 0.8), steps 1 to 120``, or the one value. ``unit`` starts with a space."""
     steps, values = found.steps, found.values
     if len(values) == 1:

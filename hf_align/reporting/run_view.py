@@ -16,8 +16,9 @@ from typing import Any
 from hf_align.reporting.data_view import totals
 from hf_align.runs import formatting
 from hf_align.runs.metrics import evaluation_rows, series, training_rows
-from hf_align.runs.schema import Model, Record
+from hf_align.runs.schema import Matches, Model, Record
 from hf_align.stages import part_of
+from hf_align.statistics.calibration import wilson_interval
 
 Row = Mapping[str, Any]
 
@@ -95,10 +96,10 @@ def method(record: Row) -> str:
     return f"{name} ({notes})" if notes else name
 
 
-def stage_figures(record: Row) -> dict[str, Any]:
+def stage_metrics(record: Row) -> dict[str, Any]:
     """What a stage measures besides the final metrics, by name, for comparisons of runs."""
     part = part_of(Record.of(record).command, "report")
-    return dict(part.figures(record)) if part is not None and part.figures is not None else {}
+    return dict(part.metrics(record)) if part is not None and part.metrics is not None else {}
 
 
 def loss_change(record: Row, rows: Sequence[Row]) -> LossChange:
@@ -132,7 +133,7 @@ def facts(record: Row, rows: Sequence[Row]) -> list[Fact]:
     found = [_change_fact(loss_change(record, rows), final, by_token=by_token)]
     part = part_of(record.command, "report")
     found += part.held_out_facts(record) if part is not None and part.held_out_facts is not None else []
-    found.append(_match_fact(record))
+    found += [_match_fact(record), *_call_facts(record)]
     found.append(Fact("Method", method(record), _attention_note(model)))
     found.append(_parameters_fact(model))
     found.append(_eva_fact(record.eva))
@@ -192,6 +193,28 @@ def _match_fact(record: Record) -> Fact | None:
     details += [f"{when} training" for when in known] if len(known) == 1 else []
     value = " → ".join(map(formatting.share, known.values()))
     return Fact("Samples answered exactly", value, ", ".join(details))
+
+
+def _call_facts(record: Record) -> list[Fact | None]:
+    """Calls of tools in the samples: with the right arguments, of the right function, and where none is
+    due."""
+    calls = record.sample_calls
+    return [
+        _share_fact("Calls exactly right", calls.exact, calls.rows, "function and arguments"),
+        _share_fact("Calls of the right function", calls.name, calls.rows, ""),
+        _share_fact("No call where none is due", calls.none, calls.other_rows, ""),
+    ]
+
+
+def _share_fact(label: str, match: Matches, rows: int | None, detail: str) -> Fact | None:
+    """``before → after`` of a share of ``rows``, with Wilson's interval of the last."""
+    known = [share for share in (match.before, match.after) if share is not None]
+    if not known or not rows:
+        return None
+    low, high = wilson_interval(known[-1], rows)
+    interval = f"95 %: {100 * low:.0f} to {100 * high:.0f}, of {rows} held-out prompts"
+    value = " → ".join(map(formatting.share, known))
+    return Fact(label, value, f"{detail}; {interval}" if detail else interval)
 
 
 def _parameters_fact(model: Model) -> Fact | None:

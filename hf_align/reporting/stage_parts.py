@@ -22,7 +22,7 @@ class ReportPart:
     and ``cell(view, shown)``, the last for notebooks. ``place``: where they stand beside the curves.
     ``facts``: the headline facts, in place of the usual ones. ``title``: of the page, where the run has no
     name. ``first_facts``: headline facts before the usual ones; ``held_out_facts``: behind the loss.
-    ``method``: how the weights came about, where the adapter does not say it. ``figures``: what is compared
+    ``method``: how the weights came about, where the adapter does not say it. ``metrics``: what is compared
     with other runs besides the final metrics. ``x``: what a step of the curves is. ``style``: whether the
     template has a macro ``style()`` for the head of the page.
     """
@@ -34,7 +34,7 @@ class ReportPart:
     first_facts: Callable[[Record], list[Fact]] | None = None
     held_out_facts: Callable[[Record], list[Fact]] | None = None
     method: Callable[[Record], str | None] | None = None
-    figures: Callable[[Record], dict[str, Any]] | None = None
+    metrics: Callable[[Record], dict[str, Any]] | None = None
     title: Callable[[Record], str] | None = None
     x: XAxis = STEPS
     style: bool = False

@@ -1,4 +1,4 @@
-"""What the model card of a reward run says: the figures, and how the model is loaded and used."""
+"""What the model card of a reward run says: the metrics, and how the model is loaded and used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hf_align.saved_models.reward_record import RewardRecord
 
 
 def reward_section(record: Mapping[str, Any]) -> str:
-    """The held-out figures."""
+    """The held-out metrics."""
     rows = [[row["name"], *row["cells"]] for row in held_out(record)]
     parts = [
         "## Reward model",

@@ -82,7 +82,7 @@ def _build(run: Run) -> tuple[Any, Task]:
     )
 
 
-def _note(run: Run, trainer: AlignTrainer, when: str, figures: dict[str, float]) -> None:
+def _note(run: Run, trainer: AlignTrainer, when: str, metrics: dict[str, float]) -> None:
     """Everything an evaluation has found, ``before`` or ``after``, for the report."""
     from hf_align.statistics.calibration import distribution, reward_evaluation
 
@@ -110,7 +110,7 @@ def _save(run: Run, trainer: AlignTrainer) -> None:
             folder, adapter, run.config.model, run.tokenizer, rows, precision=run.machine.precision
         )
 
-    save_with_adapter(run, trainer, merge, figure="largest_score_difference")
+    save_with_adapter(run, trainer, merge, metric="largest_score_difference")
 
 
 def _store_reference(run: Run, trainer: AlignTrainer) -> None:

@@ -17,10 +17,10 @@ def reward(model: torch.nn.Module, batch: ComparisonBatch, *, centering: float =
     (InstructGPT, arXiv 2203.02155, equation 1). ``centering``: weight of (r_w + r_l)^2.
     """
     scores = model(**scoring_inputs(batch))["scores"]
-    better, worse = scores[batch.better], scores[batch.worse]
-    losses = pairwise_ranking_loss(better, worse, margin=batch.margins, centering=centering)
+    chosen, rejected = scores[batch.chosen], scores[batch.rejected]
+    losses = pairwise_ranking_loss(chosen, rejected, margin=batch.margins, centering=centering)
     weights = batch.pair_weights
-    won, lost = better.detach(), worse.detach()
+    won, lost = chosen.detach(), rejected.detach()
     lengths = batch.answer_lengths
     return LossOutput(
         loss_sum=(weights * losses).sum(),
@@ -35,7 +35,7 @@ def reward(model: torch.nn.Module, batch: ComparisonBatch, *, centering: float =
             "margins": won - lost,
             "chosen": won,
             "rejected": lost,
-            "length_differences": lengths[batch.better] - lengths[batch.worse],
+            "length_differences": lengths[batch.chosen] - lengths[batch.rejected],
             "pair_weights": weights,
             # A row without targets is one that only keeps a process busy.
             "scores": scores.detach()[lengths > 0],

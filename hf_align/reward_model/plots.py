@@ -86,18 +86,20 @@ def _lengths(evaluations: Mapping[str, Mapping[str, Any]]) -> Plot | None:
 def _scores(evaluation: Mapping[str, Any], when: str) -> Plot | None:
     """How the scores of chosen and rejected answers are distributed."""
     found = mapping(evaluation.get("scores"))
-    edges, better, worse = (numbers(found.get(name)) for name in ("edges", "better", "worse"))
-    if len(edges) < 2 or len(better) != len(edges) - 1 or len(worse) != len(better):
+    # Runs of earlier versions call them better and worse.
+    shares = (found.get("chosen", found.get("better")), found.get("rejected", found.get("worse")))
+    edges, chosen, rejected = (numbers(each) for each in (found.get("edges"), *shares))
+    if len(edges) < 2 or len(chosen) != len(edges) - 1 or len(rejected) != len(chosen):
         return None
     marks: list[Any] = [
-        Histogram(edges, better, "chosen answers", **look(0)),
-        Histogram(edges, worse, "rejected answers", **look(1)),
+        Histogram(edges, chosen, "chosen answers", **look(0)),
+        Histogram(edges, rejected, "rejected answers", **look(1)),
     ]
     if edges[0] < 0 < edges[-1]:
         marks.append(Level((0,), color=FAINT, dashes=SOLID, of="x"))
     summary = sentence(
-        f"chosen answers score about {_mean_of(edges, better):.2g} on average and rejected ones "
-        f"{_mean_of(edges, worse):.2g}; all lie between {edges[0]:.3g} and {edges[-1]:.3g}"
+        f"chosen answers score about {_mean_of(edges, chosen):.2g} on average and rejected ones "
+        f"{_mean_of(edges, rejected):.2g}; all lie between {edges[0]:.3g} and {edges[-1]:.3g}"
     )
     title, x, y = f"Scores {when} training", XAxis("score", "score"), "share of the answers"
     return Plot(title, summary, f"reward-scores-{when}", marks, x, y, scale="zero", legend="top")

@@ -26,7 +26,7 @@ class RewardLossConfig(Group):
     center_rewards_coefficient: float = option(
         0.0,
         ge=0,
-        help="weight of (better score + worse score)^2, which keeps scores around 0; 0.01 is usual",
+        help="weight of (chosen score + rejected score)^2, which keeps scores around 0; 0.01 is usual",
         changes="loss",
     )
     head_init: Literal["normal", "zero"] = option(

@@ -69,7 +69,7 @@ def held_out(record: Row) -> list[dict[str, Any]]:
             "Accuracy: the chosen answer scores higher", before, after, "accuracy", formatting.share
         ),
         held_out_row(
-            "Mean margin: better minus worse score", before, after, "mean_margin", formatting.signed_loss
+            "Mean margin: chosen minus rejected score", before, after, "mean_margin", formatting.signed_loss
         ),
         held_out_row("Calibration error (ECE)", before, after, "ece", formatting.loss),
     ]
@@ -96,7 +96,7 @@ def held_out(record: Row) -> list[dict[str, Any]]:
 
 
 def notes(record: Row) -> list[str]:
-    """What the figures mean and what they rest on, as sentences."""
+    """What the metrics mean and what they rest on, as sentences."""
     evaluations = RewardRecord.of(record).reward_evaluation
     found = evaluations.after or evaluations.before
     said = []

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -33,20 +34,37 @@ PAUSE = 0.5
 
 
 def load_function(file: str, name: str) -> tuple[Callable[..., Any], str]:
-    """(the function, a digest of its file); the file is run.
+    """(the function, a digest of its file), see ``load_file``.
 
-    Modules beside the file can be imported by it. Raises UserError where there is no such file or function,
+    Raises UserError where there is no such file or function,
     where the file fails, and where the function can be called in neither form.
     """
-    path = Path(os.path.expanduser(file))
     key = f"reward_functions: {file}:{name}"
+    module, digest = load_file(file, key)
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [n for n, value in vars(module).items() if inspect.isfunction(value)]
+        listed = f" It has: {', '.join(functions)}." if functions else " It has none."
+        kind = "no function" if function is None else f"'{name}' as a {type(function).__name__}, no function"
+        raise UserError(f"{key}: '{file}' has {kind} '{name}'.{listed}{did_you_mean(name, functions)}")
+    check_form(function, key)
+    return function, digest
+
+
+def load_file(file: str, key: str) -> tuple[ModuleType, str]:
+    """(the module that the user's ``file`` is, a digest of it); the file is run.
+
+    Modules beside the file can be imported by it. Raises UserError, which begins with ``key``, where there is
+    no such file or where it fails.
+    """
+    path = Path(os.path.expanduser(file))
     if not path.is_file():
         near = did_you_mean(path.name, (item.name for item in path.parent.glob("*.py")))
         raise UserError(f"{key}: there is no file '{path}'.{near}")
     content = path.read_bytes()
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     # Two files of the same name are two modules; dataclasses and pickle look a module up by its name.
-    module_name = f"reward_file_{digest}"
+    module_name = f"user_file_{digest}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{key}: '{path}' cannot be loaded as a Python file")
@@ -59,14 +77,7 @@ def load_function(file: str, name: str) -> tuple[Callable[..., Any], str]:
     except (Exception, SystemExit) as error:  # the user's own code, which may fail in any way
         sys.modules.pop(module_name, None)
         raise UserError(f"{key}: running '{path}' fails: {_described(error, path)}") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        functions = [n for n, value in vars(module).items() if inspect.isfunction(value)]
-        listed = f" It has: {', '.join(functions)}." if functions else " It has none."
-        kind = "no function" if function is None else f"'{name}' as a {type(function).__name__}, no function"
-        raise UserError(f"{key}: '{path}' has {kind} '{name}'.{listed}{did_you_mean(name, functions)}")
-    check_form(function, key)
-    return function, digest
+    return module, digest
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from hf_align.modeling.weights_digest import model_digest
 from hf_align.rewards.functions import call_function, load_function
 from hf_align.rewards.inputs import AnswerReader
 from hf_align.rewards.recipe import RewardsConfig, split_function
+from hf_align.rewards.verifiable.table import is_verifier, verifier
 from hf_align.saved_models.reward_scoring import RewardModel, load_reward_model, score_rows
 from hf_align.types import Example
 
@@ -120,8 +121,8 @@ def load_rewards(
     """
     found: list[tuple[Reward, Callable[[], str]]] = []
     for name in config.reward_functions:
-        file, function = split_function(name)
-        loaded, digest = load_function(file, function)
+        loaded, digest = load_reward_function(name, config.reward_options.get(name, {}))
+        function = _parts(name)[1]
         found.append((_function_reward(loaded, name), partial(str, f"{function} {digest}")))
     models: list[tuple[Reward, Callable[[], str]]] = []
     for path in config.reward_model:
@@ -139,9 +140,20 @@ def load_rewards(
     )
 
 
+def load_reward_function(name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any], str]:
+    """(the function that an entry of ``reward_functions`` names, a digest). Raises UserError where there is
+    none, or for options that it does not take."""
+    return verifier(name, options) if is_verifier(name) else load_function(*split_function(name))
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """(file, function); a reward that comes with hf_align has a file of its own name."""
+    return (name, name) if is_verifier(name) else split_function(name)
+
+
 def part_names(config: RewardsConfig) -> list[str]:
     """A short name for each reward, models first: its last part, and more of it where that is not unique."""
-    split = [split_function(name) for name in config.reward_functions]
+    split = [_parts(name) for name in config.reward_functions]
     short = [
         *(Path(path).name or path for path in config.reward_model),
         *(function for _, function in split),

@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 
 from hf_align.config.fields import option
 from hf_align.config.group import Group, KeyProblem, with_home
+from hf_align.errors import UserError, did_you_mean
+from hf_align.rewards.verifiable.table import VERIFIERS, is_verifier, verifier
 
 _SOURCES = ("reward_functions", "reward_model")
 _WITH_MODEL = "reward_model"
@@ -27,10 +29,17 @@ class RewardsConfig(Group):
     reward_functions: list[str] = option(
         factory=list,
         help="Python functions, each as file.py:name; name(prompts, completions, rows) gives a number for "
-        "each completion. The file is run: it can do anything that you can",
+        "each completion. The file is run: it can do anything that you can. Or a reward that comes with "
+        f"hf_align: {', '.join(VERIFIERS)}",
         one_or_list=True,
         changes="inputs",
         also=("reward_funcs",),
+    )
+    reward_options: dict[str, dict[str, str | bool | int | float | list[str]]] = option(
+        factory=dict,
+        help="what the rewards that come with hf_align take, by their name, such as "
+        "{numeric: {column: answer}}",
+        later=True,
     )
     reward_weights: list[float] | None = option(
         None,
@@ -59,7 +68,27 @@ class RewardsConfig(Group):
         for key in _SOURCES:
             self._check_names(key)
         for name in self.reward_functions:
-            split_function(name)
+            if not is_verifier(name):
+                split_function(name)
+        for name in self.reward_options:
+            if name not in self.reward_functions:
+                raise KeyProblem(
+                    ("reward_options", "reward_functions"),
+                    f"'{name}' is none of the reward_functions; name it there, or remove its options.",
+                )
+            if not is_verifier(name):
+                raise KeyProblem(
+                    ("reward_options",),
+                    f"'{name}' is a function of your own, which takes none; they are for "
+                    f"{', '.join(VERIFIERS)}.",
+                )
+        for name in filter(is_verifier, self.reward_functions):
+            try:
+                verifier(name, self.reward_options.get(name, {}))
+            except UserError as problem:
+                raise KeyProblem(
+                    ("reward_options",), str(problem).removeprefix("reward_options: ")
+                ) from problem
         self._check_weights()
         for key in ("reward_model_input", "center_reward_models"):
             if not self.reward_model and getattr(self, key) not in ("conversation", False):
@@ -100,6 +129,6 @@ def split_function(name: str) -> tuple[str, str]:
         raise KeyProblem(
             ("reward_functions",),
             f"found the text {name!r}, expected a Python file and the name of a function in it, as in "
-            "rewards.py:score.",
+            f"rewards.py:score, or one of {', '.join(VERIFIERS)}.{did_you_mean(name, VERIFIERS)}",
         )
     return file, function

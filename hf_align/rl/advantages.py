@@ -1,4 +1,4 @@
-"""From measured answers to advantages, and to the figures of a rollout that are logged.
+"""From measured answers to advantages, and to the metrics of a rollout that are logged.
 
 Everything here is computed over the answers of all processes.
 """
@@ -29,15 +29,15 @@ from hf_align.statistics.repetition import repeated_ngrams
 
 
 @dataclass(frozen=True)
-class Estimates:
+class Experience:
     """``columns`` (B, T) by name: what the update is given of each token, 0 behind each answer. ``kl``: mean
     over the answers of the divergence from the reference summed over their tokens, in nats, by the estimator
-    of the recipe. ``figures``: what is logged of the rollout. ``shown`` (B, T) by name: what a replay shows
+    of the recipe. ``metrics``: what is logged of the rollout. ``shown`` (B, T) by name: what a replay shows
     of each token; behind an answer it means nothing."""
 
     columns: dict[str, torch.Tensor]
     kl: float
-    figures: dict[str, float]
+    metrics: dict[str, float]
     shown: dict[str, torch.Tensor]
 
 
@@ -75,14 +75,14 @@ def final_scores(
     return clip_scores(scores, options.score_clip), moments
 
 
-def estimate(
+def make_experience(
     episodes: Sequence[Episode],
     scores: Scores,
     options: RlOptionsConfig,
     *,
     kl_coef: float,
     vllm: VllmConfig | None = None,
-) -> Estimates:
+) -> Experience:
     """Advantages of every sampled token, by the algorithm of ``options``. ``episodes`` (B) with their
     ``scores`` (B,). ``vllm``: how another program sampled them, which may give tokens weights."""
     mask = answer_mask(episodes)
@@ -103,8 +103,8 @@ def estimate(
     found = ALGORITHMS[options.algorithm].advantages(rollout, options)
     summed_kl = torch.where(mask, kl, 0.0).sum(dim=1).mean().item()
     entropies = padded([episode.entropies for episode in episodes])
-    figures = {
-        **reward_figures(episodes),
+    metrics = {
+        **reward_metrics(episodes),
         "score": float(scores.mean()),
         "score_std": float(scores.std()),
         "kl": summed_kl,
@@ -114,21 +114,21 @@ def estimate(
         "objective": float(scores.mean()) - kl_coef * summed_kl,
         "entropy": masked_mean(entropies, mask).item(),
         **found.metrics,
-        **answer_figures(episodes),
+        **answer_metrics(episodes),
         "sampling_logp_difference": sampling_difference(episodes)[0],
     }
     columns = {"old_logps": logps, "reference_logps": reference, **found.columns}
     if vllm is not None and vllm.use_vllm:
-        weights, of_server = server_figures(episodes, vllm)
-        figures |= of_server
+        weights, of_server = server_metrics(episodes, vllm)
+        metrics |= of_server
         if weights is not None:
             columns["weights"] = weights
-    return Estimates(
-        columns, summed_kl, figures, {"kl": kl, **found.shown, "advantage": columns["advantages"]}
+    return Experience(
+        columns, summed_kl, metrics, {"kl": kl, **found.shown, "advantage": columns["advantages"]}
     )
 
 
-def server_figures(
+def server_metrics(
     episodes: Sequence[Episode], vllm: VllmConfig
 ) -> tuple[torch.Tensor | None, dict[str, float]]:
     """(importance weights (B, T), or None without correction; what is logged of the server's part).
@@ -136,9 +136,9 @@ def server_figures(
     ``sampling_logp_difference_max``: the largest difference at a token, in nats. With correction
     ``importance_weight`` (mean over tokens) and ``importance_limited``, the share that the limit changed.
     """
-    figures = {"sampling_logp_difference_max": sampling_difference(episodes)[1]}
+    metrics = {"sampling_logp_difference_max": sampling_difference(episodes)[1]}
     if not vllm.vllm_importance_sampling_correction:
-        return None, figures
+        return None, metrics
     mask = answer_mask(episodes)
     weights, limited = importance_weights(
         padded([episode.logps for episode in episodes]),
@@ -147,12 +147,12 @@ def server_figures(
         mode=vllm.vllm_importance_sampling_mode,
         clip_max=vllm.vllm_importance_sampling_clip_max,
     )
-    figures["importance_weight"] = masked_mean(weights, mask).item()
-    figures["importance_limited"] = masked_mean(limited.float(), mask).item()
-    return weights, figures
+    metrics["importance_weight"] = masked_mean(weights, mask).item()
+    metrics["importance_limited"] = masked_mean(limited.float(), mask).item()
+    return weights, metrics
 
 
-def reward_figures(episodes: Sequence[Episode]) -> dict[str, float]:
+def reward_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     """``reward/total``, its deviation, and ``reward/NAME`` for each part, averaged over the answers.
 
     ``watch/NAME`` and ``watch_std/NAME`` are mean and deviation of a reward that is not trained on.
@@ -169,7 +169,7 @@ def reward_figures(episodes: Sequence[Episode]) -> dict[str, float]:
     return {"reward/total": float(totals.mean()), "reward_std": float(totals.std()), **parts, **watched}
 
 
-def answer_figures(episodes: Sequence[Episode]) -> dict[str, float]:
+def answer_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     """Mean length in tokens, the share of answers that ended by themselves, and how much they repeat
     themselves (mean share of repeated 4-grams of an answer)."""
     return {

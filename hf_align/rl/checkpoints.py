@@ -21,6 +21,7 @@ from hf_align.rewards.scaling import RunningMoments
 from hf_align.rl.sharding import load_optimizer_state, optimizer_state, scatter_weights
 from hf_align.rl.value_head import load_value, save_value
 from hf_align.runs import checkpoints, processes
+from hf_align.runs.checkpoint_digests import load_plain
 from hf_align.runs.record import write_json
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ def load_checkpoint(folder: Path, tools: UpdateTools, *, rewards: Mapping[str, s
     _load_weights(folder, tools.models.policy)
     load_value(tools.models.module, folder)
     scatter_weights(tools.models.module, tools.module)
-    load_optimizer_state(tools.optimizer, _load(folder / "optimizer.pt"))
-    tools.scheduler.load_state_dict(_load(folder / "scheduler.pt"))
+    load_optimizer_state(tools.optimizer, load_plain(folder / "optimizer.pt"))
+    tools.scheduler.load_state_dict(load_plain(folder / "scheduler.pt"))
     own = folder / _random_file(tools.accelerator)
     if own.is_file():  # with another number of processes, which force_resume allows, there may be none
-        _set_random_states(_load(own))
+        _set_random_states(load_plain(own))
     return Progress.from_dict(saved["progress"])
 
 
@@ -173,7 +174,3 @@ def _set_random_states(states: Mapping[str, Any]) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
-
-
-def _load(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)

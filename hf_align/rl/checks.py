@@ -49,10 +49,10 @@ def check_reference(episodes: Sequence[Episode], precision: Precision) -> dict[s
     )
 
 
-def check_first_pass(figures: Mapping[str, float], precision: Precision) -> None:
+def check_first_pass(metrics: Mapping[str, float], precision: Precision) -> None:
     """Raise UserError where the first pass of an update is not by the policy that the answers were measured
-    with: ``figures`` are means over its tokens."""
-    found = {name: figures[name] for name in ("ratio_deviation", "approx_kl", "clip_fraction")}
+    with: ``metrics`` are means over its tokens."""
+    found = {name: metrics[name] for name in ("ratio_deviation", "approx_kl", "clip_fraction")}
     allowed = {
         "ratio_deviation": TOLERANCE[precision],
         "approx_kl": DIVERGENCE[precision],
@@ -71,11 +71,11 @@ def check_first_pass(figures: Mapping[str, float], precision: Precision) -> None
     )
 
 
-def check_finite(figures: Mapping[str, float], rollout: int) -> None:
+def check_finite(metrics: Mapping[str, float], rollout: int) -> None:
     """Raise UserError where a loss or a gradient is no finite number; nothing was updated with it then."""
-    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
     if bad:
-        listed = ", ".join(f"{name} {figures[name]}" for name in bad)
+        listed = ", ".join(f"{name} {metrics[name]}" for name in bad)
         raise UserError(
             f"rollout {rollout}: {listed}. The policy has left the range of its numbers; go on from an "
             "earlier checkpoint with a lower learning_rate, a kl_stop or a higher kl_coef."

@@ -81,7 +81,7 @@ def _is_count(text: str) -> bool:
 def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any]:
     """Replay the update of ``step``, print what came of it, and write its page into the run folder.
 
-    Returns the figures as ``recorded`` and, where they could be computed, ``again``, the names of those that
+    Returns the metrics as ``recorded`` and, where they could be computed, ``again``, the names of those that
     differ (``differing``), and the ``page``. Raises UserError for wrong input.
     """
     from hf_align.rl.replay.breakdown import breakdowns, outstanding
@@ -104,8 +104,8 @@ def replay(run_dir: str, step: int, episode: int | None = None) -> dict[str, Any
     write_atomic(page, render_page(replayed, found, standing).encode("utf-8", "replace"))
     advice = "" if episode is not None else f" --episode N shows one answer in full (1 to {len(found)})."
     print(f"\n{page}.{advice}")
-    again = None if replayed.again is None else replayed.again.figures
-    recorded = replayed.recording.figures
+    again = None if replayed.again is None else replayed.again.metrics
+    recorded = replayed.recording.metrics
     names = differing(recorded, again or {})
     return {"recorded": recorded, "again": again, "differing": names, "page": str(page)}
 
@@ -135,7 +135,7 @@ def run(config: RlConfig) -> dict[str, Any]:
         max_tokens=config.training.max_tokens_per_batch,
     )
     watched = load_watch_rewards(config, tokenizer, use_cpu=machine.use_cpu)
-    data = prepare_datasets(config.data, tokenizer, seed=config.training.seed, keep_examples=True)
+    data = prepare_datasets(config.data, tokenizer, seed=config.training.seed, keep_examples=True, asked=True)
     current = stage.open_run(config.command, config, machine, tokenizer, data)
     # What is trained are sampled answers, not the targets of the data.
     current.record.update(Record(mask_samples=[]))
@@ -149,18 +149,18 @@ def run(config: RlConfig) -> dict[str, Any]:
 
 def _results(record: Record) -> list[str]:
     """What came out, a line each."""
-    figures = record.final_metrics
+    metrics = record.final_metrics
     lines = [record.message] if record.message else []
-    before, after = figures.get("eval_reward/total_before"), figures.get("eval_reward/total")
+    before, after = metrics.get("eval_reward/total_before"), metrics.get("eval_reward/total")
     if after is not None:
         change = f"{before:.4f} -> " if before is not None else ""
         lines.append(
-            f"held-out reward: {change}{after:.4f} on {figures['eval_answers']} answers, "
-            f"KL from the reference {figures['eval_kl']:.3f} nats per answer"
+            f"held-out reward: {change}{after:.4f} on {metrics['eval_answers']} answers, "
+            f"KL from the reference {metrics['eval_kl']:.3f} nats per answer"
         )
-    if "reward/total" in figures:
+    if "reward/total" in metrics:
         lines.append(
-            f"last rollout: reward {figures['reward/total']:.4f}, KL {figures['kl']:.3f} nats per answer, "
-            f"{figures['eos_rate']:.0%} of the answers ended by themselves"
+            f"last rollout: reward {metrics['reward/total']:.4f}, KL {metrics['kl']:.3f} nats per answer, "
+            f"{metrics['eos_rate']:.0%} of the answers ended by themselves"
         )
     return lines

@@ -1,4 +1,4 @@
-"""What a PPO run writes on its way: figures and sample answers of every rollout, and where the time went."""
+"""What a PPO run writes on its way: metrics and sample answers of every rollout, and where the time went."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hf_align.rl.episodes import Episode
 from hf_align.rl.report import ROLLOUT_SAMPLES_FILE
-from hf_align.runs.metrics import METRICS_FILE, append_metrics
+from hf_align.runs.metrics import METRICS_FILE, append_metrics, forget_after
 
 
 class RunLog:
@@ -20,11 +20,11 @@ class RunLog:
         self.main = main
         self.started = time.perf_counter() - earlier_seconds
 
-    def figures(self, rollout: int, figures: Mapping[str, float]) -> None:
+    def write_metrics(self, rollout: int, metrics: Mapping[str, float]) -> None:
         """A line of metrics.jsonl; ``rollout`` is its step."""
         if self.main:
             seconds = round(time.perf_counter() - self.started, 3)
-            append_metrics(self.metrics, {"step": rollout, "time_seconds": seconds, **figures})
+            append_metrics(self.metrics, {"step": rollout, "time_seconds": seconds, **metrics})
 
     def answers(self, rollout: int, prompts: Sequence[str], episodes: Sequence[Episode]) -> None:
         """The best, the middling and the worst answer of a rollout; ``prompts``: its texts by number."""
@@ -44,6 +44,11 @@ class RunLog:
             for one in shown.values()
         ]
         append_metrics(self.samples, {"step": rollout, "samples": samples})
+
+    def forget_after(self, rollout: int) -> None:
+        """Take out answers of later rollouts: the run goes on from this one and writes them again."""
+        if self.main:
+            forget_after(self.samples, rollout)
 
 
 class Clock:

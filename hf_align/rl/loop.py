@@ -3,7 +3,7 @@
     rollout   sample_episodes     answers to prompts, by the policy as it is        rollout
               score_episodes      what they are worth                               rewards
               measure_episodes    log-probabilities, reference, values              rollout
-              estimate            advantages of tokens, by the algorithm            advantages, algorithms
+              make_experience     advantages of tokens, by the algorithm            advantages, algorithms
     update    update              losses of the algorithm, optimizer steps          update, training.step
 
 A rollout draws nothing from what was drawn before it, and a checkpoint lies between two rollouts, so that a
@@ -21,20 +21,20 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from hf_align.rl import checks as ppo_checks
-from hf_align.rl.advantages import estimate, final_scores
+from hf_align.rl.advantages import final_scores, make_experience
 from hf_align.rl.checkpoints import Progress, load_checkpoint, save_checkpoint, save_policy
 from hf_align.rl.episodes import trees_of, update_rows
 from hf_align.rl.grpo.resampling import redraw_equal_groups
 from hf_align.rl.log import Clock, RunLog
 from hf_align.rl.models import build_models, check_room
 from hf_align.rl.prompts import RunPrompts, run_prompts
-from hf_align.rl.record import PpoRecord, StartCheck
+from hf_align.rl.record import PpoRecord, StartCheckEntry
 from hf_align.rl.replay.recorder import Recorder
 from hf_align.rl.reward_check import check_first_answers
 from hf_align.rl.rollout import (
     RolloutTools,
     gather_episodes,
-    held_out_figures,
+    held_out_metrics,
     measure_episodes,
     sample_episodes,
     score_episodes,
@@ -76,9 +76,9 @@ def train(run: Run, rewards: Rewards, stop: StopRequest, watched: Rewards | None
         if not run.machine.main:  # never the other way round: the user may have switched bars off
             bar.disable = True
         while loop.progress.rollouts < loop.rollouts and not loop.watch.fired:
-            figures = loop.rollout_and_update()
+            metrics = loop.rollout_and_update()
             bar.update()
-            bar.set_postfix_str(f"reward {figures['reward/total']:.3f}, KL {figures['kl']:.3f}")
+            bar.set_postfix_str(f"reward {metrics['reward/total']:.3f}, KL {metrics['kl']:.3f}")
             stopping = stop.agreed(loop.accelerator.device)
             if loop.checkpoint_due or stopping or loop.watch.fired:
                 loop.save()
@@ -156,7 +156,7 @@ class Loop:
         episodes = gather_episodes(self.accelerator, mine)
         if progress.rollouts == 0:
             found = ppo_checks.check_reference(episodes, precision)
-            self.run.record.update(PpoRecord(start_check=StartCheck(kl_at_start=found)))
+            self.run.record.update(PpoRecord(start_check=StartCheckEntry(kl_at_start=found)))
             check_first_answers(self.run.record, episodes, samples=options.num_generations)
         self.check_sampling(episodes)
         scores, progress.moments = final_scores(
@@ -165,13 +165,13 @@ class Loop:
             progress.moments,
             missing_eos_penalty=config.rewards.missing_eos_penalty,
         )
-        estimates = estimate(episodes, scores, options, kl_coef=progress.kl_coef, vllm=config.vllm)
+        experience = make_experience(episodes, scores, options, kl_coef=progress.kl_coef, vllm=config.vllm)
         # Written before the update as well: one that fails can be looked at.
-        self.recorder.write(before, prompts, episodes, scores, estimates.figures)
+        self.recorder.write(before, prompts, episodes, scores, experience.metrics)
         learning_rate = float(self.updating.scheduler.get_last_lr()[0])
         moved = update(
             self.updating,
-            update_rows(trees, episodes, estimates.columns),
+            update_rows(trees, episodes, experience.columns),
             prompts=len(prompts),
             seed=(seed, ORDER, progress.rollouts),
             check_first=partial(ppo_checks.check_first_pass, precision=precision),
@@ -180,16 +180,16 @@ class Loop:
         clock.lap("update_seconds")
 
         controller = kl_controller(options, progress.kl_coef)
-        controller.update(estimates.kl, len(episodes))
+        controller.update(experience.kl, len(episodes))
         progress.kl_coef = controller.coefficient
         progress.rollouts += 1
         progress.episodes += len(episodes)
         tokens = sum(len(episode.tokens) for episode in episodes)
         progress.tokens += tokens
         progress.seconds += clock.total
-        figures = {
+        metrics = {
             "episodes": float(progress.episodes),
-            **estimates.figures,
+            **experience.metrics,
             **moved,
             **redrawn,
             "learning_rate": learning_rate,
@@ -197,13 +197,13 @@ class Loop:
             "peak_memory_bytes": float(peak_memory_bytes(self.accelerator.device)),
             **clock.laps,
         }
-        self.log.figures(progress.rollouts, figures)
-        self.recorder.write(before, prompts, episodes, scores, figures)
+        self.log.write_metrics(progress.rollouts, metrics)
+        self.recorder.write(before, prompts, episodes, scores, metrics)
         self.log.answers(progress.rollouts, [prompt.text for _, prompt in prompts], episodes)
-        self.watch.note(progress.rollouts, figures, prompts, episodes)
-        self.final |= {name: figures[name] for name in ("score", "kl", "entropy", "eos_rate")}
-        self.final |= {k: value for k, value in figures.items() if k.startswith(("reward/", "watch/"))}
-        return figures
+        self.watch.note(progress.rollouts, metrics, prompts, episodes)
+        self.final |= {name: metrics[name] for name in ("score", "kl", "entropy", "eos_rate")}
+        self.final |= {k: value for k, value in metrics.items() if k.startswith(("reward/", "watch/"))}
+        return metrics
 
     def evaluate(self, when: str = "") -> None:
         """Answer the held-out prompts and log what the answers are worth; ``when``: ``before`` or ``after``
@@ -215,10 +215,12 @@ class Loop:
             self.run.record.update(self.samples.record())
         if not self.prompts.held_out:
             return
-        figures = held_out_figures(self.rolling, self.prompts.held_out, seed=(seed, EVALUATION))
-        self.log.figures(self.progress.rollouts, {f"eval_{name}": value for name, value in figures.items()})
+        metrics = held_out_metrics(self.rolling, self.prompts.held_out, seed=(seed, EVALUATION))
+        self.log.write_metrics(
+            self.progress.rollouts, {f"eval_{name}": value for name, value in metrics.items()}
+        )
         suffix = "_before" if when == "before" else ""
-        self.final |= {f"eval_{name}{suffix}": value for name, value in figures.items()}
+        self.final |= {f"eval_{name}{suffix}": value for name, value in metrics.items()}
         self.final["eval_answers"] = len(self.prompts.held_out)
         self.run.record.update(PpoRecord(final_metrics=self.final))
 
@@ -263,6 +265,7 @@ class Loop:
             force=self.config.training.force_resume,
         )
         self.recorder.forget_after(self.progress.rollouts)
+        self.log.forget_after(self.progress.rollouts)
         self.watch.resume(checkpoint, self.progress.rollouts)
         self.samples.restore(self.run.record.content.generations)
 

@@ -14,7 +14,7 @@ class Reference(Fields):
     model: str = entry("its path or hub id")
 
 
-class StartCheck(Fields):
+class StartCheckEntry(Fields):
     """The entry ``start_check``."""
 
     kl_at_start: dict[str, Any] = entry("`mean`, `largest` and `allowed` in nats per token")
@@ -41,7 +41,7 @@ class PpoRecord(Record):
     """The entries of run.json of ``hf-align ppo``."""
 
     reference: Reference = entry("the policy that the KL penalty is measured from")
-    start_check: StartCheck = entry("how far policy and reference differed before the first update")
+    start_check: StartCheckEntry = entry("how far policy and reference differed before the first update")
     reward_check: RewardCheck = entry("whether the reward can tell answers apart")
     reward_watch: RewardWatch = entry("the reward-hacking watch and its evidence")
     vllm: dict[str, Any] = entry("the server that samples, and how its log-probabilities differed")

@@ -40,8 +40,8 @@ _LONG_NAMES = {
     "reinforce_pp": "REINFORCE++",
 }
 
-# (key of a held-out figure, what it is, form of its values).
-_FIGURES = (
+# (key of a held-out metric, what it is, form of its values).
+_METRICS = (
     ("reward/total", "Reward", formatting.loss),
     ("kl", "KL to the reference, nats per answer", formatting.loss),
     ("response_length", "Length in tokens", formatting.loss),
@@ -141,9 +141,9 @@ def held_out(record: Row) -> list[dict[str, Any]]:
         for key in final
         if key.startswith("eval_watch/") and not key.endswith("_before")
     ]
-    figures = [_FIGURES[0], *(parts if len(parts) > 1 else []), *watched, *_FIGURES[1:]]
+    metrics = [_METRICS[0], *(parts if len(parts) > 1 else []), *watched, *_METRICS[1:]]
     shown = []
-    for key, name, form in figures:
+    for key, name, form in metrics:
         values = [formatting.finite(final.get(f"eval_{key}{end}")) for end in ("_before", "")]
         if any(value is not None for value in values):
             cells = [formatting.MISSING if value is None else form(value) for value in values]
@@ -152,7 +152,7 @@ def held_out(record: Row) -> list[dict[str, Any]]:
 
 
 def notes(record: Row, rows: Sequence[Row]) -> list[str]:
-    """What the figures mean, as sentences."""
+    """What the metrics mean, as sentences."""
     said = []
     final = PpoRecord.of(record).final_metrics
     if formatting.finite(final.get("eval_answers")) is not None:

@@ -54,7 +54,7 @@ _WHAT_HELPS_SCORES = (
 def check_on_pairs(run: Run, rewards: Rewards, watched: Rewards | None) -> None:
     """How often each reward model puts compared answers in the right order, in run.json and in the log.
 
-    On ``reward_check_pairs``; without them by the figures of the model's own run, where its folder has some.
+    On ``reward_check_pairs``; without them by the metrics of the model's own run, where its folder has some.
     Every process has to call this. Raises UserError where the pairs cannot be read.
     """
     config: RlConfig = run.config
@@ -179,7 +179,7 @@ def _models(config: RlConfig, rewards: Rewards, watched: Rewards | None) -> dict
 def _on_pairs(run: Run, models: Mapping[str, tuple[str, Reward]]) -> dict[str, dict[str, Any]]:
     config: RlConfig = run.config
     if not config.watch.reward_check_pairs:
-        return {name: _own_figures(path) for name, (path, _) in models.items()}
+        return {name: _own_metrics(path) for name, (path, _) in models.items()}
     comparisons = _read_pairs(run)
     source = ", ".join(dataset.path for dataset in config.watch.reward_check_pairs)
     return {
@@ -220,7 +220,7 @@ def _scores_of(part: Reward) -> Callable[[Sequence[Comparison]], Sequence[float]
     return score
 
 
-def _own_figures(path: str) -> dict[str, Any]:
+def _own_metrics(path: str) -> dict[str, Any]:
     """What the run that trained a reward model found on its held-out answers."""
     if (Path(path) / RUN_FILE).is_file():
         after = RewardRecord.of(read_run(path)).reward_evaluation.after
@@ -233,7 +233,7 @@ def _own_figures(path: str) -> dict[str, Any]:
 def _say(record: RunRecord, name: str, entry: Mapping[str, Any]) -> None:
     if entry["source"] is None:
         logger.info(
-            "%s: not checked on compared answers, since its folder has no figures of its own; name some with "
+            "%s: not checked on compared answers, since its folder has no metrics of its own; name some with "
             "reward_check_pairs",
             name,
         )

@@ -22,10 +22,12 @@ from hf_align.data.batching import split_by_tokens
 from hf_align.data.comparisons.batches import collate_comparisons
 from hf_align.data.packing import to_device
 from hf_align.modeling.inputs import model_inputs
-from hf_align.rl.advantages import answer_figures, reward_figures
+from hf_align.modeling.lengths_apart import lengths_apart
+from hf_align.rl.advantages import answer_metrics, reward_metrics
 from hf_align.rl.episodes import Episode, trees_of
 from hf_align.sampling.answers import answer_of, draws_of
-from hf_align.sampling.continuations import Continuation, sample_continuations
+from hf_align.sampling.batch import Continuation
+from hf_align.sampling.continuations import sample_continuations
 from hf_align.sampling.options import Sampling
 from hf_align.types import ComparisonRow
 
@@ -160,21 +162,22 @@ def measure_episodes(tools: RolloutTools, trees: Sequence[tuple[int, ComparisonR
     models.module.eval()
     rows = [tree for _, tree, _ in trees]
     layout = {"padded": not models.packed, "shared": models.shared}
-    for chosen in split_by_tokens(rows, tools.max_tokens, **layout):
+    apart = lengths_apart(models.policy, padded=not models.packed)
+    for chosen in split_by_tokens(rows, tools.max_tokens, **layout, apart=apart):
         inputs = model_inputs(to_device(collate(chosen), models.policy.device).inputs)
         with tools.accelerator.autocast():
             output = models.module(**inputs, temperature=temperature, with_entropies=True)
             with _reference(models) as model:
                 reference = model(**inputs, temperature=temperature)
-        figures = {
+        metrics = {
             "logps": output["logps"],
             "entropies": output["entropies"],
-            "values": output.get("estimates", torch.zeros_like(output["logps"])),
+            "values": output.get("state_values", torch.zeros_like(output["logps"])),
             "reference_logps": reference["logps"],
         }
         answers = [episode for tree in chosen for episode in episodes_of[id(tree)]]
         ends = np.cumsum([len(answer.tokens) for answer in answers])[:-1]
-        for name, tokens in figures.items():
+        for name, tokens in metrics.items():
             for answer, part in zip(answers, np.split(tokens.float().cpu().numpy(), ends), strict=True):
                 setattr(answer, name, part.copy())
     models.module.train(was_training)
@@ -196,12 +199,12 @@ def gather_episodes(accelerator: Accelerator, mine: list[Episode]) -> list[Episo
     return sorted(every, key=lambda episode: episode.prompt)
 
 
-def held_out_figures(
+def held_out_metrics(
     tools: RolloutTools, prompts: Sequence[Prompt], *, seed: tuple[int, ...]
 ) -> dict[str, float]:
     """What answers to held-out prompts are worth, one to each, sampled as in a rollout.
 
-    Figures of the rewards and the answers, and ``kl``, the mean over the answers of their log-probability
+    Metrics of the rewards and the answers, and ``kl``, the mean over the answers of their log-probability
     under the policy less that under the reference, in nats; the same on every process.
     """
     rank, processes = tools.accelerator.process_index, tools.accelerator.num_processes
@@ -211,4 +214,4 @@ def held_out_figures(
     measure_episodes(tools, trees_of(asked, mine))
     episodes = gather_episodes(tools.accelerator, mine)
     kl = sum(float((one.logps - one.reference_logps).sum()) for one in episodes) / len(episodes)
-    return {**reward_figures(episodes), **answer_figures(episodes), "kl": kl}
+    return {**reward_metrics(episodes), **answer_metrics(episodes), "kl": kl}

@@ -82,7 +82,7 @@ def update(
     """Train on this process's ``rows`` (number of the prompt in the rollout, row); returns means over steps.
 
     ``prompts``: those of the rollout, on all processes. ``seed`` decides the order of the mini-batches alone.
-    ``check_first`` gets the mean figures of the first step before anything has moved, ``check_step`` loss and
+    ``check_first`` gets the mean metrics of the first step before anything has moved, ``check_step`` loss and
     gradient norm of each step before it is taken.
     """
     options = tools.options
@@ -105,19 +105,19 @@ def update(
                 tools.accelerator,
                 max_tokens=tools.max_tokens,
             )
-            figures = step_means(result)
+            metrics = step_means(result)
             if steps == 0:
-                at_start = figures["ratio_deviation"]
-                checked = figures if tools.objective.checks_clipping else figures | {"clip_fraction": 0.0}
+                at_start = metrics["ratio_deviation"]
+                checked = metrics if tools.objective.checks_clipping else metrics | {"clip_fraction": 0.0}
                 check_first(checked)
-            stopped = options.kl_stop is not None and figures["approx_kl"] > options.kl_stop
+            stopped = options.kl_stop is not None and metrics["approx_kl"] > options.kl_stop
             if stopped:
                 break
-            figures["grad_norm"] = _gradient_norm(tools)
-            check_step({name: figures[name] for name in ("loss", "grad_norm")})
+            metrics["grad_norm"] = _gradient_norm(tools)
+            check_step({name: metrics[name] for name in ("loss", "grad_norm")})
             _step(tools)
             steps += 1
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 total[name] = total.get(name, 0.0) + value
         if stopped:
             break

@@ -22,13 +22,14 @@ from transformers import TrainerCallback
 
 from hf_align.errors import UserError
 from hf_align.runs import processes as launch
+from hf_align.runs.checkpoint_digests import what_is_damaged, write_digests
 
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "trainer_state.json"
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors")
 # A folder with such a name is never taken for a checkpoint, by this package or by transformers.
-INCOMPLETE, LATER, DELETED = "incomplete", "later", "deleted"
+INCOMPLETE, DAMAGED, LATER, DELETED = "incomplete", "damaged", "later", "deleted"
 PROCESSES_FILE = ".processes.part"
 """There for a moment, to see whether all processes see the same folder."""
 _TEMPORARY_FILES = (PROCESSES_FILE, ".config.json.part")
@@ -181,6 +182,14 @@ def set_aside_incomplete(output_dir: str | Path) -> None:
             )
 
 
+def newest_undamaged(output_dir: str | Path) -> Path | None:
+    """As :func:`newest_complete`; those whose files have changed since are reported and set aside."""
+    while (folder := newest_complete(output_dir)) is not None and (damage := what_is_damaged(folder)):
+        moved = set_aside(folder, DAMAGED)
+        logger.warning("%s is damaged (%s); it is not used and now called %s", folder, damage, moved.name)
+    return folder
+
+
 def delete(folder: Path) -> None:
     """Remove a checkpoint. Killed on the way, it leaves a folder that is no checkpoint any more."""
     shutil.rmtree(set_aside(folder, DELETED))
@@ -270,6 +279,7 @@ class CheckpointKeeper(TrainerCallback):
                 f"same output_dir, '{args.output_dir}'; with several machines it has to be on a file system "
                 "that they share. Older checkpoints are untouched."
             )
+        write_digests(checkpoint)
         self.saved(checkpoint)
         self._rotate(args.output_dir, checkpoint, state.best_global_step if self.keep_best else None)
 

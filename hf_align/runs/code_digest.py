@@ -54,7 +54,7 @@ def digest_of_modules(*modules: str, package: Path = Path(hf_align.__file__).par
         name = waiting.pop()
         if (path := _file(name, package)) is None:
             raise ValueError(f"{name} is no module of this package")
-        tree = _Bare().visit(ast.parse(path.read_bytes()))
+        tree = _WithoutText().visit(ast.parse(path.read_bytes()))
         code[name] = ast.dump(tree)
         found: set[str] = set()
         for node in ast.walk(tree):
@@ -66,7 +66,7 @@ def digest_of_modules(*modules: str, package: Path = Path(hf_align.__file__).par
     return hashlib.blake2b(repr(sorted(code.items())).encode(), digest_size=16).hexdigest()
 
 
-class _Bare(ast.NodeTransformer):
+class _WithoutText(ast.NodeTransformer):
     """Takes out what changes no result: imports for type checkers, and texts that stand alone."""
 
     def visit_If(self, node: ast.If) -> Any:

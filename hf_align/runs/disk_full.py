@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hf_align.errors import UserError
 from hf_align.runs.checkpoints import all_checkpoints, delete, newest_complete, what_is_missing
+from hf_align.runs.limits import has_too_many_files
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ def reason(error: BaseException) -> str:
     says only that the file came out shorter than what was written to it.
     """
     seen: BaseException | None = error
+    if has_too_many_files(error):  # the file that was opened in vain is too short as well
+        return ""
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _ERRORS:
             return _ERRORS[seen.errno]

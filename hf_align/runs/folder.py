@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from hf_align.config import Recipe
 from hf_align.errors import UserError
-from hf_align.runs import disk_full, lock, releases
+from hf_align.runs import disk_full, limits, lock, releases
 from hf_align.runs.checkpoints import PROCESSES_FILE, is_leftover, newest_complete, remove_leftovers
 from hf_align.runs.record import RUN_FILE, collect_machine, collect_versions, read_run, redact, write_json
 from hf_align.runs.schema import Model, Record
@@ -194,12 +192,8 @@ def marked_if_cut_short(record: RunRecord, command: str) -> Iterator[None]:
             _note_interruption(record)
             if full is not None:
                 raise full from error
-            if isinstance(error, torch.OutOfMemoryError):
-                raise UserError(
-                    "the GPU's memory does not hold this run. Lower max_tokens_per_batch (the result stays "
-                    "the same), set gradient_checkpointing: true, or train an adapter on a 4-bit base "
-                    f"(adapter: lora, load_in_4bit: true). {str(error).splitlines()[0]}"
-                ) from error
+            if (limit := limits.explain(error)) is not None:
+                raise limit from error
             if not isinstance(error, UserError):
                 _say_how_to_resume(output_dir, command)
         raise

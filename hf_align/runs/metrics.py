@@ -72,6 +72,30 @@ def read_metrics(path: str | os.PathLike[str]) -> MetricsLog:
     return MetricsLog(rows, unreadable)
 
 
+def forget_after(path: str | os.PathLike[str], step: float) -> None:
+    """Take out the lines of later steps, which a run that went back to ``step`` is going to write again."""
+    file = Path(path)
+    if not file.is_file():
+        return
+    part = file.with_name(f".{file.name}.part")
+    with part.open("wb") as stream:
+        for line in file.read_bytes().splitlines(keepends=True):
+            if _is_until(line, step):
+                stream.write(line)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+
+
+def _is_until(line: bytes, step: float) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return False  # torn by a kill, as the last line may be
+    at = finite(row.get("step")) if isinstance(row, dict) else None
+    return at is None or at <= step
+
+
 def training_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The lines of training steps, by step; steps that a resumed run did again appear once, as done last."""
     return _latest(row for row in rows if "loss" in row or "learning_rate" in row)
@@ -133,12 +157,17 @@ def _latest(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return kept
 
 
+LARGEST_STEP = 2**53
+"""Beyond it floats skip whole numbers, and drawing libraries fail on much larger ones."""
+
+
 def series(rows: Iterable[Mapping[str, Any]], key: str) -> Series:
-    """``key`` over the steps of ``rows``; rows without a number there are left out."""
+    """``key`` over the steps of ``rows``; rows without a number there, or with one that no run reaches as
+    their step, are left out."""
     result = Series([], [], [])
     for row in rows:
         step, value = finite(row.get("step")), number(row.get(key))
-        if step is None or value is None:
+        if step is None or value is None or abs(step) > LARGEST_STEP:
             continue
         if finite(value) is None:
             result.bad_steps.append(step)

@@ -136,6 +136,16 @@ class Matches(Fields):
     after: float | None = entry("after training")
 
 
+class Calls(Fields):
+    """The entry ``sample_calls``."""
+
+    rows: int | None = entry("sampled prompts whose reference calls a tool")
+    name: Matches = entry("the share of these that call the right function")
+    exact: Matches = entry("the share with the right arguments as well")
+    other_rows: int | None = entry("sampled prompts whose reference calls nothing")
+    none: Matches = entry("the share of these that call nothing")
+
+
 class Record(Fields):
     """The entries of run.json that runs of several stages have."""
 
@@ -156,7 +166,8 @@ class Record(Fields):
     mask_samples: list[Any] = entry("some rows, with the tokens that count")
     generations: list[Any] = entry("`source`, `prompt`, `reference` and the answers `before` and `after`")
     sample_exact_match: Matches = entry("the share of these that equal their reference")
-    final_metrics: dict[str, Any] = entry("the figures at the end; with `_before` those before training")
+    sample_calls: Calls = entry("how many of these call the right tools, where references call any")
+    final_metrics: dict[str, Any] = entry("the metrics at the end; with `_before` those before training")
     tokens_per_second: float | None = entry("of training, or of sampling where nothing is trained")
     peak_memory_bytes: int | None = entry("of the accelerator, else of the process")
     last_checkpoint: str = entry("the name of the newest complete checkpoint")

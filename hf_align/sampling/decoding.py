@@ -148,7 +148,7 @@ def _decode(
 
 
 @dataclass(frozen=True)
-class Abilities:
+class DecodingSupport:
     """What a model's attention can do while sampling.
 
     ``shares``: read shared prompts, as far as the model can tell; whether it does is seen from
@@ -160,7 +160,7 @@ class Abilities:
 
 
 @contextlib.contextmanager
-def decoding(model: Any) -> Iterator[Abilities]:
+def decoding(model: Any) -> Iterator[DecodingSupport]:
     """Let ``model``, with an adapter or without, use :func:`decoding_attention`, where it can."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -170,12 +170,12 @@ def decoding(model: Any) -> Iterator[Abilities]:
     # An "eager" model was asked for its own attention; leave it that.
     able = before not in (None, "eager") and base._can_set_attn_implementation()
     if not able:
-        yield Abilities()
+        yield DecodingSupport()
         return
     AttentionInterface.register(DECODING_ATTENTION, decoding_attention)
     AttentionMaskInterface.register(DECODING_ATTENTION, sdpa_mask)
     base.set_attn_implementation(DECODING_ATTENTION)
     try:
-        yield Abilities(shares=True, packs=before in (SEGMENT_ATTENTION, SEGMENT_ATTENTION_LOOP))
+        yield DecodingSupport(shares=True, packs=before in (SEGMENT_ATTENTION, SEGMENT_ATTENTION_LOOP))
     finally:
         base.set_attn_implementation(before)

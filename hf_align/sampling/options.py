@@ -47,14 +47,22 @@ class Sampling:
     top_k: int = 0
 
 
-def chat_prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]]) -> list[int]:
+def chat_prompt_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[dict[str, Any]],
+    tools: Sequence[dict[str, Any]] = (),
+) -> list[int]:
     """The ids of a conversation as the chat template writes it, up to where the model is to answer.
 
-    Raises UserError where the template refuses it.
+    ``tools``: what it may call, as JSON schemas. Raises UserError where the template refuses it.
     """
     try:
         rendered = tokenizer.apply_chat_template(
-            list(messages), tokenize=True, add_generation_prompt=True, return_dict=True
+            list(messages),
+            tools=list(tools) or None,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
         )
     except Exception as error:  # a template is a program of its own, and may fail in any way
         detail = " ".join(str(error).split()) or type(error).__name__

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_align.modeling.growing_cache import cache_keyword, check_written, growing_cache, grows_everywhere
+from hf_align.modeling.positions import longrope_bound
 from hf_align.modeling.virtual_tokens import PromptedModel, count_virtual_tokens
 from hf_align.sampling.answers import Answer, answer_of
 from hf_align.sampling.options import Sampling
@@ -70,14 +71,19 @@ def stream_tokens(
     ``model``: a causal language model in evaluation mode. Draws from torch's global generator. ``memory`` is
     read, and written when the last token has been taken.
     """
-    if count_virtual_tokens(model):
+    if virtual := count_virtual_tokens(model):
         model = PromptedModel(model)
     cache, known = (None, 0) if memory is None else memory.take(prompt_ids)
     if cache is None:
         cache = growing_cache(model.config.get_text_config(), sampling.max_new_tokens)
     given: dict[str, Any] = {cache_keyword(model): cache}
     read = [int(token) for token in prompt_ids]
+    bound = longrope_bound(model)
     for number in range(sampling.max_new_tokens):
+        if bound is not None and 0 < known <= bound - virtual < len(read):
+            # From here on positions are read otherwise, and so is everything before.
+            cache, known = growing_cache(model.config.get_text_config(), sampling.max_new_tokens), 0
+            given = {cache_keyword(model): cache}
         new = torch.tensor([read[known:]], device=model.device)
         output = model(
             input_ids=new,

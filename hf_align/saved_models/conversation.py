@@ -1,15 +1,17 @@
 """A conversation with a model: what was said so far, and the next answer.
 
 Turns that cannot be answered, because the context is full or the template refuses them, leave the
-conversation as it was. Reading input and showing answers belong to the command.
+conversation as it was. Reading input, showing answers and running the tools that one calls belong to the
+command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hf_align.data.chat.calls import TAG, Call, written_calls
 from hf_align.errors import UserError
 from hf_align.sampling.answers import Answer
 from hf_align.sampling.options import Sampling, chat_prompt_ids, context_length
@@ -22,16 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """An answer, and what the reader should know about its end, or an empty string."""
+    """An answer, and what the reader should know about its end, or an empty string. ``calls``: of tools,
+    whose results the model waits for."""
 
     answer: Answer
     note: str
+    calls: tuple[Call, ...] = ()
 
 
 class Conversation:
-    """``messages``: the turns so far, without the system prompt. ``system``: that prompt or None.
+    """``messages``: the turns so far, without the system prompt. ``system``: that prompt or None. ``tools``:
+    what the model may call, as JSON schemas.
 
-    Raises UserError for a tokenizer without a chat template and for a system prompt that it refuses.
+    Raises UserError for a tokenizer without a chat template, for one that does not write the tools, and for
+    a system prompt that it refuses.
     """
 
     def __init__(
@@ -41,12 +47,13 @@ class Conversation:
         sampling: Sampling,
         *,
         system: str | None = None,
+        tools: Sequence[dict[str, Any]] = (),
     ) -> None:
         if not tokenizer.chat_template:
             raise UserError(
                 f"{tokenizer.name_or_path}: this tokenizer has no chat template, so the model was not made "
                 "for conversations. Give one with --chat_template_path: a Jinja file, or a shipped one "
-                "(chatml, alpaca)."
+                "(chatml, hermes, alpaca)."
             )
         self.model = model
         self.tokenizer = tokenizer
@@ -54,8 +61,10 @@ class Conversation:
         self.stop_ids = stop_token_ids(model, tokenizer)
         self.limit = context_length(model, tokenizer)
         self.system: str | None = None
-        self.messages: list[dict[str, str]] = []
+        self.messages: list[dict[str, Any]] = []
         self.memory = Memory()
+        self.tools = list(tools)
+        self._check_tools()
         self.set_system(system)
 
     def reset(self) -> None:
@@ -68,7 +77,7 @@ class Conversation:
         Raises UserError where the template refuses it.
         """
         if system is not None:
-            chat_prompt_ids(self.tokenizer, [_turn("system", system), _turn("user", "a")])
+            chat_prompt_ids(self.tokenizer, [_turn("system", system), _turn("user", "a")], self.tools)
         self.system = system
         self.messages = []
 
@@ -78,9 +87,16 @@ class Conversation:
         An interrupted answer stays as far as it went. Raises UserError, and changes nothing, where the
         conversation fills the context or the template refuses it.
         """
-        messages = [*self.messages, _turn("user", prompt)]
+        return self._answer([*self.messages, _turn("user", prompt)], on_text)
+
+    def tell(self, results: Sequence[tuple[str, str]], on_text: Callable[[str], None]) -> ChatReply:
+        """As :meth:`ask`, for results of the calls in the last answer: (name of the tool, what it gave)."""
+        turns = [_turn("tool", result) | {"name": name} for name, result in results]
+        return self._answer([*self.messages, *turns], on_text)
+
+    def _answer(self, messages: list[dict[str, Any]], on_text: Callable[[str], None]) -> ChatReply:
         system = [] if self.system is None else [_turn("system", self.system)]
-        ids = chat_prompt_ids(self.tokenizer, [*system, *messages])
+        ids = chat_prompt_ids(self.tokenizer, [*system, *messages], self.tools)
         room = self._room(len(ids))
         allowed = min(room, self.sampling.max_new_tokens)
         answer = stream_answer(
@@ -92,9 +108,24 @@ class Conversation:
             on_text=on_text,
             memory=self.memory,
         )
+        calls = written_calls(answer.text) if self.tools and not answer.interrupted else []
         if answer.text or not answer.interrupted:
-            self.messages = [*messages, _turn("assistant", answer.text)]
-        return ChatReply(answer, self._note(answer, full=allowed < self.sampling.max_new_tokens))
+            self.messages = [*messages, _answer_turn(answer.text, calls)]
+        note = self._note(answer, full=allowed < self.sampling.max_new_tokens)
+        return ChatReply(answer, note, tuple(calls))
+
+    def _check_tools(self) -> None:
+        """Raise UserError where the chat template leaves out a tool."""
+        ids = chat_prompt_ids(self.tokenizer, [_turn("user", "a")], self.tools) if self.tools else []
+        text = str(self.tokenizer.decode(ids))
+        for tool in self.tools:
+            name = str(tool.get("function", tool).get("name"))
+            if name not in text:
+                raise UserError(
+                    f"tools: the chat template does not write the tool {name!r}, so the model would not know "
+                    "of it. Take a model that was trained with tools, or give a template that writes them, "
+                    "such as --chat_template_path hermes."
+                )
 
     def _room(self, used: int) -> int:
         """Tokens that the answer may take."""
@@ -122,5 +153,17 @@ class Conversation:
         return f"[cut off after {answer.tokens:,} tokens: --max_new_tokens allows more]"
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def _turn(role: str, content: str) -> dict[str, Any]:
     return {"role": role, "content": content}
+
+
+def _answer_turn(text: str, calls: Sequence[Call]) -> dict[str, Any]:
+    """The assistant's turn: with its calls as templates read them, or as it was written where one cannot be
+    read."""
+    if not calls or any(call.problem for call in calls):
+        return _turn("assistant", text)
+    before = text.partition(TAG)[0].strip() if TAG in text else ""
+    made = [
+        {"type": "function", "function": {"name": call.name, "arguments": call.arguments}} for call in calls
+    ]
+    return _turn("assistant", before) | {"tool_calls": made}

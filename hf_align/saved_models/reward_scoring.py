@@ -24,8 +24,10 @@ from hf_align.data.batching import split_by_tokens
 from hf_align.data.comparisons.batches import collate_comparisons
 from hf_align.data.packing import to_device
 from hf_align.modeling.attention.packing_probe import enable_segment_attention, shares_prefixes
+from hf_align.modeling.attention.padding_probe import settle_padding
 from hf_align.modeling.heads.reward import install_reward_head, reads_last_token
 from hf_align.modeling.inputs import scoring_inputs
+from hf_align.modeling.lengths_apart import lengths_apart
 from hf_align.modeling.loading import check_vocabulary, load_tokenizer
 from hf_align.modeling.pad_token import set_pad_token
 from hf_align.modeling.precision import Precision, compute_dtype
@@ -96,6 +98,8 @@ def load_reward_model(
         model.to(torch.accelerator.current_accelerator())
     packed = packing and reads_last_token(inner) and enable_segment_attention(inner)
     shared = packed and shares_prefixes(inner)
+    if not packed:
+        settle_padding(inner)
     install_reward_head(inner)
     return RewardModel(model.eval(), tokenizer, source.precision, packed, shared, _reference(source, inner))
 
@@ -113,7 +117,9 @@ def score_rows(
     trees = [_as_tree(row) for row in rows]
     device = next(reward.model.parameters()).device
     dtype = compute_dtype(reward.precision)
-    for batch_rows in split_by_tokens(trees, max_tokens, padded=not reward.packed, shared=reward.shared):
+    layout = {"padded": not reward.packed, "shared": reward.shared}
+    apart = lengths_apart(reward.model, padded=not reward.packed)
+    for batch_rows in split_by_tokens(trees, max_tokens, **layout, apart=apart):
         batch = collate_comparisons(
             batch_rows,
             packed=reward.packed,

@@ -92,4 +92,7 @@ def _results(record: Record) -> list[str]:
     match = record.sample_exact_match
     if match.after is not None:
         lines.append(f"held-out samples answered exactly: {match.before or 0:.0%} -> {match.after:.0%}")
+    calls = record.sample_calls.exact
+    if calls.after is not None:
+        lines.append(f"held-out calls with all arguments right: {calls.before or 0:.0%} -> {calls.after:.0%}")
     return lines

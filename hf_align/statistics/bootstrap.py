@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals: by how much a figure would move had other rows been drawn."""
+"""Percentile bootstrap intervals: by how much a metric would move had other rows been drawn."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _CELLS = 2**22
 
 def bootstrap_interval(
     rows: npt.ArrayLike,
-    figure: Callable[[Floats], Floats],
+    metric: Callable[[Floats], Floats],
     *,
     seed: int,
     draws: int = DRAWS,
     confidence: float = 0.95,
 ) -> list[float] | None:
-    """[low, high] of a figure of sums over rows (Efron 1979); None for fewer than two rows.
+    """[low, high] of a metric of sums over rows (Efron 1979); None for fewer than two rows.
 
-    ``rows`` (n, c) or (n,): what is summed. ``figure``: (draws, c) sums over n rows drawn with replacement to
+    ``rows`` (n, c) or (n,): what is summed. ``metric``: (draws, c) sums over n rows drawn with replacement to
     (draws,) values. The same seed gives the same interval.
     """
     table = np.asarray(rows, dtype=np.float64)
@@ -38,7 +38,7 @@ def bootstrap_interval(
     for start in range(0, draws, together):
         # How often each row is drawn is all that sums need to know.
         size = min(together, draws - start)
-        values.append(figure(generator.multinomial(count, np.full(count, 1 / count), size=size) @ table))
+        values.append(metric(generator.multinomial(count, np.full(count, 1 / count), size=size) @ table))
     tail = (1 - confidence) / 2
     return [float(limit) for limit in np.quantile(np.concatenate(values), [tail, 1 - tail])]
 

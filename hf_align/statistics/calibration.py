@@ -1,9 +1,9 @@
 """How good and how honest a reward model is: accuracy, calibration, and what answer length has to do with it.
 
-Works on the figures of pairs of answers: ``margins`` (Q,), the score of the chosen answer minus that of the
-worse; ``weights`` (Q,), one over the pairs of the same prompt, so that every prompt counts once;
+Works on the metrics of pairs of answers: ``margins`` (Q,), the score of the chosen answer minus that of the
+rejected; ``weights`` (Q,), one over the pairs of the same prompt, so that every prompt counts once;
 ``length_differences`` (Q,), target tokens of the chosen answer minus those of the rejected. Pure NumPy. A
-pair whose margin is not a number counts as wrong and is left out of every other figure.
+pair whose margin is not a number counts as wrong and is left out of every other metric.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def reward_evaluation(
     scores: npt.ArrayLike = (),
     lengths: npt.ArrayLike = (),
 ) -> dict[str, Any]:
-    """Every figure of this module in one dictionary that JSON can hold.
+    """Every metric of this module in one dictionary that JSON can hold.
 
     ``scores`` and ``lengths`` (A,): the score and the target tokens of every answer.
     """
@@ -193,22 +193,24 @@ def correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float | None:
 
 
 def distribution(
-    better: npt.ArrayLike, worse: npt.ArrayLike, weights: npt.ArrayLike, *, bins: int = 24
+    chosen: npt.ArrayLike, rejected: npt.ArrayLike, weights: npt.ArrayLike, *, bins: int = 24
 ) -> dict[str, list[float]]:
     """Histograms of the scores of chosen and rejected answers over common bins.
 
-    ``edges`` (bins + 1,); ``better`` and ``worse`` (bins,): weighted shares, each adding up to 1. Empty lists
-    where there is no finite score.
+    ``edges`` (bins + 1,); ``chosen`` and ``rejected`` (bins,): weighted shares, each adding up to 1. Empty
+    lists where there is no finite score.
     """
-    better, worse, weights = _arrays(better, worse, weights)
-    known = np.isfinite(better) & np.isfinite(worse)
+    chosen, rejected, weights = _arrays(chosen, rejected, weights)
+    known = np.isfinite(chosen) & np.isfinite(rejected)
     if not known.any():
-        return {"edges": [], "better": [], "worse": []}
-    better, worse, weights = better[known], worse[known], weights[known]
-    edges = bin_edges(np.concatenate([better, worse]), bins)
-    shares = (np.histogram(scores, edges, weights=weights)[0] / weights.sum() for scores in (better, worse))
+        return {"edges": [], "chosen": [], "rejected": []}
+    chosen, rejected, weights = chosen[known], rejected[known], weights[known]
+    edges = bin_edges(np.concatenate([chosen, rejected]), bins)
+    shares = (
+        np.histogram(scores, edges, weights=weights)[0] / weights.sum() for scores in (chosen, rejected)
+    )
     return dict(
-        zip(("edges", "better", "worse"), (edges.tolist(), *(s.tolist() for s in shares)), strict=True)
+        zip(("edges", "chosen", "rejected"), (edges.tolist(), *(s.tolist() for s in shares)), strict=True)
     )
 
 

@@ -106,7 +106,7 @@ def _extend(
 
 
 def _finish(config: TokenizerConfig, made: PreTrainedTokenizerBase, others: Named, record: RunRecord) -> None:
-    """The figures, the pages, and what the terminal says."""
+    """The metrics, the pages, and what the terminal says."""
     from hf_align.reporting.html import write_report
     from hf_align.reporting.model_card import write_model_card
     from hf_align.tokenization.corpus import held_out_texts

@@ -1,6 +1,6 @@
 """What a tokenizer does to text that it was not trained on: compression, losses, and which tokens it uses.
 
-Figures are counted per source, per value of the recipe's column, and per script; counts are kept, not ratios,
+Metrics are counted per source, per value of the recipe's column, and per script; counts are kept, not ratios,
 so that any of them can be added.
 """
 
@@ -60,7 +60,7 @@ class TokenCounts:
 def measure(
     tokenizers: Sequence[PreTrainedTokenizerBase], texts: Iterable[Text], *, show_progress: bool = True
 ) -> tuple[list[TokenCounts], list[str]]:
-    """The figures of each tokenizer on the same texts, read once, and some of the texts to show.
+    """The metrics of each tokenizer on the same texts, read once, and some of the texts to show.
 
     Special tokens are not put around the texts. The texts to show are the first of every source, column
     value and script that are long enough, cut.

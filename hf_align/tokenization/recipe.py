@@ -47,7 +47,7 @@ class TextConfig(Group):
     )
     report_by: str | None = option(
         None,
-        help="column by whose values the report splits its figures, such as language",
+        help="column by whose values the report splits its metrics, such as language",
         non_empty=True,
         changes="outputs",
         text=True,
@@ -94,7 +94,8 @@ class TokenizerOptions(Group):
     )
     chat_template_path: str | None = option(
         None,
-        help="a .jinja file, or a template shipped here (chatml, alpaca); its <|tokens|> become special ones",
+        help="a .jinja file, or a template shipped here (chatml, hermes, alpaca); its <|tokens|> become "
+        "special ones",
         non_empty=True,
         needs=_NEW,
     )

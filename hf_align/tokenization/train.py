@@ -36,7 +36,7 @@ _SCORE_DECIMALS = 4
 
 
 @dataclass(frozen=True)
-class Kind:
+class TokenizerKind:
     """``build(options, unknown)``: the untrained tokenizer. ``prefix`` and ``suffix``: what marks a character
     inside a word, or at its end."""
 
@@ -131,7 +131,7 @@ def _some(texts: Iterable[str]) -> Iterator[str]:
 def _alphabet(
     texts: Callable[[], Iterable[str]],
     tokenizer: Tokenizer,
-    kind: Kind,
+    kind: TokenizerKind,
     options: TokenizerOptions,
     show: bool,
 ) -> Alphabet:
@@ -165,7 +165,7 @@ def _check_size(options: TokenizerOptions, special: SpecialTokens, alphabet: Alp
 
 
 def _trainer(
-    options: TokenizerOptions, special: SpecialTokens, alphabet: Alphabet, kind: Kind, show: bool
+    options: TokenizerOptions, special: SpecialTokens, alphabet: Alphabet, kind: TokenizerKind, show: bool
 ) -> Any:
     from tokenizers import trainers
 
@@ -246,9 +246,9 @@ def _unigram(options: TokenizerOptions, unknown: str | None) -> Tokenizer:
     return tokenizer
 
 
-KINDS: dict[str, Kind] = {
-    "byte_level_bpe": Kind(_byte_level_bpe),
-    "bpe": Kind(_bpe, suffix=END_OF_WORD),
-    "wordpiece": Kind(_wordpiece, prefix=CONTINUED),
-    "unigram": Kind(_unigram),
+KINDS: dict[str, TokenizerKind] = {
+    "byte_level_bpe": TokenizerKind(_byte_level_bpe),
+    "bpe": TokenizerKind(_bpe, suffix=END_OF_WORD),
+    "wordpiece": TokenizerKind(_wordpiece, prefix=CONTINUED),
+    "unigram": TokenizerKind(_unigram),
 }

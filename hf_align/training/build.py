@@ -107,6 +107,8 @@ def make_ready(
     layout: Layout = "padded"
     if pack and probe_once.enable_segment_attention(base):
         layout = "shared" if share and probe_once.shares_prefixes(base) else "packed"
+    else:
+        probe_once.settle_padding(base)
     install_head(base)
     return layout
 

@@ -85,7 +85,7 @@ class SaveBest(TrainerCallback):
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any
     ) -> None:
-        # Before training there is nothing to save; Trainer notes the best figure after this.
+        # Before training there is nothing to save; Trainer notes the best metric after this.
         best, found = state.best_metric, metrics.get("eval_loss")
         if state.global_step and found is not None and (best is None or found < best):
             control.should_save = True

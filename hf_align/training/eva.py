@@ -65,7 +65,7 @@ def begin_with_eva(run: Run, trainer: AlignTrainer) -> None:
             "eva_rho, or take default"
         )
 
-    def look() -> eva.Found:
+    def look() -> eva.Directions:
         with trainer.accelerator.autocast():
             return eva.find_directions(model, batches, lambda rows: _arguments(run, trainer, rows))
 

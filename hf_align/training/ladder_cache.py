@@ -32,6 +32,7 @@ from hf_align.data.packing import to_device
 from hf_align.data.store import cache
 from hf_align.errors import UserError
 from hf_align.modeling.inputs import model_inputs
+from hf_align.modeling.lengths_apart import lengths_apart
 from hf_align.modeling.precision import Precision, compute_dtype
 from hf_align.modeling.weights_digest import model_digest
 from hf_align.runs import processes as launch
@@ -169,11 +170,12 @@ def _pass(run: Run, trainer: AlignTrainer) -> Pass:
     layer = next(module for module in trainer.model.modules() if isinstance(module, CustomLayer))
     ladder: Any = layer.added["default"]
     layout = {"padded": task.padded, "shared": task.shared}
+    apart = lengths_apart(trainer.model, padded=task.padded)
     batches = [
         task.collate(rows).inputs
         for data in (run.data.train, run.data.eval)
         if len(data)
-        for rows in split_by_tokens(list(data), trainer.max_tokens_per_batch, **layout)
+        for rows in split_by_tokens(list(data), trainer.max_tokens_per_batch, **layout, apart=apart)
     ]
     how = Pass(
         layer.base_layer,

@@ -20,6 +20,7 @@ from hf_align.config import Recipe, TrainingConfig
 from hf_align.errors import UserError
 from hf_align.runs import checkpoints
 from hf_align.runs import folder as run_folder
+from hf_align.runs.checkpoint_digests import what_is_damaged
 from hf_align.runs.record import redact
 
 logger = logging.getLogger(__name__)
@@ -90,20 +91,24 @@ def begin(
 def find_checkpoint(output_dir: str, wanted: str | None) -> Path | None:
     """The checkpoint folder that ``resume_from_checkpoint`` means.
 
-    ``auto``: the newest complete one in ``output_dir``, or None where there is none yet; half-written ones
-    are reported and set aside. A path: that folder. Raises UserError where it is not a complete one.
+    ``auto``: the newest complete one in ``output_dir``, or None where there is none yet; half-written and
+    damaged ones are reported and set aside. A path: that folder. Raises UserError where it is not a complete
+    one, or damaged.
     """
     if wanted is None:
         return None
     if wanted == "auto":
         checkpoints.set_aside_incomplete(output_dir)
-        return checkpoints.newest_complete(output_dir)
+        return checkpoints.newest_undamaged(output_dir)
     named = Path(wanted)
     missing = checkpoints.what_is_missing(named)
     if missing:
         raise UserError(
             f"resume_from_checkpoint: '{wanted}' is not a complete checkpoint: {missing}.{_another(named)}"
         )
+    damage = what_is_damaged(named)
+    if damage:
+        raise UserError(f"resume_from_checkpoint: '{wanted}' is damaged: {damage}.{_another(named)}")
     return named
 
 
@@ -117,7 +122,9 @@ def set_later_aside(checkpoint: Path, output_dir: str) -> None:
 
 
 def _another(named: Path) -> str:
-    other = checkpoints.newest_complete(named.parent)
+    others = [f for f in reversed(checkpoints.all_checkpoints(named.parent)) if f.name != named.name]
+    whole = (f for f in others if not checkpoints.what_is_missing(f) and not what_is_damaged(f))
+    other = next(whole, None)
     return f" The newest complete one beside it is {other}." if other else ""
 
 

@@ -1,4 +1,4 @@
-"""Sums over steps that are logged as means; a checkpoint keeps them, so that resuming changes no figure."""
+"""Sums over steps that are logged as means; a checkpoint keeps them, so that resuming changes no metric."""
 
 from __future__ import annotations
 

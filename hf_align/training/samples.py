@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
+from hf_align.data.chat.calls import call_scores, wanted_calls
 from hf_align.data.chat.rendering import prompt_ids, render_prompt
 from hf_align.data.seq2seq import Seq2SeqEncoder, prompt_and_answer
 from hf_align.modeling.seq2seq import seeded, write_answers
 from hf_align.reporting.mask_view import spread
-from hf_align.runs.schema import Matches, Record
+from hf_align.runs.schema import Calls, Matches, Record
 from hf_align.sampling.answers import Answer, answer_of, sample_answers
 from hf_align.sampling.options import Sampling, context_length
 from hf_align.sampling.stopping import stop_token_ids
@@ -106,6 +107,7 @@ class SampleSet:
         self.config = config
         self.examples = self._choose(examples)
         self.stop_ids = stop_token_ids(model, tokenizer)
+        self.wanted = [wanted_calls(example) for example in self.examples]
         self.entries: list[dict[str, Any]] = []
         seq2seq = bool(model.config.is_encoder_decoder)
         for example in self.examples:
@@ -164,13 +166,40 @@ class SampleSet:
         self.model.generation_config.eos_token_id = list(self.stop_ids)
 
     def record(self) -> Record:
-        """The entries of run.json: ``generations`` and ``sample_exact_match``."""
+        """The entries of run.json: ``generations``, ``sample_exact_match`` and, where a reference calls a
+        tool, ``sample_calls``."""
         matches = {
             when: exact_match([entry[when] for entry in self.entries], [e["reference"] for e in self.entries])
             for when in ("before", "after")
             if self.entries and all(when in entry for entry in self.entries)
         }
-        return Record(generations=self.entries, sample_exact_match=Matches(**matches))
+        record = Record(generations=self.entries, sample_exact_match=Matches(**matches))
+        if any(self.wanted):
+            record.sample_calls = self._calls(list(matches))
+        return record
+
+    def _calls(self, times: Sequence[str]) -> Calls:
+        """How many answers call the tools that their references call; ``times``: ``before``, ``after``."""
+        scores = {
+            when: [
+                call_scores(entry[when], wanted)
+                for entry, wanted in zip(self.entries, self.wanted, strict=True)
+            ]
+            for when in times
+        }
+
+        def shares(metric: str) -> Matches:
+            known = {when: [row[metric] for row in rows if metric in row] for when, rows in scores.items()}
+            return Matches(**{when: sum(each) / len(each) for when, each in known.items() if each})
+
+        asked = sum(map(bool, self.wanted))
+        return Calls(
+            rows=asked,
+            name=shares("call_name"),
+            exact=shares("call_exact"),
+            other_rows=len(self.wanted) - asked,
+            none=shares("no_call"),
+        )
 
 
 def exact_match(answers: Sequence[str], references: Sequence[str]) -> float:

@@ -51,12 +51,12 @@ def _save_stop_tokens(model: Any, folder: Path) -> None:
 
 
 def save_with_adapter(
-    run: Run, trainer: AlignTrainer, merge: Callable[[Path, Path], float], *, figure: str
+    run: Run, trainer: AlignTrainer, merge: Callable[[Path, Path], float], *, metric: str
 ) -> None:
     """Save the trained model as it is or, where the recipe says so, merged and with its adapter beside it.
 
     ``merge``: (run folder, folder of the saved adapter) to the largest difference that merging made, in
-    standard deviations; it writes the merged model into the run folder. ``figure``: under which name that
+    standard deviations; it writes the merged model into the run folder. ``metric``: under which name that
     difference stands in run.json.
     """
     if not run.config.merges:
@@ -68,5 +68,5 @@ def save_with_adapter(
     if run.machine.main:
         # A form to fill in that PEFT puts there; the card of the run says what is known.
         (adapter / "README.md").unlink(missing_ok=True)
-        run.record.update(Record(merge={figure: merge(folder, adapter)}))
+        run.record.update(Record(merge={metric: merge(folder, adapter)}))
     processes.wait_for_everyone()

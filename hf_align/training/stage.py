@@ -163,10 +163,10 @@ def train(
     save: Callable[[Run, AlignTrainer], None] | None = None,
     evaluated: Callable[[str, dict[str, float]], None] | None = None,
 ) -> None:
-    """Evaluate and sample, train, save, evaluate and sample again; run.json holds the figures.
+    """Evaluate and sample, train, save, evaluate and sample again; run.json holds the metrics.
 
     ``save``: how the trained model is saved, as one whole by default. ``evaluated``: called with ``before``
-    or ``after`` and the figures of that evaluation.
+    or ``after`` and the metrics of that evaluation.
     """
     training, record = run.training, run.record
     metrics: dict[str, Any] = dict(record.content.final_metrics)
@@ -180,10 +180,10 @@ def train(
 
     def before() -> None:
         if run.data.eval:
-            figures = trainer.evaluate()
-            metrics.update({f"{name}_before": value for name, value in figures.items() if _is_result(name)})
+            logged = trainer.evaluate()
+            metrics.update({f"{name}_before": value for name, value in logged.items() if _is_result(name)})
             if evaluated is not None:
-                evaluated("before", figures)
+                evaluated("before", logged)
         record.update(Record(final_metrics=metrics))
         answer("before")
 
@@ -208,10 +208,10 @@ def train(
         samples.set_stop_tokens()
     (save or save_model)(run, trainer)
     if run.data.eval:
-        figures = trainer.last_evaluation() or trainer.evaluate()
-        metrics |= figures
+        logged = trainer.last_evaluation() or trainer.evaluate()
+        metrics |= logged
         if evaluated is not None:
-            evaluated("after", figures)
+            evaluated("after", logged)
     answer("after")
     record.update(
         Record(
@@ -241,5 +241,5 @@ def finish(run: Run, results: Sequence[str]) -> None:
 
 
 def _is_result(name: str) -> bool:
-    """Whether a figure of an evaluation can change: not counts, which are those of the data."""
+    """Whether a metric of an evaluation can change: not counts, which are those of the data."""
     return name not in ("eval_target_tokens", "eval_prompts", "eval_rows", "eval_desirable", "epoch")

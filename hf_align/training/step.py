@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from accelerate.utils import gather_object
 
 from hf_align.data.batching import split_by_tokens
 from hf_align.data.packing import to_device
+from hf_align.modeling.lengths_apart import lengths_apart
+from hf_align.training.router_loss import RouterLoss, router_loss
 from hf_align.types import LossOutput
 
 if TYPE_CHECKING:
@@ -67,12 +70,14 @@ class StepTask:
 class StepPlan:
     """One process's micro-batches of a step, as rows or as batches already, and the sums over all processes.
 
-    ``counts``: the units of the step, and what else the task counts.
+    ``counts``: the units of the step, and what else the task counts. ``own``: how many micro-batches hold
+    rows of this process; those behind them are filler.
     """
 
     micro_batches: list[Any]
     counts: tuple[int, ...]
     tokens: int
+    own: int
 
     @property
     def units(self) -> int:
@@ -96,15 +101,24 @@ class StepResult:
 
 
 def plan_step(
-    rows: Rows, task: StepTask, accelerator: Accelerator, *, max_tokens: int, evaluating: bool = False
+    model: torch.nn.Module,
+    rows: Rows,
+    task: StepTask,
+    accelerator: Accelerator,
+    *,
+    max_tokens: int,
+    evaluating: bool = False,
 ) -> StepPlan:
     """Cut this process's ``rows`` into micro-batches of ``max_tokens``; every process has to call this.
 
-    ``evaluating``: rows stay rows, and units that only batches know are left at 0.
+    ``model``: what computes them. ``evaluating``: rows stay rows, and units that only batches know are left
+    at 0.
     """
     # All batches of an evaluation at once could be large, and nothing is divided before its end.
     collated = task.counts is not None and not evaluating
-    micro_batches: list[Any] = split_by_tokens(rows, max_tokens, padded=task.padded, shared=task.shared)
+    apart = lengths_apart(model, padded=task.padded)
+    layout = {"padded": task.padded, "shared": task.shared}
+    micro_batches: list[Any] = split_by_tokens(rows, max_tokens, **layout, apart=apart)
     if collated:
         micro_batches = [task.collate(part) for part in micro_batches or [[task.filler()]]]
         counts = np.sum([task.counts(batch) for batch in micro_batches], axis=0).tolist()
@@ -115,12 +129,13 @@ def plan_step(
     if accelerator.num_processes > 1:
         gathered = accelerator.gather(torch.tensor([mine], device=accelerator.device))
         everyone = gathered.cpu().numpy()
+    own = len(micro_batches) if len(rows) else 0
     # Every process runs the same number of passes: sharded models meet in each, gradients in the last.
     while len(micro_batches) < everyone[:, -1].max():
         filler = [task.filler()]
         micro_batches.append(task.collate(filler) if collated else filler)
     *counts, tokens, _ = everyone.sum(axis=0).tolist()
-    return StepPlan(micro_batches, tuple(counts), tokens)
+    return StepPlan(micro_batches, tuple(counts), tokens, own)
 
 
 def micro_batch(
@@ -172,20 +187,35 @@ def compute_gradients(
 
     ``model``: as Accelerate has wrapped it. ``rows``: this process's share, which may be empty.
     """
-    plan = plan_step(rows, task, accelerator, max_tokens=max_tokens)
+    plan = plan_step(model, rows, task, accelerator, max_tokens=max_tokens)
     units, processes = max(1, plan.units), accelerator.num_processes
     # The loss is that of the whole step already; DeepSpeed would divide it by its own accumulation steps.
     options = {"scale_wrt_gas": False} if accelerator.distributed_type == DistributedType.DEEPSPEED else {}
     loss = torch.zeros((), device=accelerator.device)
     sums: dict[str, torch.Tensor] = {}
     surveyed = survey_step(model, plan, task, accelerator)
+
+    def compute(some: Any) -> LossOutput:
+        return task.objective(model, micro_batch(some, task, plan, accelerator.device, surveyed))
+
+    router = router_loss(model)
+    if router is not None:
+        routed = _survey_routers(router, model, plan, compute, accelerator)
     for i, some in enumerate(plan.micro_batches):
         last = i == len(plan.micro_batches) - 1
         # DeepSpeed's engine makes its optimizer step in any backward pass that is not told otherwise.
         accelerator.sync_gradients = last
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
-            output = task.objective(model, micro_batch(some, task, plan, accelerator.device, surveyed))
+            with contextlib.nullcontext() if router is None else router.watching() as seen:
+                output = compute(some)
             scaled = output.loss_sum * (processes / units)
+            if router is not None and seen is not None and i < plan.own:
+                # Where it was not counted before, this is all of the step.
+                balance = router.part(seen, seen.totals if routed is None else routed) * processes
+                scaled = scaled + balance
+                sums["router_loss"] = sums.get("router_loss", 0.0) + balance.detach().double() * (
+                    units / processes
+                )
             accelerator.backward(scaled, **options)
         loss += scaled.detach()
         for name, value in output.metrics.items():
@@ -194,6 +224,27 @@ def compute_gradients(
     totals = torch.stack([loss.double() / processes, *sums.values()])
     mean_loss, *metrics = sum_over_processes(totals, accelerator)
     return StepResult(mean_loss, dict(zip(sums, metrics, strict=True)), plan.units, plan.tokens)
+
+
+def _survey_routers(
+    router: RouterLoss,
+    model: torch.nn.Module,
+    plan: StepPlan,
+    compute: Callable[[Any], LossOutput],
+    accelerator: Accelerator,
+) -> torch.Tensor | None:
+    """What the routers choose in the whole step; None where a single pass shows it all."""
+    if len(plan.micro_batches) == 1 and accelerator.num_processes == 1:
+        return None
+    training = model.training
+    model.eval()
+    try:
+        with accelerator.no_sync(model):
+            passes = [(partial(compute, some), i < plan.own) for i, some in enumerate(plan.micro_batches)]
+            found = router.survey(passes)
+    finally:
+        model.train(training)
+    return torch.tensor(sum_over_processes(found, accelerator), device=found.device)
 
 
 def sum_over_processes(values: torch.Tensor, accelerator: Accelerator) -> list[float]:

@@ -1,4 +1,4 @@
-"""What a stage trains: what a batch is, what is computed on it, and which figures come of it.
+"""What a stage trains: what a batch is, what is computed on it, and which metrics come of it.
 
 A :class:`Task` is all that the trainer knows of a stage; the functions make those of the stages. What this
 leaves out: pre-training, whose batches say themselves what counts (``pretraining``), and the training loop.
@@ -27,8 +27,8 @@ from hf_align.types import LossOutput, TokenizedRow
 class Task(StepTask):
     """A step's task, and what is logged of it. ``unit_name``: what its units are called in the log.
 
-    ``train_metrics``: (sums, units) of the steps since the last logged one to figures for the log.
-    ``eval_metrics``: (mean loss, units, sums, details) of an evaluation to its figures, without the prefix
+    ``train_metrics``: (sums, units) of the steps since the last logged one to metrics for the log.
+    ``eval_metrics``: (mean loss, units, sums, details) of an evaluation to its metrics, without the prefix
     ``eval_``; details hold one array a name, over all rows. ``check_first_step``: called with the mean
     metrics of the first step of a run, before the optimizer moves anything; raises where they are wrong.
     """

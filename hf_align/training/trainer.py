@@ -118,12 +118,12 @@ class AlignTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Mean loss per unit over all rows (not the mean of batch means), and the task's own figures."""
+        """Mean loss per unit over all rows (not the mean of batch means), and the task's own metrics."""
         rows = list(self.eval_dataset if eval_dataset is None else eval_dataset)
         mine = rows[self.args.process_index :: self.args.world_size]
         accelerator = self.accelerator
-        plan = plan_step(mine, self.task, accelerator, max_tokens=self.max_tokens_per_batch, evaluating=True)
-        model = self.model
+        model, budget = self.model, self.max_tokens_per_batch
+        plan = plan_step(model, mine, self.task, accelerator, max_tokens=budget, evaluating=True)
         was_training = model.training
         model.eval()
         counted = 0
@@ -145,8 +145,8 @@ class AlignTrainer(Trainer):
         units = plan.units if self.task.counts is None else max(1, int(counted))
         sums = dict(zip(sums, summed, strict=True))
         self.evaluation_details = self._gather_details(details)
-        figures = self.task.eval_metrics(sums.pop("loss") / units, units, sums, self.evaluation_details)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        task_metrics = self.task.eval_metrics(sums.pop("loss") / units, units, sums, self.evaluation_details)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in task_metrics.items()}
         self._evaluated = (self.state.global_step, dict(metrics))
         # A copy: Trainer adds the epoch to what it logs.
         self.log(dict(metrics))
@@ -158,7 +158,7 @@ class AlignTrainer(Trainer):
         self._evaluated = (-1, None)
 
     def last_evaluation(self) -> dict[str, float] | None:
-        """The figures of an evaluation of the weights as they are after training, if there was one."""
+        """The metrics of an evaluation of the weights as they are after training, if there was one."""
         step, metrics = self._evaluated
         # The best checkpoint's weights are not those of the last step.
         return None if self.args.load_best_model_at_end or step != self.state.global_step else metrics

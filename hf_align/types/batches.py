@@ -83,8 +83,8 @@ class ComparisonBatch:
     order. ``last_tokens`` (A,) int64: where in ``inputs`` (counted through its rows) the last token of each
     answer stands. ``answer_lengths`` (A,) int64: target tokens of each answer.
 
-    ``better`` and ``worse`` (Q,) int64: the answers of each pair. ``pair_weights`` (Q,) float32: one over the
-    pairs of the same prompt, so that every prompt counts once. ``margins`` (Q,) float32, 0 where the data
+    ``chosen`` and ``rejected`` (Q,) int64: the answers of each pair. ``pair_weights`` (Q,) float32: one over
+    the pairs of the same prompt, so that every prompt counts once. ``margins`` (Q,) float32, 0 where the data
     give none. ``reference_logps`` (N,) float32 in nats, where they were computed beforehand. ``among``: as in
     ``losses.aot_loss``, where a loss asks for all pairs of the step.
     """
@@ -93,8 +93,8 @@ class ComparisonBatch:
     target_answers: torch.Tensor
     last_tokens: torch.Tensor
     answer_lengths: torch.Tensor
-    better: torch.Tensor
-    worse: torch.Tensor
+    chosen: torch.Tensor
+    rejected: torch.Tensor
     pair_weights: torch.Tensor
     margins: torch.Tensor
     prompts: int

@@ -15,7 +15,7 @@ class LossOutput:
     ``loss_sum``: scalar, the loss in nats summed over ``count`` units (target tokens for language
     modelling, prompts for comparisons); the training loop divides by the units of the whole optimizer
     step. ``metrics``: sums over the same units, for logging; detached scalars. ``details``: detached values
-    for each example, kept while evaluating, where a figure needs all of them.
+    for each example, kept while evaluating, where a metric needs all of them.
     """
 
     loss_sum: torch.Tensor

@@ -194,7 +194,7 @@ class ComparisonRow:
         )
 
     def pairs(self) -> list[tuple[int, int]]:
-        """(better, worse) for every two answers that do not tie."""
+        """(chosen, rejected) for every two answers that do not tie."""
         order = range(len(self.branches))
         return [(i, j) for i in order for j in order if self.scores[i] > self.scores[j]]
 

@@ -16,7 +16,7 @@ from hf_align.errors import UserError
 
 def test_the_formulas_by_hand() -> None:
     """One block, d = 2, width 1, every number chosen so that the sums are easy."""
-    from hf_align.adapters.bottleneck import Entrance, Parallel, Sequential
+    from hf_align.adapters.bottleneck import Parallel, RememberInput, Sequential
 
     options = BottleneckOptions(width=1, scaling=2.0, activation="relu")
     base = torch.nn.Identity()
@@ -31,7 +31,7 @@ def test_the_formulas_by_hand() -> None:
     assert after.run(base, states).tolist() == [[8.0, -3.0]]
     # relu(-4 + 0 - 1) = 0: only the bias of the up-projection is left.
     assert after.run(base, torch.tensor([[-4.0, 0.0]])).tolist() == [[-3.0, 0.0]]
-    entrance = Entrance()
+    entrance = RememberInput()
     beside = Parallel(2, 1, options, entrance)
     beside.load_state_dict(after.state_dict())
     entrance.run(base, states)

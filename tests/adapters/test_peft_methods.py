@@ -48,6 +48,13 @@ def test_the_scale_with_and_without_rank_stabilisation() -> None:
         assert layer.scaling["default"] == scale
 
 
+def test_olora_on_layers_of_gpt_2_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"init_lora_weights: olora .* GPT2LMHeadModel \(Conv1D, as in GPT-2\)"
+    ):
+        apply_adapter(tiny_model("gpt2"), AdapterConfig(adapter="lora", init_lora_weights="olora"))
+
+
 @pytest.mark.parametrize("init", ["default", "gaussian", "pissa", "olora", "eva"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_whatever_the_update_begins_with_the_model_begins_as_the_base(init: Any, dtype: torch.dtype) -> None:

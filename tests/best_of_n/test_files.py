@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_align.best_of_n.answers import write_answers
-from hf_align.best_of_n.files import figures, kept, pair, ranking, shown, write_results
+from hf_align.best_of_n.files import kept, metrics, pair, ranking, shown, write_results
 from hf_align.best_of_n.recipe import BestOfNOptions
 from hf_align.config import DataConfig
 from hf_align.data.prepare import prepare_datasets
@@ -67,10 +67,10 @@ def test_a_pair_is_the_best_that_may_be_learned_from_and_the_worst():
     assert pair(only, OPTIONS) is None  # what stopped is the worst
 
 
-def test_figures_by_hand():
+def test_metrics_by_hand():
     one = answered_by(["a", "b"], [1.0, 3.0], stopped=[True, False], tokens=[2, 4], rewards={"x": [5.0, 7.0]})
     two = answered_by(["a", "a"], [2.0, 2.0], stopped=[True, True], tokens=[1, 1], rewards={"x": [1.0, 9.0]})
-    found = figures([one, two], seed=0)
+    found = metrics([one, two], seed=0)
     assert (found["prompts"], found["samples_per_prompt"]) == (2, 2)
     assert [entry["reward"] for entry in found["curve"]] == pytest.approx([2.0, 2.5])
     assert (found["stopped"], found["tokens"], found["distinct"]) == (0.75, 2.0, 0.75)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hf_align.classify.metrics import MISTAKES, classification_evaluation, figures
+from hf_align.classify.metrics import MISTAKES, classification_evaluation, classification_metrics
 from hf_align.types import LabelledText
 
 
@@ -21,7 +21,7 @@ def test_what_an_evaluation_says():
     found = classification_evaluation(details, ["a", "b"], texts)
     assert found["rows"] == 20 and found["accuracy"] == 0.25 and found["confusion"] == [[5, 15], [0, 0]]
     assert found["largest_class_share"] == 1
-    assert found["accuracy"] == figures(details, 2)["accuracy"]
+    assert found["accuracy"] == classification_metrics(details, 2)["accuracy"]
     assert found["per_class"][1] == {"label": "b", "rows": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
     mistakes = found["mistakes"]
     assert len(mistakes) == MISTAKES

@@ -1,4 +1,4 @@
-"""The report and the model card of a classification run: figures, drawing, mistakes, and what is missing."""
+"""The report and the model card of a classification run: metrics, drawing, mistakes, and what is missing."""
 
 from __future__ import annotations
 

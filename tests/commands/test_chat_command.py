@@ -20,6 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_align.__main__ import main as hf_align
 from hf_align.commands.chat import _visible, main
 from hf_align.errors import UserError
+from hf_align.sampling.answers import Answer
+from hf_align.saved_models import conversation
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,51 @@ def test_a_template_without_system_role_refuses_the_system_prompt(chat, tmp_path
     with pytest.raises(UserError, match="System role not supported"):
         chat(folder, [], "--system_prompt", "x")
     assert "System role not supported" in chat(folder, ["/system x", "lamps"])[1]
+
+
+CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+
+
+def with_answers(monkeypatch, *texts):
+    """Let the model write ``texts`` in turn; what it is asked is kept."""
+    asked, waiting = [], iter(texts)
+
+    def answered(model, tokenizer, ids, sampling, *, on_text, **_):
+        asked.append(tokenizer.decode(ids))
+        text = next(waiting)
+        on_text(text)
+        return Answer(text, True, 3)
+
+    monkeypatch.setattr(conversation, "stream_answer", answered)
+    return asked
+
+
+def test_tools_are_offered_called_and_their_results_answered(chat, tmp_path, monkeypatch):
+    base = save_tiny_checkpoint(tmp_path / "base", max_position_embeddings=8192)
+    file = tmp_path / "tools.py"
+    file.write_text(
+        'def add(a: int, b: int) -> int:\n    """Add.\n\n    Args:\n        a: 1.\n        b: 2.\n    """\n'
+        "    if b == 0:\n        raise ValueError('zero')\n    return a + b\n\n"
+        "def bare(a):\n    return a\n"
+    )
+    options = ("--tools", str(file), "--chat_template_path", "hermes")
+    wrong = CALL.replace("2", "0")
+    asked = with_answers(monkeypatch, CALL, "It is 3.", wrong, "That fails.", *[CALL] * 9)
+    out, err = chat(base, ["1 + 2?", "1 + 0?", "again?", "/exit"], *options)
+    assert out == "It is 3.\nThat fails.\n"
+    assert "Tools: add." in err and "Not offered: bare: " in err
+    assert "[calls add(a=1, b=2)]" in err and "[gets 3]" in err and "ValueError: zero" in err
+    assert '"name": "add"' in asked[0]
+    assert f"{CALL}<|im_end|>\n<|im_start|>tool\n<tool_response>\n3\n</tool_response>" in asked[1]
+    assert '{"error": "ValueError: zero"}' in asked[3]
+    assert "8 times in turn" in err and len(asked) == 13
+
+
+def test_tools_need_a_template_that_writes_them(base, chat, tmp_path):
+    file = tmp_path / "tools.py"
+    file.write_text('def add() -> int:\n    """Add."""\n    return 1\n')
+    with pytest.raises(UserError, match=r"does not write the tool 'add'.*--chat_template_path hermes"):
+        chat(base, [], "--tools", str(file))
 
 
 def test_control_characters_of_an_answer_do_not_reach_the_terminal():

@@ -45,7 +45,7 @@ def numbers(found: Any, name: str = "") -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_evaluate_finds_the_same_figures(tmp_path: Path, devices: set[str]) -> None:
+def test_evaluate_finds_the_same_metrics(tmp_path: Path, devices: set[str]) -> None:
     base = save_tiny_checkpoint(tmp_path / "base", max_position_embeddings=512, initializer_range=0.2)
     reward = save_tiny_reward_model(tmp_path / "reward")
     recipe = {

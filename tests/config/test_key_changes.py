@@ -100,7 +100,7 @@ def test_a_key_that_says_nothing_changes_results() -> None:
 def test_what_decides_how_a_row_is_prepared() -> None:
     """The rest of both groups says which rows there are, or is about speed, places and limits."""
     assert keys_that_change(specs_of(DatasetConfig), "result") == (
-        *("format", "split", "name", "columns", "skip_rows", "max_rows"),
+        *("format", "split", "name", "separator", "text_unit", "columns", "skip_rows", "max_rows", "tools"),
     )
     assert keys_that_change(specs_of(DataConfig), "result") == (
         *("max_length", "overlong", "train_on", "system_prompt", "chat_template_kwargs"),
@@ -111,7 +111,7 @@ def test_what_decides_how_a_row_is_prepared() -> None:
 def test_text_is_what_no_path_is() -> None:
     named = {name for group in groups() for name, spec in specs_of(group).items() if spec.option.text}
     assert named == {
-        *("split", "name", "run_name", "system_prompt", "columns", "checks", "report_by"),
+        *("split", "name", "separator", "run_name", "system_prompt", "columns", "checks", "report_by"),
         *("chat_template_kwargs", "judge_parameters"),
     }
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the table of arguments is that of transformers; what is no course is refused."""
+"""Learning-rate schedules: the table of arguments is that of transformers; what is no schedule is refused."""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ NAMES = [
 
 
 def specs(name: str) -> list[Spec]:
-    keys = [recipe.keys() for recipe in (*COMMANDS.values(), ChatConfig)]
+    keys = [recipe.keys() for recipe in COMMANDS.values()]
+    # The tools of a conversation are functions in a file, those of data are schemas.
+    keys += [] if name == "tools" else [ChatConfig.keys()]
     keys += [specs_of(group) for group in (DatasetConfig, EvaluatedModel, GenerationTask)]
     return [each[name] for each in keys if name in each]
 

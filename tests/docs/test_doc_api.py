@@ -59,5 +59,5 @@ def test_the_reference_is_written_without_a_warning(tmp_path: Path) -> None:
     losses = (tmp_path / "hf_align" / "losses" / "preference.html").read_text(encoding="utf-8")
     assert 'id="dpo_loss"' in losses and "conservative DPO" in losses
     # Roles such as :func:`name` have become links or names.
-    loader = (tmp_path / "hf_align" / "config" / "sft.html").read_text(encoding="utf-8")
+    loader = (tmp_path / "hf_align" / "sft" / "recipe.html").read_text(encoding="utf-8")
     assert "load_config" in loader and not re.search(r":(func|class|meth|mod):", loader)

@@ -26,7 +26,7 @@ NOT_CARRIED_OUT = {
     r"make .* ACCELERATE=.*": "FSDP and DeepSpeed need GPUs; their files are read by tests/test_recipes.py",
     r"sbatch .*": "needs SLURM",
     r"pip install .*": "installs",
-    r"python data/.*": "run by tests/test_project_data.py and tests/test_project_preferences.py",
+    r"python data/.*": "run by tests/test_project_*.py",
 }
 """Commands that are only read (test_doc_commands.py), each with the reason."""
 

@@ -29,10 +29,12 @@ WHOLE = [page for page in PAGES if page not in FOLLOWED]
 
 COMMAND_OF = {
     "docs/adapters.md": "sft",
+    "docs/corpus.md": "corpus",
     "docs/data.md": "sft",
     "docs/evaluation.md": "evaluate",
     "docs/ladder.md": "sft",
     "docs/pipeline.md": "pipeline",
+    "docs/rewards.md": "grpo",
     "docs/tokenizers.md": "tokenizer",
 }
 """Whose recipe the YAML of a page belongs to."""

@@ -13,17 +13,16 @@ from helpers.tiny_evaluation import write_questions
 from transformers import AutoModelForCausalLM
 
 from hf_align.errors import UserError
+from hf_align.evaluation.answer_rows import as_rows, shown_answers
 from hf_align.evaluation.answering import (
     Asked,
     Reply,
     answer_task,
-    as_rows,
-    generation_figures,
+    generation_metrics,
     read_task,
-    shown_answers,
 )
 from hf_align.evaluation.recipe_entries import GenerationTask
-from hf_align.evaluation.results import Results, main_figure, with_differences
+from hf_align.evaluation.results import Results, main_metric, with_differences
 from hf_align.sampling.answers import Answer
 from hf_align.sampling.options import Sampling
 
@@ -108,11 +107,11 @@ def reply(only: Asked, text: str, *others: str, stopped: bool = True, chosen: in
     return Reply(only, tuple(Answer(each, stopped, 4) for each in texts), texts, chosen)
 
 
-def test_figures_by_hand(folder):
+def test_metrics_by_hand(folder):
     (first, second, *_) = asked(folder, checks={"max_words": 2, "stops": True})
     task = GenerationTask("t", checks={"max_words": 2, "stops": True})
     replies = [reply(first, "the Oslo"), reply(second, "to Rome it goes", stopped=False)]
-    found, items = generation_figures(task, replies, seed=1)
+    found, items = generation_metrics(task, replies, seed=1)
     assert (found["rows"], found["exact_match"], found["stopped"], found["tokens"]) == (2, 0.5, 0.5, 4.0)
     assert found["f1"] == pytest.approx((1 + 2 / 5) / 2)
     assert found["f1_interval"] == pytest.approx([2 / 5, 1.0])
@@ -122,18 +121,18 @@ def test_figures_by_hand(folder):
 
 
 @pytest.mark.parametrize("names", [["f1", "exact_match"], ["f1"], []])
-def test_differences_are_those_of_the_figure_that_heads_the_task(folder, names):
+def test_differences_are_those_of_the_metric_that_heads_the_task(folder, names):
     (first, second, *_) = asked(folder)
     task = GenerationTask("t", metrics=names)
     results: Results = {"generation": {"t": {}}}
     items = {}
     for model, texts in (("a", ("Oslo", "x")), ("b", ("Oslo", "Rome it is"))):
         replies = [reply(first, texts[0], stopped=model == "a"), reply(second, texts[1])]
-        found, items["generation", "t", model] = generation_figures(task, replies, seed=1)
+        found, items["generation", "t", model] = generation_metrics(task, replies, seed=1)
         results["generation"]["t"][model] = found
     with_differences(results, items, ["a", "b"], seed=1)
     by_model = results["generation"]["t"]
-    main = main_figure("generation", by_model)
+    main = main_metric("generation", by_model)
     assert main == {2: "exact_match", 1: "f1", 0: "stopped"}[len(names)]
     change = by_model["b"][main] - by_model["a"][main]
     assert by_model["b"]["difference"]["value"] == pytest.approx(change)
@@ -142,13 +141,13 @@ def test_differences_are_those_of_the_figure_that_heads_the_task(folder, names):
 def test_bleu_alone_heads_its_task_and_has_no_difference(folder):
     pytest.importorskip("sacrebleu")
     (first, *_) = asked(folder)
-    found, items = generation_figures(GenerationTask("t", metrics=["bleu"]), [reply(first, "Oslo")], seed=1)
-    assert main_figure("generation", {"a": found}) == "bleu" and items is None
+    found, items = generation_metrics(GenerationTask("t", metrics=["bleu"]), [reply(first, "Oslo")], seed=1)
+    assert main_metric("generation", {"a": found}) == "bleu" and items is None
 
 
 def test_samples_that_agree(folder):
     (first, *_) = asked(folder)
-    found, _ = generation_figures(
+    found, _ = generation_metrics(
         GenerationTask("t", num_samples=4), [reply(first, "Rome", "Oslo.", "oslo", "Lima", chosen=1)], seed=1
     )
     assert (found["agreement"], found["exact_match"]) == (0.5, 1.0)

@@ -1,4 +1,4 @@
-"""The evaluate command end to end on tiny models: figures side by side, files, and mistakes."""
+"""The evaluate command end to end on tiny models: metrics side by side, files, and mistakes."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def finished(inputs, tmp_path_factory) -> Path:
     return folder
 
 
-def figures(folder: Path) -> dict[str, Any]:
+def metrics(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "evaluation.json").read_text())
 
 
-def test_every_model_has_every_figure(finished):
-    found = figures(finished)
+def test_every_model_has_every_metric(finished):
+    found = metrics(finished)
     assert [(model["name"], model["layout"]) for model in found["models"]] == [
         ("base", "shared prompts"),
         ("adapter", "shared prompts"),
@@ -87,7 +87,7 @@ def test_every_model_has_every_figure(finished):
 def test_the_pages_and_the_record(finished):
     record = json.loads((finished / "run.json").read_text())
     assert (record["command"], record["status"]) == ("evaluate", "completed")
-    assert record["evaluation"] == figures(finished)
+    assert record["evaluation"] == metrics(finished)
     page = (finished / "report.html").read_text()
     for words in ("bits per byte", "endings: accuracy", "By subject", "base and adapter", "<svg"):
         assert words in page
@@ -104,10 +104,10 @@ def _numbers(value: Any, path: str = "") -> dict[str, float]:
 
 
 @pytest.mark.parametrize("options", [{"max_tokens_per_batch": 64}, {"packing": False}])
-def test_batches_and_padding_change_no_figure(inputs, finished, tmp_path, options):
+def test_batches_and_padding_change_no_metric(inputs, finished, tmp_path, options):
     run(inputs, tmp_path / "run", **options)
-    expected = _numbers(figures(finished)["results"])
-    assert _numbers(figures(tmp_path / "run")["results"]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    expected = _numbers(metrics(finished)["results"])
+    assert _numbers(metrics(tmp_path / "run")["results"]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_the_table_in_the_terminal(inputs, tmp_path, capsys):
@@ -119,7 +119,7 @@ def test_the_table_in_the_terminal(inputs, tmp_path, capsys):
     assert lines[0].split() == ["base", "adapter"]
     assert lines[2].startswith("orders  bits per byte")
     assert "difference" in lines[5] and "[" in lines[5]
-    assert list(figures(tmp_path / "run")["results"]["perplexity"]["orders"]) == ["base", "adapter"]
+    assert list(metrics(tmp_path / "run")["results"]["perplexity"]["orders"]) == ["base", "adapter"]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def judged(judging, tmp_path_factory) -> Path:
 
 
 def test_answers_preferences_and_win_rates(judged):
-    results = figures(judged)["results"]
+    results = metrics(judged)["results"]
     asked = results["generation"]["asked"]
     assert list(asked) == ["base", "adapter"] and asked["base"]["rows"] == 4
     assert set(asked["base"]["checks"]) == {"max_words", "valid_json"}
@@ -172,8 +172,8 @@ def test_batches_and_padding_change_no_answer_reward_or_win_rate(judging, judged
         {**judging, "max_tokens_per_batch": 64, "packing": False, "generation_batch_size": 1},
         tmp_path / "run",
     )
-    expected = _numbers(figures(judged)["results"])
-    assert _numbers(figures(tmp_path / "run")["results"]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    expected = _numbers(metrics(judged)["results"])
+    assert _numbers(metrics(tmp_path / "run")["results"]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert (tmp_path / "run" / "answers.jsonl").read_bytes() == (judged / "answers.jsonl").read_bytes()
 
 
@@ -193,7 +193,7 @@ def test_the_page_shows_answers_and_who_won(judged):
 def test_one_model_has_no_difference(inputs, tmp_path, capsys):
     run({**inputs, "models": inputs["models"][:1], "choice_tasks": []}, tmp_path / "run")
     assert "difference" not in capsys.readouterr().out
-    assert figures(tmp_path / "run")["results"]["perplexity"]["orders"]["base"]["documents"] == 6
+    assert metrics(tmp_path / "run")["results"]["perplexity"]["orders"]["base"]["documents"] == 6
 
 
 @pytest.mark.parametrize(

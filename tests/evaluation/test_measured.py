@@ -1,4 +1,4 @@
-"""Names of what is measured, and where figures are collected."""
+"""Names of what is measured, and where metrics are collected."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_configuration_on_the_hub_belongs_to_the_name() -> None:
     assert named_datasets("perplexity_datasets", entries) == [("set-en", entries[0]), ("set-de", entries[1])]
 
 
-def test_figures_and_items_are_kept_apart() -> None:
+def test_metrics_and_items_are_kept_apart() -> None:
     found = Evaluation()
     found.add("perplexity", "t", "m", {"nll": 1.0}, np.ones((2, 2)))
     found.add("perplexity", "t", "n", {"nll": 2.0}, None)

@@ -1,4 +1,4 @@
-"""Perplexity: every token once, with context; figures by hand; the same numbers however it is computed."""
+"""Perplexity: every token once, with context; metrics by hand; the same numbers however it is computed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from hf_align.config import DatasetConfig
 from hf_align.data.reading.raw import MalformedRow
 from hf_align.errors import UserError
 from hf_align.evaluation.perplexity import (
-    Document,
+    ScoredDocument,
     Sums,
     measure_perplexity,
-    perplexity_figures,
+    perplexity_metrics,
     read_documents,
     windows,
 )
@@ -72,7 +72,7 @@ def test_windows_score_every_target_once_and_with_context(tokens, head, length, 
     ids = np.arange(head + tokens, dtype=np.int32)  # a token's id is its place
     mask = np.random.default_rng(seed).random(head + tokens) < 0.8
     mask[: max(1, head)] = False
-    rows = windows(Document("d", ids, mask, head, 0, 0), length, stride)
+    rows = windows(ScoredDocument("d", ids, mask, head, 0, 0), length, stride)
     scored = [int(token) for row in rows for token in row.input_ids[row.target_mask]]
     assert scored == np.flatnonzero(mask).tolist()
     for row in rows:
@@ -87,16 +87,16 @@ def test_windows_score_every_target_once_and_with_context(tokens, head, length, 
 
 
 def test_a_window_without_room_is_refused():
-    document = Document("d", np.arange(9, dtype=np.int32), np.ones(9, dtype=bool), 1, 9, 9)
+    document = ScoredDocument("d", np.arange(9, dtype=np.int32), np.ones(9, dtype=bool), 1, 9, 9)
     for length, stride in ((1, 1), (5, 0), (5, 5)):
         with pytest.raises(ValueError, match="no room"):
             windows(document, length, stride)
 
 
-def test_figures_by_hand():
+def test_metrics_by_hand():
     # Three tokens of probability 1/4 for "abcd", and one of 1/2 for "é" (one character, two bytes).
     sums = [Sums(3 * math.log(4), 3, 4, 4), Sums(math.log(2), 1, 1, 2)]
-    found = perplexity_figures(sums)
+    found = perplexity_metrics(sums)
     assert found["nll"] == pytest.approx(7 * math.log(2))
     assert found["perplexity"] == pytest.approx(2 ** (7 / 4))
     assert found["token_bits"] == pytest.approx(7 / 4)
@@ -105,13 +105,13 @@ def test_figures_by_hand():
     # Drawn again, there are both documents, twice the first (6/4 bits a byte), or twice the second (1/2).
     assert found["bits_per_byte_interval"] == pytest.approx([0.5, 1.5])
     assert found["perplexity_interval"] == pytest.approx([2.0, 4.0])
-    assert perplexity_figures(sums[:1])["perplexity_interval"] is None
+    assert perplexity_metrics(sums[:1])["perplexity_interval"] is None
     with pytest.raises(ValueError, match="no token"):
-        perplexity_figures([Sums(0.0, 0, 0, 0)])
+        perplexity_metrics([Sums(0.0, 0, 0, 0)])
 
 
 def test_a_text_without_bos_leaves_out_its_first_token_and_that_one_s_characters(texts):
-    found = [item for item in read_documents(texts, tiny_tokenizer()) if isinstance(item, Document)]
+    found = [item for item in read_documents(texts, tiny_tokenizer()) if isinstance(item, ScoredDocument)]
     tokenizer = tiny_tokenizer()
     for document, text in zip(found, TEXTS, strict=True):
         ids = tokenizer(text)["input_ids"]
@@ -214,5 +214,5 @@ def test_many_malformed_rows_are_refused(model_folder, tmp_path, bad, good):
 
 def test_a_malformed_row_is_counted(model_folder, tmp_path):
     dataset = write(tmp_path / "some.jsonl", [{"text": "A lamp."}] * 120 + [{"text": ""}])
-    figures, items = measure_perplexity(loaded(model_folder), dataset, length=32)
-    assert (figures["documents"], figures["malformed"], len(items)) == (120, 1, 120)
+    metrics, items = measure_perplexity(loaded(model_folder), dataset, length=32)
+    assert (metrics["documents"], metrics["malformed"], len(items)) == (120, 1, 120)

@@ -7,7 +7,7 @@ from typing import Any
 from hf_align.evaluation.plots import MOST_SUBJECTS, subject_plot, task_plot
 
 
-def figures(accuracy: Any, subjects: int = 0) -> dict[str, Any]:
+def metrics(accuracy: Any, subjects: int = 0) -> dict[str, Any]:
     return {
         "accuracy": accuracy,
         "accuracy_interval": [0.1, 0.9],
@@ -17,15 +17,15 @@ def figures(accuracy: Any, subjects: int = 0) -> dict[str, Any]:
 
 
 def test_several_models_with_their_intervals() -> None:
-    plot = task_plot("multiple_choice", "mmlu", {"a": figures(0.25), "b": figures(0.5)}, "p")
+    plot = task_plot("multiple_choice", "mmlu", {"a": metrics(0.25), "b": metrics(0.5)}, "p")
     assert plot is not None and "a 25" in plot.summary and "b 50" in plot.summary
     assert "a random choice" in plot.note and "<svg" in plot.forms["small"]
-    assert task_plot("multiple_choice", "mmlu", {"a": figures(0.25), "b": figures(None)}, "p") is None
+    assert task_plot("multiple_choice", "mmlu", {"a": metrics(0.25), "b": metrics(None)}, "p") is None
 
 
 def test_subjects() -> None:
-    models = {"a": figures(0.2, subjects=4), "b": figures(0.3, subjects=4)}
+    models = {"a": metrics(0.2, subjects=4), "b": metrics(0.3, subjects=4)}
     plot = subject_plot("multiple_choice", "mmlu", models, "p")
     assert plot is not None and "subject 3" in "".join(plot.forms.values())
     for count in (1, MOST_SUBJECTS + 1):
-        assert subject_plot("multiple_choice", "mmlu", {"a": figures(0.2, count)}, "p") is None
+        assert subject_plot("multiple_choice", "mmlu", {"a": metrics(0.2, count)}, "p") is None

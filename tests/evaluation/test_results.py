@@ -8,25 +8,25 @@ import pytest
 from hf_align.evaluation.results import (
     difference_written,
     higher_is_better,
-    main_figure,
+    main_metric,
     table_lines,
     with_differences,
     written,
 )
 
 
-def figures(accuracy: float) -> dict[str, object]:
+def metrics(accuracy: float) -> dict[str, object]:
     return {"accuracy": accuracy, "questions": 100, "accuracy_interval": [accuracy - 0.1, accuracy + 0.1]}
 
 
-def test_a_table_has_a_line_a_figure_and_the_difference_last() -> None:
-    results = {"multiple_choice": {"t": {"a": figures(0.5), "b": figures(0.75)}}}
+def test_a_table_has_a_line_a_metric_and_the_difference_last() -> None:
+    results = {"multiple_choice": {"t": {"a": metrics(0.5), "b": metrics(0.75)}}}
     items = {
         ("multiple_choice", "t", name): np.stack([np.arange(100) < 100 * share, np.ones(100)], axis=1)
         for name, share in (("a", 0.5), ("b", 0.75))
     }
     with_differences(results, items, ["a", "b"], seed=0)
-    assert main_figure("multiple_choice", results["multiple_choice"]["t"]) == "accuracy"
+    assert main_metric("multiple_choice", results["multiple_choice"]["t"]) == "accuracy"
     assert higher_is_better("multiple_choice", results["multiple_choice"]["t"], "accuracy")
     difference = results["multiple_choice"]["t"]["b"]["difference"]
     low, high = difference["interval"]
@@ -37,6 +37,6 @@ def test_a_table_has_a_line_a_figure_and_the_difference_last() -> None:
     assert len(lines[1]) == max(map(len, lines))
 
 
-def test_a_figure_that_is_missing_is_a_dash() -> None:
+def test_a_metric_that_is_missing_is_a_dash() -> None:
     assert written("multiple_choice", {}, "accuracy") == written("perplexity", {}, "perplexity")
     assert difference_written("multiple_choice", {}) == ""

@@ -67,5 +67,5 @@ def test_what_was_found_is_told_after_every_model(model: str, tmp_path: Path) ->
         config(model, perplexity_datasets=path), finished=lambda each: told.append(len(each.models))
     )
     assert told == [1] and found.models[0]["name"] == Path(model).name
-    ((figures,),) = [each.values() for each in found.results["perplexity"].values()]
-    assert figures["tokens"] > 0 and found.models[0]["parameters"] > 0
+    ((metrics,),) = [each.values() for each in found.results["perplexity"].values()]
+    assert metrics["tokens"] > 0 and found.models[0]["parameters"] > 0

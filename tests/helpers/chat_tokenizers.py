@@ -270,6 +270,7 @@ def _shipped(name: str) -> str:
 
 FAMILIES: dict[str, tuple[str, Callable[[list[Message]], Written]]] = {
     "chatml": (_shipped("chatml"), write_chatml),
+    "hermes": (_shipped("hermes"), write_chatml),
     "llama3": (without_tags(LLAMA3), write_llama3),
     "mistral": (without_tags(MISTRAL), write_mistral),
     "gemma": (without_tags(GEMMA), write_gemma),

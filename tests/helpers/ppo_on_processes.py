@@ -1,4 +1,4 @@
-"""Started by python or by torchrun: one update on fixed answers, its weights and figures kept in a file.
+"""Started by python or by torchrun: one update on fixed answers, its weights and metrics kept in a file.
 
 Arguments: the file, and the options of an algorithm as JSON, by default those of PPO. The answers of a
 prompt belong to one process, prompts in turn to each; there are fewer prompts in a mini-batch than processes
@@ -17,7 +17,7 @@ import torch
 from helpers.ppo_parts import accelerator, answers, models, options, prompts, rollout_tools, update_tools
 from safetensors.torch import save_file
 
-from hf_align.rl.advantages import estimate
+from hf_align.rl.advantages import make_experience
 from hf_align.rl.checks import check_first_pass
 from hf_align.rl.episodes import trees_of, update_rows
 from hf_align.rl.rollout import gather_episodes, measure_episodes
@@ -41,8 +41,8 @@ def main(target: Path, settings: dict[str, Any]) -> None:
         one.stopped = False
     assert [one.prompt for one in episodes] == sorted(one.prompt for one in everything)
     scores = np.array([one.reward for one in episodes])
-    estimates = estimate(episodes, scores, options(**settings), kl_coef=0.05)
-    figures = update(
+    estimates = make_experience(episodes, scores, options(**settings), kl_coef=0.05)
+    metrics = update(
         update_tools(found, max_tokens=25, where=where, **settings),
         update_rows(trees, episodes, estimates.columns),
         prompts=5,
@@ -53,7 +53,7 @@ def main(target: Path, settings: dict[str, Any]) -> None:
     weights = {name: p.detach().clone() for name, p in found.module.named_parameters()}
     if where.is_main_process:
         save_file({name: p for name, p in weights.items() if name != "policy.lm_head.weight"}, target)
-        target.with_suffix(".json").write_text(json.dumps({**estimates.figures, **figures}))
+        target.with_suffix(".json").write_text(json.dumps({**estimates.metrics, **metrics}))
     if processes > 1:
         for parameter in weights.values():
             others = [torch.empty_like(parameter) for _ in range(processes)]

@@ -1,4 +1,4 @@
-"""What the record and the log of a preference run hold, with figures that a person can check."""
+"""What the record and the log of a preference run hold, with metrics that a person can check."""
 
 from __future__ import annotations
 

@@ -32,12 +32,12 @@ def pairs() -> list[ComparisonRow]:
 
 @dataclass
 class Logged:
-    """What one run left behind: a dictionary of figures a step, and the trained weights by name."""
+    """What one run left behind: a dictionary of metrics a step, and the trained weights by name."""
 
     steps: list[dict[str, float]] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def figures(self, name: str) -> list[float]:
+    def metrics(self, name: str) -> list[float]:
         return [step[name] for step in self.steps]
 
 

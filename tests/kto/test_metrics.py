@@ -1,4 +1,4 @@
-"""Advised weights and held-out figures, by hand."""
+"""Advised weights and held-out metrics, by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_one_label_has_no_ratio() -> None:
     assert found == {"desirable": 5, "undesirable": 0} and not balanced(found)
 
 
-def test_held_out_figures() -> None:
+def test_held_out_metrics() -> None:
     details = {"rewards": np.array([1.0, 3.0, 0.0, 1.0]), "desirable": np.array([1, 1, 0, 0])}
     found = kto_evaluation({"eval_kl": 0.25}, details)
     assert found["rows"] == 4 and found["kl"] == 0.25
@@ -36,6 +36,6 @@ def test_held_out_figures() -> None:
     assert low < found["auc"] < high
 
 
-def test_figures_of_one_label() -> None:
+def test_metrics_of_one_label() -> None:
     found = kto_evaluation({}, {"rewards": np.array([1.0]), "desirable": np.array([True])})
     assert found["desirable_reward"] == 1.0 and "auc" not in found and "undesirable_reward" not in found

@@ -13,7 +13,7 @@ from helpers.tiny_models import tiny_model
 
 from hf_align.adapters.factory import apply_adapter
 from hf_align.config import AdapterConfig
-from hf_align.kto.objective import KtoObjective, figures, inform, kto_task
+from hf_align.kto.objective import KtoObjective, inform, kto_task, step_metrics
 from hf_align.kto.rows import KtoRow, KtoRows, Mismatched, StepOrder, collate_unpaired, filler
 from hf_align.losses import UNPAIRED_LOSSES
 from hf_align.modeling.attention.packing_probe import enable_segment_attention
@@ -83,7 +83,7 @@ def test_the_estimate_and_the_loss_are_those_of_the_whole_step() -> None:
         expected += (1.0 if liked else 1.5) * float(torch.sigmoid(torch.tensor(-ahead if liked else ahead)))
     result, _ = run(model, rows, budget=1000)
     assert result.loss == pytest.approx(expected / len(rows), rel=1e-4)
-    assert figures(result.sums, result.units)["kl"] == pytest.approx(z, rel=1e-4)
+    assert step_metrics(result.sums, result.units)["kl"] == pytest.approx(z, rel=1e-4)
 
 
 @pytest.mark.parametrize(("budget", "packed"), [(1, True), (40, True), (60, False)])

@@ -12,6 +12,7 @@ from helpers.tiny_ladders import tiny_seq2seq
 
 from hf_align.config import ModelConfig
 from hf_align.errors import UserError
+from hf_align.modeling.heads.selecting import install_selecting_head
 from hf_align.modeling.seq2seq import load_seq2seq, seeded, write_answers
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12]]
@@ -46,3 +47,18 @@ def test_draws_inside_leave_the_generator_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     with seeded(7):
         assert torch.equal(torch.rand(2), first)
+
+
+def test_a_family_whose_labels_are_shifted_by_a_function_beside_the_model() -> None:
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    sizes = {f"{part}_{name}": 1 for part in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes |= {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "d_model": 16, "vocab_size": 30}
+    config = AutoConfig.for_model("m2m_100", **sizes, pad_token_id=1, decoder_start_token_id=2)
+    model = AutoModelForSeq2SeqLM.from_config(config).eval()
+    ids, labels = torch.tensor([[5, 6, 7]]), torch.tensor([[8, 9, -100]])
+    # The mean over targets of the negative log-likelihood, by the model itself.
+    expected = model(input_ids=ids, labels=labels).loss
+    install_selecting_head(model)
+    found = model(input_ids=ids, shift_labels=labels)["logps"]
+    torch.testing.assert_close(-found.mean(), expected)

@@ -113,9 +113,9 @@ def test_losses_rewards_and_weights_agree(
     second = theirs(start, trl_name, tmp_path / "theirs", **options)
     # TRL's rewards are those of the weighed tokens; ours are of the whole answers.
     logged = [] if "ld_alpha" in options else LOGGED
-    for figure in ["loss", "grad_norm", *logged]:
-        assert first.figures(figure) == pytest.approx(second.figures(figure), rel=1e-4, abs=2e-5), figure
+    for metric in ["loss", "grad_norm", *logged]:
+        assert first.metrics(metric) == pytest.approx(second.metrics(metric), rel=1e-4, abs=2e-5), metric
     assert len(first.steps) == STEPS
     if "use_weighting" not in options:
-        assert first.figures("loss")[-1] < 0.9 * first.figures("loss")[0], "the steps must not be idle"
+        assert first.metrics("loss")[-1] < 0.9 * first.metrics("loss")[0], "the steps must not be idle"
     assert_same_weights(first, second, weights)

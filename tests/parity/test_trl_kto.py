@@ -114,12 +114,12 @@ def test_losses_rewards_and_weights_agree(name: str, weights: dict[str, float], 
         ours(start, name, tmp_path / "ours", **weights),
         theirs(start, name, tmp_path / "t", **weights),
     )
-    assert first.figures("loss") == pytest.approx(second.figures("loss"), abs=1e-5)
-    figures = ["grad_norm", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected"]
-    for figure in [*figures, "kl"] if name == "kto" else figures:
-        assert first.figures(figure) == pytest.approx(second.figures(figure), rel=1e-4, abs=2e-5), figure
+    assert first.metrics("loss") == pytest.approx(second.metrics("loss"), abs=1e-5)
+    metrics = ["grad_norm", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected"]
+    for metric in [*metrics, "kl"] if name == "kto" else metrics:
+        assert first.metrics(metric) == pytest.approx(second.metrics(metric), rel=1e-4, abs=2e-5), metric
     assert len(first.steps) == STEPS
-    assert first.figures("loss")[-1] < 0.9 * first.figures("loss")[0], "the steps must not be idle"
+    assert first.metrics("loss")[-1] < 0.9 * first.metrics("loss")[0], "the steps must not be idle"
     if name == "kto":
-        assert max(first.figures("kl")) > 0.01, "the estimate must not be idle"
+        assert max(first.metrics("kl")) > 0.01, "the estimate must not be idle"
     assert_same_weights(first, second, before)

@@ -80,9 +80,9 @@ def test_losses_scores_and_weights_agree(centering: float, margins: bool, tmp_pa
         ("rewards/margins", "margin"),
         ("rewards/accuracies", "accuracy"),
     ):
-        found, expected = first.figures(our_name), second.figures(their_name)
+        found, expected = first.metrics(our_name), second.metrics(their_name)
         assert found == pytest.approx(expected, rel=1e-4, abs=2e-5), our_name
     means = [(step["rewards/chosen"] + step["rewards/rejected"]) / 2 for step in first.steps]
-    assert means == pytest.approx(second.figures("mean_reward"), rel=1e-4, abs=2e-5)
+    assert means == pytest.approx(second.metrics("mean_reward"), rel=1e-4, abs=2e-5)
     assert len(first.steps) == STEPS
     assert_same_weights(first, second, weights)

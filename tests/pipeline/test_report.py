@@ -18,7 +18,7 @@ REWARDS = {"base": [0.05] * 3, "sft": [0.5, 0.52, 0.54], "dpo": [0.7, 0.75, 0.74
 
 
 LOWER = {"word_perplexity": False, "bits_per_byte": False}
-"""What lm-eval says of its figures: less is better."""
+"""What lm-eval says of its metrics: less is better."""
 
 
 def evaluation(seed: int) -> dict[str, Any]:

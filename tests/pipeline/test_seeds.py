@@ -86,7 +86,7 @@ def test_results_of_two_seeds() -> None:
     found = combined([_evaluation(0.25, 0.5), _evaluation(0.5, 1.0)])["reward"]["notes"]
     assert found["sft"]["figures"]["reward"]["mean"] == 0.375
     assert found["sft"]["figures"]["rows"]["mean"] == 4
-    # Intervals and mappings are no figures, and the first model has no difference from itself.
+    # Intervals and mappings are no metrics, and the first model has no difference from itself.
     assert set(found["sft"]["figures"]) == {"rows", "reward"} and found["sft"]["differences"] == {}
     change = found["dpo"]["differences"]["reward"]
     assert change["by_seed"] == [0.25, 0.5] and "over_prompts" not in change

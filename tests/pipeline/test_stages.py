@@ -58,7 +58,7 @@ def test_a_stage_of_every_seed_hands_its_seeds_down() -> None:
     ("entry", "message"),
     [
         ("sft", "expected a mapping with a 'command'"),
-        ({"name": "x"}, "the key 'command' is missing; expected one of: tokenizer"),
+        ({"name": "x"}, "the key 'command' is missing; expected one of: corpus, tokenizer"),
         ({**SFT, "command": "sfft"}, "Did you mean 'sft'"),
         ({**SFT, "name": "A"}, "expected small letters"),
         ({**SFT, "name": "pipeline"}, "keeps files of its own under that name"),

@@ -11,8 +11,8 @@ import pytest
 from hf_align.preference.likelihood_displacement import LikelihoodDisplacement
 
 
-def log(watch: LikelihoodDisplacement, step: int, **figures: Any) -> None:
-    logs = {key.replace("chosen_change", "logps/chosen_change"): value for key, value in figures.items()}
+def log(watch: LikelihoodDisplacement, step: int, **metrics: Any) -> None:
+    logs = {key.replace("chosen_change", "logps/chosen_change"): value for key, value in metrics.items()}
     watch.on_log(None, SimpleNamespace(global_step=step), None, logs=logs)
 
 

@@ -1,4 +1,4 @@
-"""Held-out figures of preference runs: every prompt counts once, with intervals."""
+"""Held-out metrics of preference runs: every prompt counts once, with intervals."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_the_interval_of_a_mean() -> None:
     assert mean_interval(np.array([5.0])) == (5.0, 5.0)
 
 
-def test_the_figures_of_an_evaluation() -> None:
+def test_the_metrics_of_an_evaluation() -> None:
     details = {
         "margins": np.array([0.5, 0.0, -1.0, 2.0], dtype=np.float32),
         "likelihood_margins": np.array([1.0, 1.0, -1.0, 1.0], dtype=np.float32),
         "pair_weights": np.array([1.0, 1.0, 0.5, 0.5], dtype=np.float32),
     }
-    figures = {"eval_loss": 0.6, "eval_kl": 0.01, "eval_logps/chosen_change": -0.2, "eval_pairwise_loss": 0.5}
-    found = preference_evaluation(figures, details)
+    metrics = {"eval_loss": 0.6, "eval_kl": 0.01, "eval_logps/chosen_change": -0.2, "eval_pairwise_loss": 0.5}
+    found = preference_evaluation(metrics, details)
     assert found["prompts"] == 3
     # Right: 1, 0 (a tie is no preference) and a half; margins 0.5, 0 and 0.5.
     assert found["accuracy"] == pytest.approx(0.5)

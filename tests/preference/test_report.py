@@ -79,7 +79,7 @@ def test_a_start_that_was_not_checked_says_why() -> None:
     assert start({}) == ""
 
 
-def test_held_out_figures_before_and_after() -> None:
+def test_held_out_metrics_before_and_after() -> None:
     rows = {row["name"]: row["cells"] for row in held_out(RECORD)}
     assert rows["Pairs with the higher reward on the chosen answer"] == ["0 %", "95.0 %", "89.5 % to 97.7 %"]
     assert rows["Pairs whose chosen answer is likelier per token"] == [
@@ -93,7 +93,7 @@ def test_held_out_figures_before_and_after() -> None:
     assert held_out({"command": "dpo"}) == []
 
 
-def test_a_fall_is_explained_with_the_figures_of_the_run() -> None:
+def test_a_fall_is_explained_with_the_metrics_of_the_run() -> None:
     first, general = displacement(RECORD, ROWS)
     # exp(-0.1) = 0.905
     for part in ("lost 0.1 nats per token", "held-out rows", "10% less likely", "-0.3, at step 40"):

@@ -86,7 +86,7 @@ def test_a_good_start_is_noted() -> None:
 
 
 @pytest.mark.parametrize("when", ["evaluation", "first_step"])
-def test_a_wrong_start_stops_the_run_and_leaves_its_figure(when: str) -> None:
+def test_a_wrong_start_stops_the_run_and_leaves_its_metric(when: str) -> None:
     check = StartCheck(LN2, "fp32")
     with pytest.raises(UserError, match="not the model that training starts from"):
         getattr(check, when)({"pairwise_loss": 0.7, "eval_pairwise_loss": 0.7})

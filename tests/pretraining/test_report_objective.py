@@ -16,7 +16,13 @@ from helpers.pretraining_tokenizers import (
 
 from hf_align.pretraining.collators import OBJECTIVES, make_collator
 from hf_align.pretraining.collators.show import encode_texts
-from hf_align.pretraining.report_objective import KINDS, Line, example_lines, lines_terminal, render_page
+from hf_align.pretraining.report_objective import (
+    KINDS,
+    ExampleLine,
+    example_lines,
+    lines_terminal,
+    render_page,
+)
 from hf_align.types import IGNORE_INDEX
 
 TEXTS = [" ".join(SENTENCES[:3]), " ".join(SENTENCES[3:])]
@@ -28,7 +34,7 @@ def tokenizer_of(name: str) -> Any:
     return byte_level_bpe_tokenizer() if name in ("text_infilling", "causal") else unigram_tokenizer()
 
 
-def figure(name: str, **options: Any) -> tuple[Any, list[dict[str, Any]], list[list[Line]]]:
+def figure(name: str, **options: Any) -> tuple[Any, list[dict[str, Any]], list[list[ExampleLine]]]:
     """The tokenizer, each example's batch, and what is shown of it."""
     tokenizer = tokenizer_of(name)
     collator = make_collator(name, tokenizer, **options)
@@ -37,7 +43,7 @@ def figure(name: str, **options: Any) -> tuple[Any, list[dict[str, Any]], list[l
     return tokenizer, batches, example_lines(name, tokenizer, collator, examples)
 
 
-def kinds_of(lines: list[Line], name: str) -> list[tuple[str, ...]]:
+def kinds_of(lines: list[ExampleLine], name: str) -> list[tuple[str, ...]]:
     (line,) = (line for line in lines if line.name == name)
     return [token.kinds for token in line.tokens]
 

@@ -1,4 +1,4 @@
-"""Rows of held-out figures, and what merging changed."""
+"""Rows of held-out metrics, and what merging changed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ RECORD: dict[str, Any] = {
 }
 
 
-def test_the_figures_stand_there() -> None:
+def test_the_metrics_stand_there() -> None:
     text = merge_card(RECORD)
     assert yaml.safe_load(text.split("---")[1])["base_model"] == "org/base"
     assert "# base with a merged in" in text and "at 700 positions of 12 prompts" in text

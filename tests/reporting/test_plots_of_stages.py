@@ -160,7 +160,7 @@ RECORDS: dict[str, tuple[Any, Callable[[Any], list[Plot | None]], int]] = {
     ),
     "tokenizer": (
         TOKENIZER,
-        lambda figures: tokenizer_view({"tokenizer": {"figures": figures}})["plots"],
+        lambda metrics: tokenizer_view({"tokenizer": {"figures": metrics}})["plots"],
         1,
     ),
 }

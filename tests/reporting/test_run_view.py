@@ -103,6 +103,16 @@ def test_exact_answers(match, expected):
     assert by_label(record)["Samples answered exactly"] == expected
 
 
+def test_calls_of_tools_have_an_interval():
+    calls = {"rows": 72, "exact": {"before": 0.0, "after": 0.75}, "other_rows": 0, "none": {}}
+    found = by_label({"sample_calls": calls})
+    assert found["Calls exactly right"] == (
+        "0 % → 75.0 %",
+        "function and arguments; 95 %: 64 to 84, of 72 held-out prompts",
+    )
+    assert "No call where none is due" not in found and "Calls of the right function" not in found
+
+
 def test_a_loss_that_is_not_a_number_is_shown_as_such():
     found = by_label({"final_metrics": {"eval_loss_before": 2.0, "eval_loss": "NaN"}})
     assert found["Held-out loss"][0] == "2 → NaN"

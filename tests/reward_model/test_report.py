@@ -1,4 +1,4 @@
-"""The report and the model card of a reward run: its figures, its drawings, and whatever is missing."""
+"""The report and the model card of a reward run: its metrics, its drawings, and whatever is missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hf_align.reward_model.report import held_out, reward_view
 from hf_align.statistics.calibration import reward_evaluation
 
 
-def test_the_page_shows_figures_and_drawings(tmp_path: Path) -> None:
+def test_the_page_shows_metrics_and_drawings(tmp_path: Path) -> None:
     page, card = written(tmp_path, record())
     for title in (
         "Reliability",

@@ -15,7 +15,7 @@ from hf_align.rl.models import PpoModels
 from hf_align.rl.rollout import measure_episodes
 
 
-def test_old_figures_of_another_policy_are_refused_on_the_first_pass() -> None:
+def test_old_metrics_of_another_policy_are_refused_on_the_first_pass() -> None:
     found = models()
     rows = measured(found)
     before = weights(found)

@@ -17,6 +17,7 @@ from helpers.tiny_runs import UNSTABLE, close_weights, same_weights, steps, weig
 from hf_align.errors import UserError
 from hf_align.rl import loop
 from hf_align.rl.value_head import VALUE_FILE
+from hf_align.runs.checkpoint_digests import write_digests
 from hf_align.runs.metrics import read_metrics, rows_with, training_rows
 
 SECONDS = ("sample_seconds", "score_seconds", "measure_seconds", "update_seconds")
@@ -134,6 +135,7 @@ def test_a_resumed_run_is_the_run_that_it_continues(
         ours, theirs = (torch.load(f / "checkpoint-4" / name) for f in (part, whole))
         assert _equal(ours, theirs), name
     assert lines(part) == lines(whole) and answers(part) == answers(whole)
+    assert (part / "samples.jsonl").read_bytes() == (whole / "samples.jsonl").read_bytes()
     assert again["final_metrics"] == record["final_metrics"]
     coefficients = [row["kl_coef"] for row in lines(whole) if "kl_coef" in row]
     assert len(set(coefficients)) == 4, "the controller moved"
@@ -236,6 +238,7 @@ def test_a_checkpoint_of_another_stage_is_refused(inputs: dict[str, Any], tmp_pa
     content = json.loads(state.read_text())
     del content["ppo"]
     state.write_text(json.dumps(content))
+    write_digests(state.parent)
     with pytest.raises(UserError, match="another stage"):
         run(inputs, tmp_path / "run", save_steps=2, resume_from_checkpoint="auto")
 

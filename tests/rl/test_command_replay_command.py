@@ -36,13 +36,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_figures_the_answers_that_stand_out_and_one_in_full(
+def test_metrics_the_answers_that_stand_out_and_one_in_full(
     done: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = ppo.main(["--replay", f"{done}:3", "--episode=2"])
     said = capsys.readouterr().out
     assert f"Computed again from {done / 'checkpoint-2'}." in said
-    assert re.search(r"All \d\d figures are as recorded, bit for bit\.", said)
+    assert re.search(r"All \d\d metrics are as recorded, bit for bit\.", said)
     assert re.search(r"^policy_loss +(\S+) +\1 +=$", said, re.MULTILINE)
     assert re.search(r"^highest KL +\d ", said, re.MULTILINE)
     assert "Answer 2 to prompt 1 (" in said and "<|im_start|>user↵Please·send" in said
@@ -83,7 +83,7 @@ def test_recorded_numbers_alone(done: Path, tmp_path: Path, capsys: pytest.Captu
     result = ppo.main(["--replay", f"{folder}:3", "--episode", "1"])
     said = capsys.readouterr().out
     assert result["again"] is None and "this is what was recorded" in said
-    assert re.search(r"^figure +recorded$", said, re.MULTILINE) and "ratio  clipped" not in said
+    assert re.search(r"^metric +recorded$", said, re.MULTILINE) and "ratio  clipped" not in said
     page = Path(result["page"]).read_text(encoding="utf-8")
     assert "computed again</th>" not in page and "By their advantage" in page
 

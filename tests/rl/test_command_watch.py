@@ -98,7 +98,7 @@ def before_the_alarm(record: dict[str, Any]) -> int:
     return int(record["reward_watch"]["alarms"][0]["rollout"]) - 1
 
 
-def figures(folder: Path) -> list[dict[str, Any]]:
+def metrics(folder: Path) -> list[dict[str, Any]]:
     """What is compared of the logged rollouts."""
     rows = training_rows(read_metrics(folder / "metrics.jsonl").rows)
     names = ("step", "reward/total", "watch/variety", "watch_std/variety", "repetition", "kl")
@@ -108,7 +108,7 @@ def figures(folder: Path) -> list[dict[str, Any]]:
 def test_a_hacked_reward_is_caught(warned: tuple[Path, dict[str, Any], str]) -> None:
     folder, record, said = warned
     (alarm,) = record["reward_watch"]["alarms"]
-    rows = {row["step"]: row for row in figures(folder)}
+    rows = {row["step"]: row for row in metrics(folder)}
     fired, then = alarm["rollout"], alarm["then"]
     assert alarm["figure"] == "watch/variety" and 4 <= fired <= ROLLOUTS and then < alarm["since"] <= fired
     assert rows[fired]["reward/total"] > 3 * rows[then]["reward/total"], "the reward rose"
@@ -154,7 +154,7 @@ def test_a_resumed_run_is_watched_as_if_it_had_never_stopped(
     part = part_of(folder, tmp_path / "part", before_the_alarm(record))
     again = run(inputs, part, **OPTIONS, resume_from_checkpoint="auto")
     assert again["reward_watch"] == record["reward_watch"]
-    assert figures(part) == figures(folder) and same_weights(part, folder)
+    assert metrics(part) == metrics(folder) and same_weights(part, folder)
     assert (
         _state(part, ROLLOUTS) == _state(folder, ROLLOUTS) and len(_state(part, ROLLOUTS)["rows"]) == ROLLOUTS
     )
@@ -175,7 +175,7 @@ def test_stop_saves_and_ends_the_run(
     record = run(inputs, part, **stop)
     assert record["status"] == "stopped" and steps(part)[-1] == fired < ROLLOUTS
     assert record["message"].startswith(f"the reward-hacking watch ended this run at rollout {fired}: ")
-    assert record["final_metrics"]["rollouts"] == fired and figures(part)[-1]["step"] == fired
+    assert record["final_metrics"]["rollouts"] == fired and metrics(part)[-1]["step"] == fired
     assert same_weights(part, part / f"checkpoint-{fired}")
     assert "The reward-hacking watch ended this run" in (part / "report.html").read_text()
     assert "reward-hacking watch ended" in (part / "README.md").read_text()
@@ -229,11 +229,11 @@ def test_roll_back_ends_with_the_last_good_checkpoint(
         assert (folder / VALUE_FILE).read_bytes() == (other / f"checkpoint-{good}" / VALUE_FILE).read_bytes()
     final = record["final_metrics"]
     assert (final["rollouts"], final["episodes"]) == (good, 32 * good)
-    then = next(row for row in figures(folder) if row["step"] == good)
+    then = next(row for row in metrics(folder) if row["step"] == good)
     assert final["reward/total"] == then["reward/total"] and final["kl"] == then["kl"]
     # What came after it is kept for a look, and never taken for a checkpoint.
     assert (folder / f"later-checkpoint-{alarm['rollout']}").is_dir()
-    assert [row["step"] for row in figures(folder)] == list(range(1, alarm["rollout"] + 1))
+    assert [row["step"] for row in metrics(folder)] == list(range(1, alarm["rollout"] + 1))
     with pytest.raises(UserError, match="force_resume: true"):
         run(inputs, folder, **{**OPTIONS, "watch_action": "roll_back", "resume_from_checkpoint": "auto"})
     # Something else is tried from there.

@@ -1,4 +1,4 @@
-"""Held-out prompts: one answer each, scored, the same figures for the same seed."""
+"""Held-out prompts: one answer each, scored, the same metrics for the same seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from helpers.ppo_parts import accelerator, models, prompts, rollout_tools
 
 from hf_align.rl import rollout
-from hf_align.rl.rollout import held_out_figures
+from hf_align.rl.rollout import held_out_metrics
 
 
 def test_one_answer_to_every_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,10 +25,10 @@ def test_one_answer_to_every_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
             episode.parts = {"length": episode.reward}
 
     monkeypatch.setattr(rollout, "score_episodes", score)
-    found = held_out_figures(tools, asked, seed=(0, 1))
+    found = held_out_metrics(tools, asked, seed=(0, 1))
     assert sorted(seen) == [0, 1, 2]
     # The policy is still its own reference.
     assert found["kl"] == pytest.approx(0, abs=1e-4)
     assert found["reward/total"] == pytest.approx(found["response_length"])
-    assert held_out_figures(tools, asked, seed=(0, 1)) == found
+    assert held_out_metrics(tools, asked, seed=(0, 1)) == found
     assert np.isfinite(list(found.values())).all()

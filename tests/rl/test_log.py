@@ -15,7 +15,7 @@ def test_best_middling_and_worst_answer(tmp_path: Path) -> None:
     for reward, episode in zip((0.1, 0.5, 0.2, 0.9, -1.0), episodes, strict=True):
         episode.reward = reward
     log = RunLog(str(tmp_path), main=True, earlier_seconds=100.0)
-    log.figures(3, {"kl": 0.5})
+    log.write_metrics(3, {"kl": 0.5})
     log.answers(3, ["first", "second"], episodes)
     (line,) = [json.loads(text) for text in log.metrics.read_text().splitlines()]
     assert line["step"] == 3 and line["kl"] == 0.5 and line["time_seconds"] >= 100
@@ -27,7 +27,7 @@ def test_best_middling_and_worst_answer(tmp_path: Path) -> None:
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
     log = RunLog(str(tmp_path), main=False, earlier_seconds=0.0)
-    log.figures(1, {})
+    log.write_metrics(1, {})
     log.answers(1, [], [])
     assert list(tmp_path.iterdir()) == []
 

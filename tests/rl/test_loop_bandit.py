@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.ppo_parts import models, options, prompts, rollout_tools, update_tools
 
-from hf_align.rl.advantages import estimate
+from hf_align.rl.advantages import make_experience
 from hf_align.rl.episodes import trees_of, update_rows
 from hf_align.rl.models import PpoModels
 from hf_align.rl.rollout import measure_episodes, sample_episodes
@@ -55,14 +55,14 @@ def iterate(found: PpoModels, rollouts: int, settings: dict[str, Any], *, rate: 
         trees = trees_of(ASKED, episodes)
         measure_episodes(tools, trees)
         scores = np.array([float(one.tokens[0] % 2 == 0) for one in episodes])
-        found_now = estimate(episodes, scores, options(**settings), kl_coef=BETA)
+        found_now = make_experience(episodes, scores, options(**settings), kl_coef=BETA)
         update(
             updating,
             update_rows(trees, episodes, found_now.columns),
             prompts=len(ASKED),
             seed=(1, number),
-            check_first=lambda figures: None,
-            check_step=lambda figures: None,
+            check_first=lambda metrics: None,
+            check_step=lambda metrics: None,
         )
 
 

@@ -59,9 +59,9 @@ def test_an_update_by_two_processes_is_that_of_one(tmp_path: Path, name: str) ->
     assert one.keys() == two.keys()
     for key in one:
         torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-6, msg=key)
-    figures, others = (json.loads(file.with_suffix(".json").read_text()) for file in files)
-    assert figures["update_steps"] == 8
-    for key, value in figures.items():
+    metrics, others = (json.loads(file.with_suffix(".json").read_text()) for file in files)
+    assert metrics["update_steps"] == 8
+    for key, value in metrics.items():
         assert others[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
 
 

@@ -1,4 +1,4 @@
-"""The report of a PPO run: its figures, its drawings, its answers over time, and whatever is missing."""
+"""The report of a PPO run: its metrics, its drawings, its answers over time, and whatever is missing."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_settings_say_what_is_rewarded_and_what_was_checked() -> None:
     }
 
 
-def test_held_out_figures() -> None:
+def test_held_out_metrics() -> None:
     shown = {row["name"]: row["cells"] for row in held_out(record())}
     assert shown["Reward"] == ["-0.5", "1.25"]
     assert shown["Reward short"][1] == "-1.5"

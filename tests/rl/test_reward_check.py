@@ -97,7 +97,7 @@ def test_a_reward_model_is_checked_before_training(
         assert entry[key] == pytest.approx(expected[key]), key
 
 
-def test_a_reward_model_without_figures_is_said_not_to_be_checked(
+def test_a_reward_model_without_metrics_is_said_not_to_be_checked(
     judge: tuple[str, str, dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare = Path(shutil.copytree(judge[0], tmp_path / "bare"))

@@ -71,7 +71,7 @@ def test_what_was_taken_while_sampling_is_what_a_pass_gives(layout: str, tempera
         torch.testing.assert_close(torch.from_numpy(one.entropies), entropy, rtol=1e-4, atol=1e-4)
 
 
-def test_the_token_budget_changes_no_figure() -> None:
+def test_the_token_budget_changes_no_metric() -> None:
     found = models()
     whole, pieces = answers([[3, 1], [4, 4], [2, 6]]), answers([[3, 1], [4, 4], [2, 6]])
     measure_episodes(rollout_tools(found), trees_of(ASKED, whole))
@@ -81,7 +81,7 @@ def test_the_token_budget_changes_no_figure() -> None:
             np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-5, atol=1e-5)
 
 
-def test_rows_of_an_update_carry_the_figures_of_their_own_answers() -> None:
+def test_rows_of_an_update_carry_the_metrics_of_their_own_answers() -> None:
     episodes = answers([[3, 1], [4], [2, 2]])
     for one in episodes:
         one.logps = np.full(len(one.tokens), one.reward, np.float32)

@@ -89,7 +89,7 @@ def test_the_kl_stop_ends_an_update_before_the_step_that_would_go_further() -> N
     tools = update_tools(found, kl_stop=1e-3, **settings)
     steps = []
     tools.scheduler.step = lambda: steps.append(1)
-    means = update(tools, rows, prompts=4, seed=(0,), check_first=_first, check_step=lambda figures: None)
+    means = update(tools, rows, prompts=4, seed=(0,), check_first=_first, check_step=lambda metrics: None)
     assert 1 <= means["update_steps"] < 8 and means["stopped_by_kl"] == 1
     assert means["approx_kl"] <= 1e-3
     assert len(steps) == 8, "the learning rate goes on as planned"

@@ -53,7 +53,7 @@ def test_one_pass_gives_what_the_model_gives_row_by_row(family: str, packed: boo
     module = PolicyWithValue(policy, head)
     batch = pack_rows(rows) if packed else pad_rows(rows, 0)
     output = module(**model_inputs(batch), temperature=TEMPERATURE, with_entropies=True)
-    found = (output.logps, output.entropies, output.estimates)
+    found = (output.logps, output.entropies, output.state_values)
     with torch.no_grad():
         for ours, theirs in zip(found, expected(whole, head, rows), strict=True):
             torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-4, atol=1e-4)
@@ -71,7 +71,7 @@ def test_nothing_is_asked_for_by_default() -> None:
     plain = found.policy(**model_inputs(batch))
     assert set(plain.keys()) == {"logps", "correct"}
     output = found.module(**model_inputs(batch))
-    assert set(output.keys()) == {"logps", "correct", "estimates"}
+    assert set(output.keys()) == {"logps", "correct", "state_values"}
     assert torch.equal(output.logps, plain.logps)
 
 
@@ -113,8 +113,8 @@ def test_a_model_of_its_own_is_read_before_every_target() -> None:
         for row in rows:
             states = critic.model(torch.from_numpy(row.input_ids).long()[None]).last_hidden_state[0, :-1]
             expected_values.append(critic.score(states)[:, 0][torch.from_numpy(row.target_mask[1:])])
-    torch.testing.assert_close(output.estimates, torch.cat(expected_values), rtol=1e-4, atol=1e-5)
-    output.estimates.sum().backward()
+    torch.testing.assert_close(output.state_values, torch.cat(expected_values), rtol=1e-4, atol=1e-5)
+    output.state_values.sum().backward()
     assert critic.model.embed_tokens.weight.grad.any()
     assert all(p.grad is None for p in module.policy.parameters()), "its own trunk, and only that"
 

@@ -25,6 +25,8 @@ class SafetensorError(Exception):
         (RuntimeError("PytorchStreamWriter failed writing file data/1"), "not be written to its end"),
         (RuntimeError("[enforce fail at inline_container.cc:659] . unexpected pos 64 vs 0"), "to its end"),
         (RuntimeError("something else"), ""),
+        (OSError(errno.EMFILE, "Too many open files"), ""),
+        (SafetensorError("I/O error: Too many open files (os error 24)"), ""),
     ],
 )
 def test_what_an_error_means(error: Exception, words: str) -> None:
@@ -33,6 +35,12 @@ def test_what_an_error_means(error: Exception, words: str) -> None:
     outer = ValueError("outer")
     outer.__cause__ = error
     assert reason(outer) == found
+
+
+def test_a_file_that_could_not_be_opened_is_too_short_for_another_reason() -> None:
+    short = RuntimeError("[enforce fail at inline_container.cc:659] . unexpected pos 64 vs 0")
+    short.__context__ = RuntimeError("open file failed with strerror: Too many open files")
+    assert reason(short) == ""
 
 
 def test_what_is_safe_is_said(tmp_path: Path) -> None:

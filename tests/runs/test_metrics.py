@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hf_align.runs.metrics import (
     append_metrics,
     elapsed_seconds,
     evaluation_rows,
+    forget_after,
     logged_keys,
     read_metrics,
     seen_so_far,
@@ -127,3 +129,13 @@ def test_the_clock_of_a_resumed_run_goes_on():
 def test_running_totals_count_a_repeated_step_once():
     rows = [{"step": step, "target_tokens": 10 * step} for step in (1, 2, 3, 2, 3)]
     assert seen_so_far(rows, "target_tokens") == {1: 10, 2: 30, 3: 60}
+
+
+def test_lines_of_later_steps_are_taken_out(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    forget_after(path, 2)  # nothing is there yet
+    kept = '{"step": 1, "a": "é"}\n{"what": "no step"}\n{"step": 2}\n'
+    path.write_text(kept + '{"step": 3}\n{"step": 2.5}\n{"step": 3, "torn', encoding="utf-8")
+    forget_after(path, 2)
+    assert path.read_text(encoding="utf-8") == kept
+    assert [file.name for file in tmp_path.iterdir()] == ["samples.jsonl"]

@@ -114,7 +114,7 @@ _SPOKEN_FOR = {
     "model", "recipe", "status", "message", "command", "started", "machine", "versions", "overrides", "merge",
     "eva", "labels", "reference", "rounds", "steps", "pipeline", "tokenizer", "extension", "evaluation",
     "vllm", "identity", "classification", "pretraining", "best_of_n", "generations", "final_metrics",
-    "recipe_path",
+    "recipe_path", "corpus",
 }  # fmt: skip
 _MEASURED = {"wall_time_seconds", "tokens_per_second", "peak_memory_bytes", "sample_exact_match"}
 """Metrics under these names stand in metrics.jsonl and in comparisons as well."""

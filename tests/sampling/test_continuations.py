@@ -13,10 +13,12 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 from hf_align.errors import UserError
 from hf_align.modeling.attention.packing_probe import enable_segment_attention
 from hf_align.modeling.few_shapes import few_length
-from hf_align.sampling.continuations import LEAVE_SHARE, sample_continuations
+from hf_align.sampling.batch import LEAVE_SHARE
+from hf_align.sampling.continuations import sample_continuations
 from hf_align.sampling.options import Sampling
 from hf_align.sampling.streaming import stream_tokens
 from hf_align.sampling.token_choice import choose_tokens
+from hf_align.sampling.ways import way_for
 
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17, 18, 19], [20, 21, 22, 23], [24]]
 GREEDY = Sampling(max_new_tokens=14)
@@ -71,6 +73,7 @@ def test_greedy_continuations_are_those_of_generate(family: str, max_rows: int, 
 
 def test_samples_of_a_prompt_share_its_prefill_and_are_scored_at_the_temperature() -> None:
     model = tiny_model("llama")
+    way_for(model, 0)  # its passes are not counted
     lengths: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(
         lambda _, args, kwargs: lengths.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
@@ -109,6 +112,7 @@ def test_the_same_seed_gives_the_same_samples() -> None:
 
 def test_sequences_that_ended_leave_the_batch() -> None:
     model = tiny_model("llama")
+    way_for(model, 0)
     rows: list[int] = []
     model.register_forward_pre_hook(
         lambda _, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True

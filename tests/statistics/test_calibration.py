@@ -100,9 +100,9 @@ def test_correlation_by_hand() -> None:
 def test_distribution_by_hand() -> None:
     found = calibration.distribution([3.0, 4.0], [0.0, 1.0], [1.0, 3.0], bins=4)
     assert found["edges"] == [0, 1, 2, 3, 4]
-    assert found["better"] == [0, 0, 0, 1.0]
-    assert found["worse"] == [0.25, 0.75, 0, 0]
-    assert calibration.distribution([math.nan], [1.0], [1.0]) == {"edges": [], "better": [], "worse": []}
+    assert found["chosen"] == [0, 0, 0, 1.0]
+    assert found["rejected"] == [0.25, 0.75, 0, 0]
+    assert calibration.distribution([math.nan], [1.0], [1.0]) == {"edges": [], "chosen": [], "rejected": []}
 
 
 def test_mean_and_deviation() -> None:

@@ -1,4 +1,4 @@
-"""Whole runs on an emulated GPU: nothing is left on the CPU, and the figures are those of a run there.
+"""Whole runs on an emulated GPU: nothing is left on the CPU, and the metrics are those of a run there.
 
 Data, model, trainer, checkpoints, sampling, evaluation and saving all take part.
 """
@@ -94,7 +94,7 @@ CASES += [
 ]
 
 
-def figures(record: dict[str, Any]) -> dict[str, float]:
+def metrics(record: dict[str, Any]) -> dict[str, float]:
     return {
         name: value
         for name, value in (record.get("final_metrics") or {}).items()
@@ -119,7 +119,7 @@ def test_a_run_gives_what_it_gives_on_the_cpu(
     assert "one of 8 GPUs is used; NPROC=8 starts a process for each" in caplog.text
     found = json.loads((tmp_path / "gpu" / "run.json").read_text())
     assert found["peak_memory_bytes"] == PEAK_MEMORY, "it has to have run there"
-    assert figures(found) == pytest.approx(figures(expected), rel=2e-3, abs=2e-4)
+    assert metrics(found) == pytest.approx(metrics(expected), rel=2e-3, abs=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_half_precision_takes_the_variable_length_kernel(
         found = run(tmp_path / "gpu", **SHORT, **options, use_cpu=False, precision="auto")
     assert found["model"]["precision"] == "bf16"
     assert kernel.calls >= 2 * (SHORT["max_steps"] + 2), "two layers: evaluations, steps, samples"
-    assert figures(found) == pytest.approx(figures(expected), rel=0.05, abs=0.02)
+    assert metrics(found) == pytest.approx(metrics(expected), rel=0.05, abs=0.02)
 
 
 @pytest.mark.slow

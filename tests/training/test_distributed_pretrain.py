@@ -59,7 +59,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def assert_close(ours: Path, theirs: Path) -> None:
-    """Weights, logged figures and figures by data set are the same but for rounding."""
+    """Weights, logged metrics and metrics by data set are the same but for rounding."""
     one, other = weights(theirs), weights(ours)
     assert one.keys() == other.keys()
     for name in one:

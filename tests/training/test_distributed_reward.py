@@ -1,4 +1,4 @@
-"""Two processes on a CPU train the reward model that one process trains, and report the same figures."""
+"""Two processes on a CPU train the reward model that one process trains, and report the same metrics."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def test_two_processes_equal_one(tmp_path: Path, adapter: dict) -> None:
         for key in line:
             assert again[key] == pytest.approx(line[key], rel=1e-3, abs=1e-5), (key, line["step"])
     two = json.loads((tmp_path / "two" / "run.json").read_text())
-    for figure in ("mean", "std", "answers"):
+    for metric in ("mean", "std", "answers"):
         # The answers that only keep a process busy do not count.
-        assert two["reward_reference"][figure] == pytest.approx(one["reward_reference"][figure], rel=1e-3)
+        assert two["reward_reference"][metric] == pytest.approx(one["reward_reference"][metric], rel=1e-3)
     for when in ("before", "after"):
-        for figure in ("pairs", "accuracy", "mean_margin", "ece"):
-            expected = one["reward_evaluation"][when][figure]
-            found = two["reward_evaluation"][when][figure]
-            assert found == pytest.approx(expected, rel=1e-3, abs=1e-5), (when, figure)
+        for metric in ("pairs", "accuracy", "mean_margin", "ece"):
+            expected = one["reward_evaluation"][when][metric]
+            found = two["reward_evaluation"][when][metric]
+            assert found == pytest.approx(expected, rel=1e-3, abs=1e-5), (when, metric)

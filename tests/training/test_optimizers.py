@@ -47,8 +47,8 @@ def test_runs_learn(tmp_path: Path, name: str) -> None:
     arguments = {"optim_args": {"momentum": 0.9}} if name == "sgd" else {}
     options = {"save_strategy": "no", "num_samples": 0, "learning_rate": rate, **arguments}
     record = run(make_inputs(tmp_path), tmp_path / "run", optim=name, **options)
-    figures = record["final_metrics"]
-    assert figures["eval_loss"] < figures["eval_loss_before"]
+    metrics = record["final_metrics"]
+    assert metrics["eval_loss"] < metrics["eval_loss_before"]
 
 
 def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,25 @@ def test_a_half_written_checkpoint_is_set_aside_and_the_one_before_is_used(
     assert merged_metrics(copy) == merged_metrics(whole)
 
 
+@pytest.mark.parametrize("changed", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(
+    inputs: dict[str, Any], whole: Path, copy: Path, changed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = copy / "checkpoint-12" / changed
+    content = bytearray(path.read_bytes())
+    # A digit of the loss or a bit of a tensor: the file can be read as before.
+    place = content.index(b'"loss": ') + 10 if changed.endswith(".json") else len(content) // 2
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=f"is damaged: {changed} is not as it was saved.*checkpoint-8"):
+        run(inputs, copy, **STEPS, resume_from_checkpoint=str(path.parent))
+    run(inputs, copy, **STEPS, resume_from_checkpoint="auto")
+    assert f"checkpoint-12 is damaged ({changed} is not as it was saved)" in caplog.text
+    assert (copy / "damaged-checkpoint-12" / changed).is_file()
+    assert steps(copy) == [4, 8, 12]
+    assert same_weights(copy, whole)
+
+
 def test_going_back_to_an_earlier_checkpoint_writes_over_none(
     inputs: dict[str, Any], whole: Path, copy: Path
 ) -> None:

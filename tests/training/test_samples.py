@@ -79,6 +79,25 @@ def test_the_record_keeps_answers_from_before_over_a_resume(parts) -> None:
     assert record["sample_exact_match"] == {"before": 0.0, "after": 0.0}
 
 
+def test_calls_in_the_references_are_counted(parts) -> None:
+    model, tokenizer = parts
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+    asked = [
+        Example(f"f:{number}", messages=(Message("user", "1?"), Message("assistant", answer)))
+        for number, answer in enumerate((call, call, "Hello."))
+    ]
+    samples = SampleSet(model, tokenizer, asked, CONFIG)
+    assert samples.record().sample_calls == {
+        **{"rows": 2, "name": {}, "exact": {}, "other_rows": 1, "none": {}},
+    }
+    for entry, text in zip(samples.entries, (call, call.replace("1", "2"), call), strict=True):
+        entry |= {"before": "No.", "after": text}
+    calls = samples.record().sample_calls
+    assert calls.name == {"before": 0.0, "after": 1.0} and calls.exact == {"before": 0.0, "after": 0.5}
+    assert calls.none == {"before": 1.0, "after": 0.0}
+    assert "sample_calls" not in SampleSet(model, tokenizer, EXAMPLES, CONFIG).record()
+
+
 def test_prompts_that_leave_no_room_for_an_answer_are_left_out(parts, caplog) -> None:
     # The tiny model has 256 positions.
     examples = [EXAMPLES[0], example("long " * 200)]

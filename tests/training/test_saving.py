@@ -42,7 +42,7 @@ def test_where_the_weights_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, m
         asked.append((folder, adapter))
         return 2e-6
 
-    save_with_adapter(made, None, merge, figure="largest")  # type: ignore[arg-type]
+    save_with_adapter(made, None, merge, metric="largest")  # type: ignore[arg-type]
     if merges:
         assert saved == [tmp_path / "adapter"] and asked == [(tmp_path, tmp_path / "adapter")]
         assert noted == {"merge": {"largest": 2e-6}} and not (tmp_path / "adapter" / "README.md").exists()

@@ -42,7 +42,7 @@ def test_units_and_fillers(packed: bool) -> None:
     assert rows.units(rows.filler()) == 0
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     language = tasks.language_model_task(packed=True, pad_token_id=0)
     found = language.eval_metrics(2.0, 8, {"correct": 6.0}, {})
     assert found == {

@@ -7,7 +7,7 @@ import torch
 from hf_align.types import LossOutput, PairLogps
 
 
-def test_a_loss_keeps_its_gradient_and_outputs_do_not_share_their_figures() -> None:
+def test_a_loss_keeps_its_gradient_and_outputs_do_not_share_their_metrics() -> None:
     weight = torch.tensor(2.0, requires_grad=True)
     one, other = LossOutput(loss_sum=3 * weight, count=4), LossOutput(loss_sum=weight, count=1)
     (one.loss_sum / one.count).backward()

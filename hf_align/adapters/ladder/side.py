@@ -35,7 +35,7 @@ class States:
     rungs: list[torch.Tensor] = field(default_factory=list)
 
 
-class Down(torch.nn.Linear):
+class DownProjection(torch.nn.Linear):
     """d to d / r, without a bias, for states in whatever type they come.
 
     Under autocast they keep it, since a copy in float32 would be kept for the backward pass.
@@ -59,7 +59,7 @@ class SideBlock(torch.nn.Module):
     def __init__(self, block: torch.nn.Module, width: int, side_width: int, temperature: float) -> None:
         super().__init__()
         self.block = block
-        self.down = Down(width, side_width)
+        self.down = DownProjection(width, side_width)
         self.alpha = torch.nn.Parameter(torch.zeros(1))
         self.temperature = temperature
         self.state: torch.Tensor | None = None
@@ -102,7 +102,7 @@ class SideStack(torch.nn.Module):
             raise UserError(_cannot(stack, error)) from error
         width, side_width = stack.config.hidden_size, config.hidden_size
         self.width = side_width
-        self.first = Down(input_embeddings(stack).weight.shape[1], side_width)
+        self.first = DownProjection(input_embeddings(stack).weight.shape[1], side_width)
         blocks = block_list(self.stack)
         for number, block in enumerate(blocks):
             blocks[number] = SideBlock(block, width, side_width, temperature)

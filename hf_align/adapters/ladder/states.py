@@ -27,7 +27,7 @@ STORED = {torch.bfloat16: np.dtype("<u2"), torch.float16: np.dtype("<u2"), torch
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TokenSpan:
     """The tokens of one sequence in a batch: its key, and where its L tokens stand."""
 
     key: bytes
@@ -36,7 +36,7 @@ class Stretch:
     length: int
 
 
-def stretches_of(arguments: Mapping[str, Any]) -> list[Stretch] | None:
+def stretches_of(arguments: Mapping[str, Any]) -> list[TokenSpan] | None:
     """The sequences of a batch, given by the arguments of a decoder's stack.
 
     None where the batch is neither packed nor padded on the right.
@@ -57,16 +57,16 @@ def stretches_of(arguments: Mapping[str, Any]) -> list[Stretch] | None:
             return None
     else:
         return None
-    return [Stretch(_key(ids[row, :n]), row, 0, n) for row, n in enumerate(lengths)]
+    return [TokenSpan(_key(ids[row, :n]), row, 0, n) for row, n in enumerate(lengths)]
 
 
-def _segments(ids: npt.NDArray[np.int64], segments: Segments) -> list[Stretch]:
+def _segments(ids: npt.NDArray[np.int64], segments: Segments) -> list[TokenSpan]:
     pieces = [ids[start : start + n] for start, n in zip(segments.starts, segments.lengths, strict=True)]
     found = []
     for number, piece in enumerate(pieces):
         parent = segments.parents[number] if segments.parents else -1
         before = pieces[parent] if parent >= 0 else piece[:0]
-        found.append(Stretch(_key(piece, before), 0, segments.starts[number], len(piece)))
+        found.append(TokenSpan(_key(piece, before), 0, segments.starts[number], len(piece)))
     return found
 
 
@@ -165,7 +165,7 @@ class StateWriter:
         self.lengths: list[int] = []
         self._known: set[bytes] = set()
 
-    def add(self, stretches: Sequence[Stretch], states: Sequence[torch.Tensor]) -> None:
+    def add(self, stretches: Sequence[TokenSpan], states: Sequence[torch.Tensor]) -> None:
         """``states``: those of the batch that the sequences stand in, (B, T, d) each."""
         for one in stretches:
             if one.key in self._known:

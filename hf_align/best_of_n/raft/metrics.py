@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hf_align.best_of_n.answers import SampledPrompt
-from hf_align.best_of_n.files import figures, kept, pair, shown
+from hf_align.best_of_n.files import kept, metrics, pair, shown
 from hf_align.best_of_n.recipe import BestOfNOptions
 from hf_align.data.chat.prompts import Prompt
 from hf_align.runs.schema import Record
@@ -17,7 +17,7 @@ from hf_align.statistics.bootstrap import mean_and_interval
 SHOWN_GENERATIONS = 12
 
 
-def round_figures(
+def round_metrics(
     number: int,
     sampled: Sequence[SampledPrompt],
     trained: Mapping[str, Any],
@@ -35,7 +35,7 @@ def round_figures(
     final = trained.final_metrics
     return {
         "round": number,
-        "sampled": figures(sampled, seed=seed),
+        "sampled": metrics(sampled, seed=seed),
         "kept": len(rewards),
         "kept_prompts": sum(bool(scores) for scores in chosen),
         "kept_reward": float(np.mean(rewards)) if rewards else None,
@@ -46,7 +46,7 @@ def round_figures(
     }
 
 
-def held_out_figures(
+def held_out_metrics(
     answered: Sequence[SampledPrompt], start: Sequence[SampledPrompt], *, seed: int
 ) -> dict[str, Any] | None:
     """What the answers to the held-out prompts are worth, and their change from the ``start``.
@@ -94,7 +94,7 @@ def metrics_rows(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def final_metrics(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures that runs are compared by."""
+    """The metrics that runs are compared by."""
     last = rounds[-1]
     found: dict[str, Any] = {"rounds": last["round"], "kept": sum(entry.get("kept") or 0 for entry in rounds)}
     if last.get("sampled"):

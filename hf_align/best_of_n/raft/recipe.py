@@ -30,7 +30,7 @@ class RaftTrainingConfig(TrainingConfig):
     output_dir: str = shared.output_dir("runs/best_of_n", help="folder for the answers and the report")
     use_cpu: bool = shared.use_cpu()
     num_train_epochs: float = option(1.0, gt=0, help="passes over the kept answers, in each round")
-    learning_rate: float = option(2e-5, gt=0, help="peak learning rate; every round begins its course anew")
+    learning_rate: float = option(2e-5, gt=0, help="peak learning rate; each round starts its schedule again")
     save_strategy: Literal["no", "steps", "epoch"] = option(
         "no",
         help="when to save a checkpoint within the training of a round, which otherwise begins anew where it "

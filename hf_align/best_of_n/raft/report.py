@@ -126,7 +126,7 @@ def settings(record: Row) -> list[tuple[str, str]]:
 
 
 def notes(record: Row) -> list[str]:
-    """What the figures mean and what they rest on, as sentences."""
+    """What the metrics mean and what they rest on, as sentences."""
     rounds, recipe = rounds_of(record), BestOfNRecord.of(record).recipe
     held_out = mapping(rounds[0].get("held_out")) if rounds else {}
     said = [

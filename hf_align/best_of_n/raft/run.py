@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from hf_align.best_of_n.answers import SampledPrompt, digest, prompt_key
-from hf_align.best_of_n.raft import metrics as raft_figures
+from hf_align.best_of_n.raft import metrics as raft_metrics
 from hf_align.best_of_n.raft.model import check_start
 from hf_align.best_of_n.raft.rounds import Rounds
 from hf_align.best_of_n.recipe import BestOfNConfig
@@ -58,7 +58,7 @@ def run_rounds(config: BestOfNConfig) -> dict[str, Any]:
     tokenizer = load_tokenizer(source.config)
     rewards = load_rewards(config.rewards, tokenizer, use_cpu=machine.use_cpu)
     data = with_trained_system_prompt(config.data, source)
-    prepared = prepare_datasets(data, tokenizer, seed=training.seed, keep_examples=True)
+    prepared = prepare_datasets(data, tokenizer, seed=training.seed, keep_examples=True, asked=True)
     if machine.main:
         print(prepared.report.summary(), flush=True)
     limit = _context(config, source, tokenizer)
@@ -86,12 +86,12 @@ def run_rounds(config: BestOfNConfig) -> dict[str, Any]:
 
 
 def _run(rounds: Rounds, stop: StopRequest) -> None:
-    """All rounds, the figures after each of them, and the report."""
+    """All rounds, the metrics after each of them, and the report."""
     config, record = rounds.config, rounds.record
     seed = config.training.seed
     start = answered = rounds.evaluate(0)
     done: list[dict[str, Any]] = [
-        {"round": 0, "held_out": raft_figures.held_out_figures(start, start, seed=seed)}
+        {"round": 0, "held_out": raft_metrics.held_out_metrics(start, start, seed=seed)}
     ]
     _note(rounds, done)
     sampled: list[SampledPrompt] = []
@@ -99,16 +99,16 @@ def _run(rounds: Rounds, stop: StopRequest) -> None:
         sampled = rounds.sample(number)
         trained = rounds.train(number, stop)
         answered = rounds.evaluate(number)
-        entry = raft_figures.round_figures(number, sampled, trained, config.best_of_n, seed=seed)
-        entry["held_out"] = raft_figures.held_out_figures(answered, start, seed=seed)
+        entry = raft_metrics.round_metrics(number, sampled, trained, config.best_of_n, seed=seed)
+        entry["held_out"] = raft_metrics.held_out_metrics(answered, start, seed=seed)
         done.append(entry)
         _note(rounds, done)
     rounds.copy_model(config.best_of_n.rounds)
     record.update(
         BestOfNRecord(
             status="completed",
-            generations=raft_figures.generations(rounds.held_out, start, answered) if start else [],
-            best_of_n_samples=raft_figures.best_and_worst(sampled, rounds.prompts),
+            generations=raft_metrics.generations(rounds.held_out, start, answered) if start else [],
+            best_of_n_samples=raft_metrics.best_and_worst(sampled, rounds.prompts),
         )
     )
     if rounds.machine.main:
@@ -118,7 +118,7 @@ def _run(rounds: Rounds, stop: StopRequest) -> None:
 def _note(rounds: Rounds, done: list[dict[str, Any]]) -> None:
     """What is known by now, in run.json and metrics.jsonl."""
     effort = rounds.effort
-    found = BestOfNRecord(rounds=done, final_metrics=raft_figures.final_metrics(done))
+    found = BestOfNRecord(rounds=done, final_metrics=raft_metrics.final_metrics(done))
     if effort.tokens:
         found.tokens_per_second = effort.tokens / max(effort.seconds, 1e-9)
         kind = "cpu" if rounds.machine.use_cpu or not torch.cuda.is_available() else "cuda"
@@ -126,7 +126,7 @@ def _note(rounds: Rounds, done: list[dict[str, Any]]) -> None:
         found.peak_memory_bytes = max(peak, rounds.record.content.peak_memory_bytes or 0)
     rounds.record.update(found)
     if rounds.machine.main:
-        lines = [encode_json(row) + b"\n" for row in raft_figures.metrics_rows(done)]
+        lines = [encode_json(row) + b"\n" for row in raft_metrics.metrics_rows(done)]
         write_atomic(Path(rounds.config.training.output_dir) / METRICS_FILE, b"".join(lines))
     last = done[-1]
     if last["held_out"] is not None:

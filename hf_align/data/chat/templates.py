@@ -22,7 +22,7 @@ from hf_align.types import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SHIPPED_TEMPLATES = ("alpaca", "chatml")
+SHIPPED_TEMPLATES = ("alpaca", "chatml", "hermes")
 DAY = date(2024, 7, 26)
 """The day that Llama 3's template writes where it is told none."""
 _TODAY = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
@@ -68,7 +68,7 @@ class ChatFormat:
 
 
 def resolve_chat_template(name_or_path: str) -> str:
-    """The text of a shipped template (``alpaca``, ``chatml``) or of a Jinja file.
+    """The text of a shipped template (``SHIPPED_TEMPLATES``) or of a Jinja file.
 
     Errors: ``UserError`` where it is neither, is not UTF-8, or is empty.
     """

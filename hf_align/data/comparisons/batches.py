@@ -37,14 +37,14 @@ def collate_comparisons(
         last_tokens = [i * width + len(sequence) - 1 for i, sequence in enumerate(sequences)]
     answers = [branch for row in rows for branch in row.branches]
     lengths = [branch.target_tokens for branch in answers]
-    better, worse, weights, margins = numbered_pairs(rows)
+    chosen, rejected, weights, margins = numbered_pairs(rows)
     return ComparisonBatch(
         inputs=inputs,
         target_answers=torch.from_numpy(np.repeat(np.arange(len(answers)), lengths)),
         last_tokens=torch.tensor(last_tokens),
         answer_lengths=torch.tensor(lengths),
-        better=torch.tensor(better, dtype=torch.long),
-        worse=torch.tensor(worse, dtype=torch.long),
+        chosen=torch.tensor(chosen, dtype=torch.long),
+        rejected=torch.tensor(rejected, dtype=torch.long),
         pair_weights=torch.tensor(weights, dtype=torch.float32),
         margins=torch.tensor(margins, dtype=torch.float32),
         prompts=len(rows),
@@ -99,20 +99,20 @@ def _trees(rows: Sequence[ComparisonRow], share_prefix: bool) -> tuple[Batch, li
 
 
 def numbered_pairs(rows: Sequence[ComparisonRow]) -> tuple[list[int], list[int], list[float], list[float]]:
-    """(better, worse, weights, margins) of all pairs, with answers numbered through the rows."""
-    better: list[int] = []
-    worse: list[int] = []
+    """(chosen, rejected, weights, margins) of all pairs, with answers numbered through the rows."""
+    chosen: list[int] = []
+    rejected: list[int] = []
     weights: list[float] = []
     margins: list[float] = []
     first = 0
     for row in rows:
         pairs = row.pairs()
-        better += [first + i for i, _ in pairs]
-        worse += [first + j for _, j in pairs]
+        chosen += [first + i for i, _ in pairs]
+        rejected += [first + j for _, j in pairs]
         weights += [1.0 / len(pairs) for _ in pairs]
         margins += [row.margin or 0.0] * len(pairs)
         first += len(row.branches)
-    return better, worse, weights, margins
+    return chosen, rejected, weights, margins
 
 
 def _reference(rows: Sequence[ComparisonRow]) -> torch.Tensor | None:

@@ -20,12 +20,12 @@ _SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system", "too
 
 
 def pairs_of(comparison: Comparison) -> list[Comparison]:
-    """Every two answers that do not tie, the better one first, with their scores."""
+    """Every two answers that do not tie, the chosen one first, with their scores."""
     answered = list(zip(comparison.answers, comparison.scores, strict=True))
     return [
-        replace(comparison, answers=(better, worse), scores=(high, low))
-        for better, high in answered
-        for worse, low in answered
+        replace(comparison, answers=(chosen, rejected), scores=(high, low))
+        for chosen, high in answered
+        for rejected, low in answered
         if high > low
     ]
 
@@ -45,7 +45,7 @@ def ranking_of(pairs: Sequence[Comparison]) -> Comparison:
             raise ValueError(f"{pair.source}: another prompt or margin than {first.source}")
     beats = {beaten for pair in pairs for beaten in _ordered(pair)}
     answers = tuple(dict.fromkeys(answer for pair in pairs for answer in pair.answers))
-    scores = tuple(float(sum(better == answer for better, _ in beats)) for answer in answers)
+    scores = tuple(float(sum(chosen == answer for chosen, _ in beats)) for answer in answers)
     ranking = replace(first, answers=answers, scores=scores)
     if {beaten for pair in pairs_of(ranking) for beaten in _ordered(pair)} != beats:
         raise ValueError(f"{first.source}: the pairs do not make one order of the answers")
@@ -54,25 +54,25 @@ def ranking_of(pairs: Sequence[Comparison]) -> Comparison:
 
 def as_preference(pair: Comparison) -> dict[str, Any]:
     """``prompt``, ``chosen`` and ``rejected`` (format preference): turns, or strings after a plain prompt."""
-    better, worse = _two(pair)
+    chosen, rejected = _two(pair)
     if isinstance(pair.prompt, str):
-        row: dict[str, Any] = {"prompt": pair.prompt, "chosen": better, "rejected": worse}
+        row: dict[str, Any] = {"prompt": pair.prompt, "chosen": chosen, "rejected": rejected}
     else:
         row = {
             "prompt": [_turn(message) for message in pair.prompt],
-            "chosen": [_turn(Message("assistant", better))],
-            "rejected": [_turn(Message("assistant", worse))],
+            "chosen": [_turn(Message("assistant", chosen))],
+            "rejected": [_turn(Message("assistant", rejected))],
         }
     return row | _margin(pair)
 
 
 def as_sharegpt(pair: Comparison) -> dict[str, Any]:
     """``conversations``, ``chosen`` and ``rejected`` with from and value (format sharegpt_preference)."""
-    better, worse = _two(pair)
+    chosen, rejected = _two(pair)
     return {
         "conversations": [_sharegpt_turn(message) for message in _turns(pair)],
-        "chosen": _sharegpt_turn(Message("assistant", better)),
-        "rejected": _sharegpt_turn(Message("assistant", worse)),
+        "chosen": _sharegpt_turn(Message("assistant", chosen)),
+        "rejected": _sharegpt_turn(Message("assistant", rejected)),
         **_margin(pair),
     }
 
@@ -84,11 +84,11 @@ def as_hh(pair: Comparison) -> dict[str, Any]:
     a tool's turn, and for a turn that would be read back differently: one with white space around it or with
     the mark of a speaker in it.
     """
-    better, worse = _two(pair)
+    chosen, rejected = _two(pair)
     turns = _turns(pair)
     return {
-        "chosen": _transcript([*turns, Message("assistant", better)], pair.source),
-        "rejected": _transcript([*turns, Message("assistant", worse)], pair.source),
+        "chosen": _transcript([*turns, Message("assistant", chosen)], pair.source),
+        "rejected": _transcript([*turns, Message("assistant", rejected)], pair.source),
         **_margin(pair),
     }
 
@@ -105,7 +105,7 @@ def as_ranking(comparison: Comparison) -> dict[str, Any]:
 
 
 def _ordered(comparison: Comparison) -> list[tuple[str, ...]]:
-    """(better, worse) for every two answers that do not tie."""
+    """(chosen, rejected) for every two answers that do not tie."""
     return [pair.answers for pair in pairs_of(comparison)]
 
 

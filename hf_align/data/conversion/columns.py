@@ -31,16 +31,19 @@ _Conversations = Example | Comparison | LabelledAnswer
 
 
 def with_template_columns(example: Any, values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
-    """The example with what its row and the recipe (``defaults``) hand to the chat template.
+    """The example with what its row and the recipe (``defaults``) hand to the chat template. An empty list
+    of tools in a row leaves those of the recipe out.
 
     Raises MalformedRow for media, weights that are not 1, and tools beside text that no template touches.
     """
     refuse_media(values)
     _check_weight(values.get("weight"))
-    tools = tools_of(values.get("tools"))
     options = {**defaults, **_keywords(values.get("chat_template_kwargs"))}
-    if tools is not None:
-        options["tools"] = tools
+    if values.get("tools") not in (None, ""):
+        options["tools"] = tools_of(values["tools"])
+    tools = options.get("tools")
+    if tools is None:
+        options.pop("tools", None)
     turns = getattr(example, example.turns_in, None) if isinstance(example, _Conversations) else None
     if not isinstance(turns, tuple):
         if tools is not None:

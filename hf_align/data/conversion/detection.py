@@ -23,6 +23,7 @@ from hf_align.data.conversion.formats import (
     RowFormat,
     Table,
 )
+from hf_align.data.conversion.source_tools import tools_of_source
 from hf_align.data.reading.raw import RawRow, printable
 from hf_align.data.reading.sources import read_rows
 from hf_align.errors import UserError, did_you_mean
@@ -50,12 +51,14 @@ def open_rows(
     """
     raw = read_rows(dataset, streaming=streaming)
     first = list(islice(raw, _ROWS_SEEN_FOR_DETECTION))
+    tools = tools_of_source(dataset)
+    given = {**(template_options or {}), **({"tools": tools} if tools else {})}
     resolve = partial(
         resolve_format,
         *(dataset.format, dataset.columns, first),
         where=dataset.path,
         system_prompt=system_prompt,
-        template_options=template_options or {},
+        template_options=given,
     )
     *earlier, last = tables
     for table in earlier:

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hf_align.data.reading.opening import open_bytes
 from hf_align.data.reading.raw import RawRow, row_from_value
 from hf_align.errors import UserError
 
 # An object at the top of a .json file is a table when one of these keys holds a list, else it is a row.
 _TABLE_KEYS = ("data", "rows", "examples", "instances", "items", "train")
+_SPLITS = ("train", "training", "test", "validation", "valid", "val", "dev", "eval")
 _BLANK = re.compile(r"[ \t\n\r]*")
 _UTF8_BOM = b"\xef\xbb\xbf"
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
@@ -35,7 +37,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
     Lines end with LF or CRLF only: the Unicode separators U+2028 and U+0085 may stand inside a row.
     """
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             if number == 1:
                 refuse_wide_encodings(path, line)
@@ -64,12 +66,15 @@ def read_jsonl(path: Path) -> Iterator[RawRow]:
             yield row_from_value(place, value)
 
 
-def read_json(path: Path) -> Iterator[RawRow]:
+def read_json(path: Path, split: str = "train") -> Iterator[RawRow]:
     """Rows of a .json file: an array of objects, an object that holds one, one row, or JSON Lines.
 
-    Errors: ``UserError`` with file and line where the JSON of the file as a whole is broken.
+    Of an object with several splits (``{"train": [...], "test": [...]}``) those of ``split``. Errors:
+    ``UserError`` with file and line where the JSON of the file as a whole is broken, and for a split that is
+    not there.
     """
-    content = path.read_bytes()
+    with open_bytes(path) as file:
+        content = file.read()
     refuse_wide_encodings(path, content[:4])
     text = content.removeprefix(_UTF8_BOM).decode("utf-8", "surrogateescape")
     del content
@@ -91,12 +96,22 @@ def read_json(path: Path) -> Iterator[RawRow]:
     if _skip_blank(text, end) < len(text):  # more than one value: JSON Lines under another name
         yield from read_jsonl(path)
         return
-    table = next((key for key in _TABLE_KEYS if isinstance(value.get(key), list)), None)
+    table = _table_of(path, value, split)
     if table is None:
         yield RawRow(f"{path}:{_line(text, start)}", value)
         return
     del value
     yield from _array_rows(path, text, _find_table(text, start, table), nested=True)
+
+
+def _table_of(path: Path, value: dict[str, Any], split: str) -> str | None:
+    """The key of the list whose elements are the rows, or None where the object is a row itself."""
+    splits = [key for key in value if key in (*_SPLITS, split) and isinstance(value[key], list)]
+    if split in splits:
+        return split
+    if splits and (split != "train" or len(splits) > 1):
+        raise UserError(f"{path}: the file has no split '{split}'; its splits are: {', '.join(splits)}.")
+    return next((key for key in (*_TABLE_KEYS, *splits) if isinstance(value.get(key), list)), None)
 
 
 def _array_rows(path: Path, text: str, start: int, nested: bool = False) -> Iterator[RawRow]:

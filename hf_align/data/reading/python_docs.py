@@ -46,7 +46,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
-class Document:
+class DocsPage:
     """``module`` is its full name (``email.message``; of a chapter of the language reference ``topics.`` with
     its name), ``part`` counts from 1 within a module, ``area`` is one of ``python_areas.AREAS``."""
 
@@ -111,7 +111,7 @@ def source_files(folder: Path | None = None) -> list[Path]:
     return [*(files[name] for name in sorted(files)), topics]
 
 
-def python_documents(folder: Path | None = None) -> Sequence[Document]:
+def python_documents(folder: Path | None = None) -> Sequence[DocsPage]:
     """All documents, those of the library first; ``folder``: where the library lies, if not where it is here.
 
     No text occurs twice. Errors: as ``source_files``.
@@ -120,7 +120,7 @@ def python_documents(folder: Path | None = None) -> Sequence[Document]:
 
 
 @functools.cache
-def _documents(folder: Path) -> tuple[Document, ...]:
+def _documents(folder: Path) -> tuple[DocsPage, ...]:
     seen: set[Any] = set()
     found = []
     for path in source_files(folder):
@@ -194,7 +194,7 @@ def clean(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
 
 
-def _cut(module: str, area: str, texts: Sequence[str]) -> list[Document]:
+def _cut(module: str, area: str, texts: Sequence[str]) -> list[DocsPage]:
     """The texts joined to documents of up to ``LONGEST`` characters; only longer texts are cut within."""
     parts: list[str] = []
     for text in texts:
@@ -203,7 +203,7 @@ def _cut(module: str, area: str, texts: Sequence[str]) -> list[Document]:
                 parts[-1] += "\n\n" + piece
             else:
                 parts.append(piece)
-    return [Document(module, number, area, part) for number, part in enumerate(parts, start=1)]
+    return [DocsPage(module, number, area, part) for number, part in enumerate(parts, start=1)]
 
 
 def _pieces(text: str) -> Iterator[str]:

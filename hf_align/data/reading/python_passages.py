@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from hf_align.data.reading.python_docs import Document, python_documents
+from hf_align.data.reading.python_docs import DocsPage, python_documents
 from hf_align.data.reading.raw import RawRow
 from hf_align.errors import UserError, did_you_mean
 
@@ -83,7 +83,7 @@ def python_passages() -> tuple[list[RawRow], list[RawRow]]:
     return train, test
 
 
-def _passages(document: Document) -> Iterator[RawRow]:
+def _passages(document: DocsPage) -> Iterator[RawRow]:
     """Neighbouring paragraphs up to ``LONGEST`` characters together; what stays shorter is left out."""
     number = 0
     for text in _joined(_cut(document.text)):

@@ -1,26 +1,31 @@
 """Opens the source that a recipe names and yields its rows, each with its place.
 
-A source is a file (json, jsonl, csv, parquet, txt), a folder of such files (taken in the order of their
-names, with those in sub-folders that are not hidden), the documentation of Python by the name
-``python_docs``, passages of it with their area by the name ``python_areas``, or a data set on a hub; what is
-here comes before what has the same name elsewhere. Reading is lazy: no reader but the one for .json, which
-needs the file's text, holds more than a small batch of rows. What the columns mean is the business of
+A source is a file (json, jsonl, csv, tsv, parquet, arrow, txt, compressed or not), several by a pattern, a
+folder of such files (taken in the order of their names, with those in sub-folders that are not hidden; of a
+folder with splits those of one), a folder of ``save_to_disk``, an address, the documentation of Python by the
+name ``python_docs``, passages of it with their area by the name ``python_areas``, or a data set on a hub;
+what is here comes before what has the same name elsewhere. Reading is lazy: no reader but the one for .json,
+which needs the file's text, holds more than a small batch of rows. What the columns mean is the business of
 ``formats``.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data.reading import python_docs, python_passages
 from hf_align.data.reading.json_files import read_json, read_jsonl
+from hf_align.data.reading.opening import COMPRESSED, fetched, is_remote, kind_of
 from hf_align.data.reading.raw import RawRow
-from hf_align.data.reading.tables import read_csv, read_parquet, read_txt
+from hf_align.data.reading.splits import DEFAULT, files_of_split, saved_files
+from hf_align.data.reading.tables import read_arrow, read_csv, read_parquet, read_txt
 from hf_align.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,10 +34,16 @@ if TYPE_CHECKING:
 READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".json": read_json,
     ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
     ".csv": read_csv,
+    ".tsv": partial(read_csv, separator="\t"),
     ".parquet": read_parquet,
+    ".arrow": read_arrow,
     ".txt": read_txt,
 }
+_WHOLE = (".parquet", ".arrow")
+"""Formats with a compression of their own; they are read from place to place."""
+_PATTERN = re.compile(r"[*?\[]")
 _OF_PYTHON: dict[str, Callable[[str], Iterator[RawRow]]] = {
     python_docs.NAME: python_docs.read_python_docs,
     python_passages.NAME: python_passages.read_python_areas,
@@ -54,7 +65,7 @@ def read_rows(dataset: DatasetConfig, *, streaming: bool = False) -> Iterator[Ra
             raise UserError(f"{dataset.path}: found the name '{dataset.name}', but it has no configurations.")
         return _chosen(_OF_PYTHON[dataset.path](dataset.split), dataset)
     files = local_files(dataset)
-    rows = _hub_rows(dataset, streaming) if files is None else _rows_of_files(files)
+    rows = _hub_rows(dataset, streaming) if files is None else _rows_of_files(files, dataset)
     return _chosen(rows, dataset)
 
 
@@ -79,12 +90,18 @@ def local_files(dataset: DatasetConfig) -> list[Path] | None:
     Errors: ``UserError`` where the path leads nowhere, has an unknown extension, or is a folder without files
     of a known type.
     """
+    if is_remote(dataset.path):
+        path = fetched(dataset.path, _remote_folder())
+        _check_file(path, dataset)
+        return [path]
     path = Path(os.path.expanduser(dataset.path))
     if path.is_dir():
-        return _folder_files(path)
+        return _folder_files(path, dataset)
     if path.exists():
-        _reader(path)
+        _check_file(path, dataset)
         return [path]
+    if _PATTERN.search(dataset.path):
+        return _matching(str(path), dataset)
     if is_python_docs(dataset):
         return python_docs.source_files()
     if _may_be_hub_id(dataset.path):
@@ -106,13 +123,54 @@ def hub_files(dataset: DatasetConfig) -> list[Path]:
     return [Path(file["filename"]) for file in getattr(loaded, "cache_files", ())]
 
 
-def _reader(path: Path) -> Callable[[Path], Iterator[RawRow]]:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+def _remote_folder() -> Path:
+    """Where fetched files are kept."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(cache)) / "hf_align" / "fetched"
+
+
+def _matching(pattern: str, dataset: DatasetConfig) -> list[Path]:
+    """The files that fit a pattern, in the order of their names."""
+    found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
+    if not found:
+        raise UserError(f"{pattern}: no file fits this pattern.")
+    for path in found:
+        _check_file(path, dataset)
+    return found
+
+
+def _check_file(path: Path, dataset: DatasetConfig) -> None:
+    """Raise ``UserError`` for an unknown type, and for a split or configuration that a file does not have."""
+    _reader(path, dataset)
+    kind = kind_of(path)
+    if dataset.name is not None:
+        raise UserError(f"{path}: found the name '{dataset.name}', but a file has no configurations.")
+    if dataset.split != DEFAULT and kind != ".json":
         raise UserError(
-            f"{path}: unknown file type '{path.suffix}'; expected one of {', '.join(READERS)}."
-            + did_you_mean(path.suffix.lower(), READERS)
+            f"{path}: found the split '{dataset.split}', but a file of this type has no splits; remove split."
         )
+    if dataset.separator is not None and kind not in (".csv", ".tsv"):
+        raise UserError(f"{path}: separator is for csv files; remove it.")
+    if dataset.text_unit != "line" and kind != ".txt":
+        raise UserError(f"{path}: text_unit is for txt files; remove it.")
+
+
+def _reader(path: Path, dataset: DatasetConfig) -> Callable[[Path], Iterator[RawRow]]:
+    kind = kind_of(path)
+    reader = READERS.get(kind)
+    packed = path.suffix.lower() in COMPRESSED
+    if reader is None or (packed and kind in _WHOLE):
+        raise UserError(
+            f"{path}: unknown file type '{''.join(path.suffixes[-2:]) if packed else path.suffix}'; expected "
+            f"one of {', '.join(READERS)}, those but {' and '.join(_WHOLE)} also with "
+            f"{', '.join(COMPRESSED)} behind." + did_you_mean(path.suffix.lower(), READERS)
+        )
+    if kind == ".json":
+        return partial(read_json, split=dataset.split)
+    if kind == ".txt":
+        return partial(read_txt, unit=dataset.text_unit)
+    if dataset.separator is not None and kind in (".csv", ".tsv"):
+        return partial(read_csv, separator=dataset.separator)
     return reader
 
 
@@ -128,20 +186,23 @@ def _file_rows(path: Path, reader: Callable[[Path], Iterator[RawRow]]) -> Iterat
         raise UserError(f"{path}: the file has no rows.")
 
 
-def _folder_files(folder: Path) -> list[Path]:
-    if (folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists():
-        raise UserError(
-            f"{folder}: the folder was written by `save_to_disk` of the datasets library; expected a folder "
-            f"of {', '.join(READERS)} files. Export it with `to_parquet` or `to_json`."
-        )
+def _folder_files(folder: Path, dataset: DatasetConfig) -> list[Path]:
+    saved = saved_files(folder, dataset)
+    if saved is not None:
+        return saved
+    chosen = files_of_split(folder, dataset)
     files = sorted(
         path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in READERS and path.is_file() and not is_hidden(path.relative_to(folder))
+        for path in (folder.rglob("*") if chosen is None else chosen)
+        if _is_known(path) and path.is_file() and not is_hidden(path.relative_to(folder))
     )
     if not files:
         raise UserError(f"{folder}: the folder has no file of a known type ({', '.join(READERS)}).")
     return files
+
+
+def _is_known(path: Path) -> bool:
+    return kind_of(path) in READERS and not (path.suffix.lower() in COMPRESSED and kind_of(path) in _WHOLE)
 
 
 def is_hidden(path: PurePath) -> bool:
@@ -149,14 +210,14 @@ def is_hidden(path: PurePath) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _rows_of_files(files: list[Path]) -> Iterator[RawRow]:
+def _rows_of_files(files: list[Path], dataset: DatasetConfig) -> Iterator[RawRow]:
     for path in files:
-        yield from _file_rows(path, _reader(path))
+        yield from _file_rows(path, _reader(path, dataset))
 
 
 def _may_be_hub_id(name: str) -> bool:
     """``owner/name`` or ``name``, without the extension of a file and with no folder of that name here."""
-    if Path(name).suffix.lower() in READERS or not _HUB_ID.fullmatch(name) or set(name) <= set("./"):
+    if kind_of(Path(name)) in READERS or not _HUB_ID.fullmatch(name) or set(name) <= set("./"):
         return False
     return not ("/" in name and Path(name).parent.is_dir())
 

@@ -32,7 +32,7 @@ SMALL_BYTES = 1 << 20
 _FEW_ROWS = 2000
 _LENGTHS = "lengths.bin"
 # What a source is called, and what it is for, are the recipe's to say.
-_NOT_STORED = ("name", "role", "lengths")
+_NOT_STORED = ("name", "role", "lengths", "others")
 _WITH_PLACE = ("longest_place", "problems", "unanswered")
 
 
@@ -56,7 +56,14 @@ def stored_rows(source: DataSource, *, keep_examples: bool) -> FlatRows:
     if folder is None or not files.paths:
         return _for_this_process(source, files, keep_examples)
     before = files.stamps()
-    key = source_key(source.dataset, source.data, source.encoder, files, keep_examples=keep_examples)
+    key = source_key(
+        source.dataset,
+        source.data,
+        source.encoder,
+        files,
+        keep_examples=keep_examples,
+        asked=source.asked,
+    )
     if key is None:
         return _for_this_process(source, files, keep_examples)
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config.fields import keys_that_change, specs_of
+from hf_align.data.conversion.source_tools import tools_of_source
 from hf_align.data.encoding import RowEncoder
+from hf_align.data.reading.opening import ending, is_remote
 from hf_align.data.reading.sources import hub_files, is_python_docs, local_files
 from hf_align.errors import UserError
 from hf_align.runs.code_digest import digest_of_modules
@@ -67,8 +69,10 @@ def files_of(dataset: DatasetConfig) -> Files:
     if is_python_docs(dataset):
         return Files(tuple(paths), tuple(path.name for path in paths), dataset.path)
     root = Path(os.path.expanduser(dataset.path))
-    if not root.is_dir():
-        return Files((root,), (root.suffix.lower(),), str(root))
+    if is_remote(dataset.path) or (len(paths) == 1 and not root.is_dir()):
+        return Files((paths[0],), (ending(paths[0]),), str(paths[0]))
+    if not root.is_dir():  # a pattern
+        root = Path(os.path.commonpath([path.parent for path in paths]))
     names = [path.relative_to(root) for path in paths]
     # Not str(root) with a separator: the places of files in "." begin with nothing.
     prefix = str(paths[0])[: -len(str(names[0]))]
@@ -82,6 +86,7 @@ def source_key(
     files: Files,
     *,
     keep_examples: bool,
+    asked: bool = False,
 ) -> str | None:
     """The key of a source's prepared rows, or None where nobody can tell whether they would be the same.
 
@@ -96,7 +101,9 @@ def source_key(
         "files": [[name, _hash_of_file(path)] for name, path in zip(files.names, files.paths, strict=True)],
         "source": _results_of(dataset),
         "data": _results_of(data),
+        "tools": tools_of_source(dataset),  # by content, as the rows are
         "keep_examples": keep_examples,
+        **({"asked": True} if asked else {}),
         "encoder": encoder.identity(),
         "tokenizer": [tokenizer_state(tokenizer), classes],
         "code": _code(type(encoder).__module__),
@@ -107,7 +114,8 @@ def source_key(
 
 def _results_of(group: DatasetConfig | DataConfig) -> dict[str, Any]:
     """What decides how a row comes out; which rows there are, and in which proportions, comes later."""
-    return {key: getattr(group, key) for key in keys_that_change(specs_of(type(group)), "result")}
+    keys = keys_that_change(specs_of(type(group)), "result")
+    return {key: getattr(group, key) for key in keys if key != "tools"}
 
 
 def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

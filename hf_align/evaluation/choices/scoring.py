@@ -90,7 +90,7 @@ def answer_subject(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ChoiceRequest:
     tree: ComparisonRow
     answers: tuple[str, ...]
     shots: int
@@ -98,7 +98,7 @@ class _Asked:
 
 def _fitting(
     encoder: ComparisonEncoder, subject: Subject, number: int, count: int, limit: int | None
-) -> _Asked:
+) -> _ChoiceRequest:
     """The question with as many solved examples, up to ``count``, as fit into ``limit`` tokens."""
     question = subject.questions[number]
     shots = shots_of(subject, number, count)
@@ -109,7 +109,7 @@ def _fitting(
             raise UserError(f"{question.source}: this question cannot be scored: {tree}")
         longest = len(tree.prefix) + max(map(len, tree.branches))
         if limit is None or longest <= limit:
-            return _Asked(tree, put.answers, len(shots))
+            return _ChoiceRequest(tree, put.answers, len(shots))
         if not shots:
             raise UserError(
                 f"{question.source}: the question has {longest} tokens with its longest choice, and the "
@@ -119,7 +119,7 @@ def _fitting(
         shots = shots[:-1]
 
 
-def choice_figures(answered: Sequence[ScoredQuestion], *, seed: int = 42) -> dict[str, Any]:
+def choice_metrics(answered: Sequence[ScoredQuestion], *, seed: int = 42) -> dict[str, Any]:
     """``questions``; for each rule of ``RULES`` the mean score; ``accuracy_interval``, 95 %; ``chance``.
 
     The interval is Wilson's where each score is 0 or 1, and else from drawing the questions again.
@@ -141,10 +141,10 @@ def choice_figures(answered: Sequence[ScoredQuestion], *, seed: int = 42) -> dic
     return found
 
 
-def task_figures(subjects: dict[str, Sequence[ScoredQuestion]], *, seed: int = 42) -> dict[str, Any]:
-    """The figures of all questions together, ``subjects`` with those of each, and ``macro_accuracy``, the
+def task_metrics(subjects: dict[str, Sequence[ScoredQuestion]], *, seed: int = 42) -> dict[str, Any]:
+    """The metrics of all questions together, ``subjects`` with those of each, and ``macro_accuracy``, the
     mean of theirs."""
     together = [each for answered in subjects.values() for each in answered]
-    by_subject = {name: choice_figures(answered, seed=seed) for name, answered in subjects.items()}
+    by_subject = {name: choice_metrics(answered, seed=seed) for name, answered in subjects.items()}
     macro = math.fsum(each["accuracy"] for each in by_subject.values()) / len(by_subject)
-    return {**choice_figures(together, seed=seed), "macro_accuracy": macro, "subjects": by_subject}
+    return {**choice_metrics(together, seed=seed), "macro_accuracy": macro, "subjects": by_subject}

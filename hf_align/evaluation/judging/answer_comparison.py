@@ -13,7 +13,7 @@ from hf_align.data.chat.prompts import prompt_turns
 from hf_align.evaluation.answering import Asked, Reply
 from hf_align.evaluation.judging.answer_rewards import scored_replies
 from hf_align.evaluation.judging.judge import Judge
-from hf_align.evaluation.judging.win_rate import Outcomes, by_scores, by_verdicts, win_figures
+from hf_align.evaluation.judging.win_rate import Outcomes, by_scores, by_verdicts, win_metrics
 from hf_align.evaluation.measured import Evaluation, bar
 from hf_align.evaluation.recipe import EvaluateConfig
 from hf_align.rewards.models import load_rewards
@@ -36,10 +36,10 @@ def compare_answers(config: EvaluateConfig, evaluation: Evaluation, *, use_cpu: 
             }
             first, *others = by_model
             for name in others:
-                figures = win_figures(by_scores(scores[name], scores[first]), seed=seed)
-                figures["mean_reward"] = sum(scores[name]) / len(scores[name])
-                figures["mean_reward_of_first"] = sum(scores[first]) / len(scores[first])
-                evaluation.add("win_rate", f"{task}, by {PurePath(path).name}", name, figures, None)
+                metrics = win_metrics(by_scores(scores[name], scores[first]), seed=seed)
+                metrics["mean_reward"] = sum(scores[name]) / len(scores[name])
+                metrics["mean_reward_of_first"] = sum(scores[first]) / len(scores[first])
+                evaluation.add("win_rate", f"{task}, by {PurePath(path).name}", name, metrics, None)
     if options.judge_url is not None and options.judge_model is not None:
         judge = Judge(
             options.judge_url,
@@ -53,8 +53,8 @@ def compare_answers(config: EvaluateConfig, evaluation: Evaluation, *, use_cpu: 
             for name in others:
                 with bar(f"{options.judge_model}: {task}", "verdict", 2 * len(by_model[name])) as advance:
                     outcomes, reliability = judged(judge, by_model[name], by_model[first], advance)
-                figures = {**win_figures(outcomes, seed=seed), **reliability}
-                evaluation.add("win_rate", f"{task}, by {options.judge_model}", name, figures, None)
+                metrics = {**win_metrics(outcomes, seed=seed), **reliability}
+                evaluation.add("win_rate", f"{task}, by {options.judge_model}", name, metrics, None)
 
 
 def judged(

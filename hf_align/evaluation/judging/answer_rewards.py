@@ -26,7 +26,11 @@ def score_answers(config: EvaluateConfig, evaluation: Evaluation, *, use_cpu: bo
     options, seed = config.preferences, config.evaluation.seed
     if not options.reward_functions and not options.reward_model:
         return
-    wanted = RewardsConfig(reward_model=options.reward_model, reward_functions=options.reward_functions)
+    wanted = RewardsConfig(
+        reward_model=options.reward_model,
+        reward_functions=options.reward_functions,
+        reward_options=options.reward_options,
+    )
     rewards = load_rewards(wanted, use_cpu=use_cpu, max_tokens=config.evaluation.max_tokens_per_batch)
     for task, by_model in evaluation.replies.items():
         for model, replies in by_model.items():
@@ -36,13 +40,13 @@ def score_answers(config: EvaluateConfig, evaluation: Evaluation, *, use_cpu: bo
             }
             for name, values in parts.items():
                 mean, interval = mean_and_interval(values, seed=seed)
-                figures = {
+                metrics = {
                     "rows": len(values),
                     "reward": mean,
                     "reward_interval": interval and list(interval),
                 }
                 items = np.stack([values, np.ones(len(values))], axis=1)
-                evaluation.add("reward", f"{task}, by {name}", model, figures, items)
+                evaluation.add("reward", f"{task}, by {name}", model, metrics, items)
 
 
 def scored_replies(rewards: Rewards, replies: Sequence[Reply]) -> Scored:

@@ -62,16 +62,16 @@ def read_comparisons(
 def reward_preferences(
     reward: RewardModel, rows: Sequence[ComparisonRow], *, max_tokens: int = 4096
 ) -> tuple[dict[str, Any], Items]:
-    """(figures of a reward model, (rows, 2) the share of each row's pairs in the right order beside a 1).
+    """(metrics of a reward model, (rows, 2) the share of each row's pairs in the right order beside a 1).
 
     Those of ``calibration.reward_evaluation``, with ``mean_reward`` over all answers.
     """
     scores = score_rows(reward, rows, max_tokens=max_tokens).astype(np.float64)
     lengths = np.array([branch.target_tokens for row in rows for branch in row.branches])
     margins, differences, weights = _pairs(rows, scores, lengths)
-    figures = reward_evaluation(margins, weights, differences, scores=scores, lengths=lengths)
-    figures["mean_reward"] = float(scores.mean())
-    return figures, _items(rows, margins > 0)
+    metrics = reward_evaluation(margins, weights, differences, scores=scores, lengths=lengths)
+    metrics["mean_reward"] = float(scores.mean())
+    return metrics, _items(rows, margins > 0)
 
 
 def likelihood_preferences(
@@ -88,7 +88,7 @@ def likelihood_preferences(
     margins, _, weights = _pairs(rows, sums / lengths, lengths)
     by_sums, _, _ = _pairs(rows, sums, lengths)
     share = accuracy(margins, weights)
-    figures = {
+    metrics = {
         "pairs": len(margins),
         "prompts": len(rows),
         "accuracy": share,
@@ -96,15 +96,19 @@ def likelihood_preferences(
         "accuracy_by_sums": accuracy(by_sums, weights),
         "mean_margin": float((margins * weights).sum() / weights.sum()),
     }
-    return figures, _items(rows, margins > 0)
+    return metrics, _items(rows, margins > 0)
 
 
 def _pairs(
     rows: Sequence[ComparisonRow], scores: npt.NDArray[np.float64], lengths: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(margins, differences of length, weights) of all pairs, each (Q,); a row's weights add up to 1."""
-    better, worse, weights, _ = numbered_pairs(rows)
-    return scores[better] - scores[worse], (lengths[better] - lengths[worse]).astype(float), np.array(weights)
+    chosen, rejected, weights, _ = numbered_pairs(rows)
+    return (
+        scores[chosen] - scores[rejected],
+        (lengths[chosen] - lengths[rejected]).astype(float),
+        np.array(weights),
+    )
 
 
 def _items(rows: Sequence[ComparisonRow], right: npt.NDArray[np.bool_]) -> Items:

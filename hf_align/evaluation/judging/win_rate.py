@@ -57,7 +57,7 @@ def by_verdicts(
     }
 
 
-def win_figures(outcomes: Outcomes, *, seed: int) -> dict[str, Any]:
+def win_metrics(outcomes: Outcomes, *, seed: int) -> dict[str, Any]:
     """``win_rate`` (a tie is half a win) with its interval, 95 %; ``wins``, ``ties``, ``losses`` as shares;
     ``prompts``, and nothing else where there is no outcome.
 

@@ -257,7 +257,7 @@ def run_tasks(
     """What lm-eval found for one model: the mapping that its ``simple_evaluate`` returns.
 
     ``system_prompt``: for conversations, where the chat template is applied. lm-eval draws solved examples
-    by seeds of its own, which stay as they are, so that figures can be compared with others'.
+    by seeds of its own, which stay as they are, so that metrics can be compared with others'.
     """
     found = simple_evaluate(
         model=lm,
@@ -267,7 +267,7 @@ def run_tasks(
         limit=config.lm_eval_limit,
         apply_chat_template=config.lm_eval_apply_chat_template,
         system_instruction=system_prompt if config.lm_eval_apply_chat_template else None,
-        # Intervals are computed from the documents, as for all other figures.
+        # Intervals are computed from the documents, as for all other metrics.
         bootstrap_iters=0,
     )
     return {**found, "lm_eval_version": VERSION}

@@ -1,7 +1,7 @@
-"""What lm-eval found as figures like all others: with intervals, differences between models, and subjects.
+"""What lm-eval found as metrics like all others: with intervals, differences between models, and subjects.
 
-The figures are lm-eval's own, under its names. An interval comes from the documents: of a mean of values as
-everywhere here, of perplexities and bits from drawing the documents again; other figures have none. What
+The metrics are lm-eval's own, under its names. An interval comes from the documents: of a mean of values as
+everywhere here, of perplexities and bits from drawing the documents again; other metrics have none. What
 runs lm-eval is in ``bridge``, which is imported here and only where a recipe asks for it.
 """
 
@@ -23,7 +23,7 @@ from hf_align.statistics.calibration import wilson_interval
 
 Items = npt.NDArray[np.float64]
 TaskFigures = dict[str, tuple[dict[str, Any], Items | None]]
-"""By task: its figures, and (documents, 2) what the sums of whose columns give the main one as a ratio, where
+"""By task: its metrics, and (documents, 2) what the sums of whose columns give the main one as a ratio, where
 there is such a thing."""
 
 
@@ -45,7 +45,7 @@ def measure_tasks(
     bridge, seed = _bridge(), config.evaluation.seed
     lm = bridge.EngineLM(scorer, seed=seed, max_rows=config.generations.generation_batch_size, bar=bar)
     found = bridge.run_tasks(lm, tasks, config.lm_eval, system_prompt=system_prompt)
-    return task_figures(found, tasks.groups, seed=seed)
+    return task_metrics(found, tasks.groups, seed=seed)
 
 
 def _bridge() -> Any:
@@ -57,13 +57,13 @@ def _bridge() -> Any:
         ) from error
 
 
-def task_figures(
+def task_metrics(
     found: Mapping[str, Any], groups: Mapping[str, Sequence[str]], *, seed: int = 42
 ) -> TaskFigures:
-    """Each group that has figures of its own, with those of its tasks as ``subjects``, and each other task.
+    """Each group that has metrics of its own, with those of its tasks as ``subjects``, and each other task.
 
     ``found``: what ``simple_evaluate`` returned, with samples. ``groups``: the tasks in each group. The
-    figures are ``documents``, ``shots``, ``version``, ``lm_eval_version``; every metric under lm-eval's name
+    metrics are ``documents``, ``shots``, ``version``, ``lm_eval_version``; every metric under lm-eval's name
     (``metric,filter`` where there are filters), with an ``_interval`` or None for it; and ``metrics``, those
     names in lm-eval's order with whether more is better (None where lm-eval does not say).
     """
@@ -75,17 +75,17 @@ def task_figures(
     }
     shown: TaskFigures = {}
     for name, tasks in outer.items():
-        figures, items = _figures(found, name, tasks, seed)
-        subjects = {task: _figures(found, task, [task], seed)[0] for task in tasks}
-        shown[name] = ({**figures, "subjects": subjects}, items)
+        results, items = _results(found, name, tasks, seed)
+        subjects = {task: _results(found, task, [task], seed)[0] for task in tasks}
+        shown[name] = ({**results, "subjects": subjects}, items)
     for name in found["samples"]:
         if name not in inner:
-            shown[name] = _figures(found, name, [name], seed)
+            shown[name] = _results(found, name, [name], seed)
     return shown
 
 
 def _metrics(found: Mapping[str, Any], name: str) -> dict[str, tuple[str, str, float]]:
-    """(metric, filter, value) of each figure of a task or group by the key that it gets."""
+    """(metric, filter, value) of each metric of a task or group by the key that it gets."""
     entries = {}
     for key, value in found["results"].get(name, {}).items():
         metric, comma, chosen = key.partition(",")
@@ -94,13 +94,13 @@ def _metrics(found: Mapping[str, Any], name: str) -> dict[str, tuple[str, str, f
     return entries
 
 
-def _figures(
+def _results(
     found: Mapping[str, Any], name: str, tasks: Sequence[str], seed: int
 ) -> tuple[dict[str, Any], Items | None]:
     higher = found["higher_is_better"].get(name, {})
     metrics = _metrics(found, name)
     version = found["versions"].get(name)  # words, where the task does not say
-    figures: dict[str, Any] = {
+    results: dict[str, Any] = {
         "documents": sum(found["n-samples"][task]["effective"] for task in tasks),
         "shots": found["n-shot"].get(name),
         "version": version if isinstance(version, int | float) else None,
@@ -109,12 +109,12 @@ def _figures(
     }
     main: Items | None = None
     for number, (key, (metric, chosen, value)) in enumerate(metrics.items()):
-        figures[key] = value
+        results[key] = value
         values = _by_document(found, tasks, metric, chosen)
-        figures[f"{key}_interval"] = _interval(values, value, seed)
+        results[f"{key}_interval"] = _interval(values, value, seed)
         if number == 0:
             main = _items(values, value)
-    return figures, main
+    return results, main
 
 
 def _by_document(found: Mapping[str, Any], tasks: Sequence[str], metric: str, chosen: str) -> list[Any]:
@@ -133,7 +133,7 @@ def _items(values: Sequence[Any], value: float) -> Items | None:
 
 
 def _interval(values: Sequence[Any], value: float, seed: int) -> list[float] | None:
-    """95 %; None for a figure that is neither a mean of its documents nor a perplexity or bits of them."""
+    """95 %; None for a metric that is neither a mean of its documents nor a perplexity or bits of them."""
     if _is_mean(values, value):
         numbers = [float(each) for each in values]
         if set(numbers) <= {0.0, 1.0}:
@@ -161,8 +161,8 @@ def _bits(sums: Items) -> Items:
     return -sums[:, 0] / (sums[:, 1] * math.log(2))
 
 
-def _equals(figure: Callable[[Items], Items], table: Items, value: float) -> bool:
-    return math.isclose(float(figure(table.sum(axis=0, keepdims=True))[0]), value, rel_tol=1e-9)
+def _equals(ratio: Callable[[Items], Items], table: Items, value: float) -> bool:
+    return math.isclose(float(ratio(table.sum(axis=0, keepdims=True))[0]), value, rel_tol=1e-9)
 
 
 def _is_mean(values: Sequence[Any], value: float) -> bool:

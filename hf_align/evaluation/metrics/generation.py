@@ -79,6 +79,6 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def compute(name: str, predictions: Sequence[str], references: References) -> float:
-    """One figure by its name in ``METRICS``."""
+    """One metric by its name in ``METRICS``."""
     found: dict[str, Any] = METRICS[name]().compute(predictions=predictions, references=references)
     return float(found[name])

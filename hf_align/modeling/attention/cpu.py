@@ -32,7 +32,7 @@ def blocked_causal_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
 ) -> torch.Tensor:
-    """``query`` (H, L, D), ``key`` and ``value`` (G, M, D) with H a multiple of G; returns (H, L, D).
+    """``query`` (H, L, D), ``key`` (G, M, D) and ``value`` (G, M, E) H a multiple of G: (H, L, E).
 
     M >= L: the queries are the last L of the M positions, so the first M - L keys are a prefix that all of
     them see. Query head h attends with key head h // (H / G). Scores and weights are computed in float32
@@ -64,7 +64,7 @@ class _BlockedCausal(torch.autograd.Function):
     ) -> torch.Tensor:
         groups, keys, _ = key.shape
         length = query.shape[1]
-        output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        output = torch.empty((*query.shape[:2], value.shape[2]), dtype=query.dtype, device=query.device)
         normalisers = torch.empty(query.shape[:2], dtype=torch.float32, device=query.device)
         for rows, columns, first in _blocks(length, keys, prefix, window):
             queries = _group(query, rows, groups)
@@ -88,7 +88,7 @@ class _BlockedCausal(torch.autograd.Function):
         dtype = query.dtype
         grad_query = torch.empty(query.shape, dtype=dtype, device=query.device)
         grad_key = torch.zeros(key.shape, dtype=torch.float32, device=query.device)
-        grad_value = torch.zeros_like(grad_key)
+        grad_value = torch.zeros(value.shape, dtype=torch.float32, device=query.device)
         for rows, columns, first in _blocks(length, keys, ctx.prefix, ctx.window):
             queries, grads = _group(query, rows, groups), _group(grad, rows, groups).to(dtype)
             scores = _scores(queries, key[:, columns], ctx.scale, rows, columns, first, ctx.window)

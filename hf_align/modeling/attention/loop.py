@@ -28,7 +28,8 @@ def attend_by_segments(
     sliding_window: int | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """``query`` (1, H, T, D), ``key`` and ``value`` (1, H_kv, T, D), H a multiple of H_kv: (1, T, H, D).
+    """``query`` (1, H, T, D), ``key`` (1, H_kv, T, D) and ``value`` (1, H_kv, T, E), H a multiple of H_kv:
+    (1, T, H, E).
 
     The options are those of :func:`hf_align.modeling.attention.segments.segment_attention`.
     """
@@ -72,7 +73,8 @@ def attend_by_segments(
         outputs.append(output[:, :, :own])
     if segments.filler:
         outputs.append(outputs[0].new_zeros(*query.shape[:2], segments.filler, value.shape[3]))
-    return torch.cat(outputs, dim=2).transpose(1, 2)
+    # Some models look at the heads of a position as one (``view``), which asks for this order in memory.
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 
 def causal_mask(length: int, seen: int, sliding_window: int | None, device: torch.device) -> torch.Tensor:

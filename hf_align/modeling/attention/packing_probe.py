@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from hf_align.data.comparisons.batches import collate_comparisons
 from hf_align.data.packing import pack_rows, to_device
+from hf_align.modeling.attention.expert_rows import experts_token_by_token
 from hf_align.modeling.attention.segments import (
     SEGMENT_ATTENTION,
     SEGMENT_ATTENTION_LOOP,
@@ -172,7 +173,7 @@ def _states(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), independent_rows(model):
+        with torch.no_grad(), independent_rows(model), experts_token_by_token(model):
             return model.base_model(**inputs, use_cache=False).last_hidden_state[0].float()
     finally:
         model.train(training)

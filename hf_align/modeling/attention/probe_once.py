@@ -1,10 +1,10 @@
-"""The probes of ``packing_probe``, made by the main process for all: only it may hold the weights."""
+"""The probes of packed and padded batches, made by the main process for all: only it may hold the weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hf_align.modeling.attention import packing_probe
+from hf_align.modeling.attention import packing_probe, padding_probe
 from hf_align.modeling.attention.segments import register_segment_attention
 from hf_align.runs.processes import on_main
 
@@ -22,6 +22,11 @@ def enable_segment_attention(model: Any) -> bool:
         register_segment_attention()
         model.set_attn_implementation(attention)
     return packed
+
+
+def settle_padding(model: Any) -> None:
+    """What the main process's probe of padded batches finds, on every process."""
+    padding_probe.mark(model, on_main(lambda: padding_probe.padding_differs(model)))
 
 
 def shares_prefixes(model: Any) -> bool:

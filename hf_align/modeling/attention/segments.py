@@ -63,8 +63,8 @@ def segment_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each segment, and of a segment to all of its parent.
 
-    ``query`` (B, H, T, D), ``key`` and ``value`` (B, H_kv, T, D) with H a multiple of H_kv; returns
-    ``(output (B, T, H, D), None)``. With ``segments`` B must be 1 and ``attention_mask`` is ignored.
+    ``query`` (B, H, T, D), ``key`` (B, H_kv, T, D) and ``value`` (B, H_kv, T, E) with H a multiple of H_kv;
+    returns ``(output (B, T, H, E), None)``. With ``segments`` B must be 1 and ``attention_mask`` is ignored.
     ``sliding_window`` counts the query's own position, as in transformers; ``softcap`` c replaces each
     score s by c * tanh(s / c) (Gemma 2, arXiv 2408.00118).
     """
@@ -86,7 +86,7 @@ def segment_attention(
         # Rotated queries and keys of a model in float32 are float32 under autocast, its values are not.
         dtype = torch.get_autocast_dtype("cuda")
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    if varlen_applies(query, key, dropout, sliding_window, softcap):
+    if varlen_applies(query, key, value, dropout, sliding_window, softcap):
         return varlen_attention(query, key, value, segments, scaling, sliding_window), None
     return attend_by_segments(query, key, value, segments, scaling, dropout, sliding_window, softcap), None
 

@@ -23,10 +23,17 @@ logger = logging.getLogger(__name__)
 
 
 def varlen_applies(
-    query: torch.Tensor, key: torch.Tensor, dropout: float, sliding_window: int | None, softcap: float | None
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    dropout: float,
+    sliding_window: int | None,
+    softcap: float | None,
 ) -> bool:
     """Whether the kernel is there, takes these tensors and options, and has given what the loop gives."""
     half = query.dtype in (torch.bfloat16, torch.float16)
+    if query.shape[3] != value.shape[3]:  # latent attention (DeepSeek)
+        return False
     if not (query.is_cuda and half and dropout == 0.0 and softcap is None) or _kernel() is None:
         return False
     windowed = sliding_window is not None

@@ -10,7 +10,9 @@ So logits exist for targets only, and scaling and biases of the head are the mod
 from __future__ import annotations
 
 import functools
+import sys
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +51,8 @@ def install_selecting_head(model: PreTrainedModel) -> None:
     """
     if model.get_output_embeddings() is None:
         raise UserError(f"{type(model).__name__} has no language-model head")
-    shifts = getattr(model, "prepare_decoder_input_ids_from_labels", None)
-    if model.config.is_encoder_decoder and shifts is None:
+    shift = _label_shift(model)
+    if model.config.is_encoder_decoder and shift is None:
         raise UserError(f"{type(model).__name__} does not say how its decoder reads labels")
 
     @functools.wraps(type(model).forward)
@@ -63,7 +65,7 @@ def install_selecting_head(model: PreTrainedModel) -> None:
         counted = shift_labels != IGNORE_INDEX
         if self.config.is_encoder_decoder:
             kwargs |= {
-                "decoder_input_ids": self.prepare_decoder_input_ids_from_labels(labels=shift_labels),
+                "decoder_input_ids": _label_shift(self)(shift_labels),  # type: ignore[misc]
                 "use_cache": False,
             }
         targets = shift_labels[counted]
@@ -79,6 +81,21 @@ def install_selecting_head(model: PreTrainedModel) -> None:
 
     # Bound as a method, so that a deep copy of the model gets a forward of its own.
     model.forward = types.MethodType(forward, model)
+
+
+def _label_shift(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """What gives the decoder's inputs for labels, by the model's own code; None where it has none.
+
+    Some families (M2M100, Blenderbot) have a function beside the model instead of a method.
+    """
+    method: Any = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if method is not None:
+        return lambda labels: method(labels=labels)
+    beside: Any = getattr(sys.modules[type(model).__module__], "shift_tokens_right", None)
+    config: Any = model.config
+    if beside is None or config.pad_token_id is None or config.decoder_start_token_id is None:
+        return None
+    return lambda labels: beside(labels, config.pad_token_id, config.decoder_start_token_id)
 
 
 def _in_few_rows(states: torch.Tensor) -> torch.Tensor:

@@ -40,14 +40,14 @@ class TargetOutput(ModelOutput):
     token was more probable. Where they were asked for: ``entropies`` (N,) float32, of the distribution of
     each target in nats, differentiable; ``states`` (N, d), the trunk's final state before each target;
     ``collisions`` (N,) float32, the log of the sum of p^2 over the vocabulary, without a gradient.
-    ``estimates`` (N,) float32: the value that a value head gives each state (``value_head``). Not called
+    ``state_values`` (N,) float32: the value that a value head gives each state (``value_head``). Not called
     ``values``: an output is a dictionary, whose method of that name DistributedDataParallel calls.
     """
 
     logps: torch.Tensor | None = None
     correct: torch.Tensor | None = None
     entropies: torch.Tensor | None = None
-    estimates: torch.Tensor | None = None
+    state_values: torch.Tensor | None = None
     states: torch.Tensor | None = None
     collisions: torch.Tensor | None = None
 

@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from hf_align.errors import UserError
 
 
-class _Asked(Exception):
+class _ReachedTrunk(Exception):
     """The model's forward has come to its trunk."""
 
 
@@ -65,7 +65,7 @@ def _forward_is(module: torch.nn.Module, forward: Any) -> Iterator[None]:
 
 def _asks(model: PreTrainedModel, trunk: torch.nn.Module) -> bool:
     def asked(*_: Any, **__: Any) -> None:
-        raise _Asked
+        raise _ReachedTrunk
 
     ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     training = model.training
@@ -73,7 +73,7 @@ def _asks(model: PreTrainedModel, trunk: torch.nn.Module) -> bool:
     try:
         with torch.no_grad(), _forward_is(trunk, asked):
             model(input_ids=ids, use_cache=False)
-    except _Asked:
+    except _ReachedTrunk:
         return True
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
         return False  # it has come to something else, which could not be computed

@@ -29,6 +29,7 @@ _PURPOSES = {
     "cls_token": ("begins a pair of segments", "[CLS]"),
     "sep_token": ("stands after each segment", "[SEP]"),
 }
+_ROLES = ("bos", "eos", "pad", "cls", "sep", "mask")
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 
 
@@ -41,14 +42,15 @@ class Vocabulary:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self.size = len(tokenizer)
-        special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
-        special |= {
-            id
-            for id, token in tokenizer.added_tokens_decoder.items()
-            if token.special and id != tokenizer.unk_token_id
-        }
+        special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special |= {*tokenizer.all_special_ids}
+        # GPT-2 and its kin end texts with the token that would stand for unknown ones.
+        roles = [getattr(tokenizer, f"{role}_token_id") for role in _ROLES]
+        if tokenizer.unk_token_id not in roles:
+            special -= {tokenizer.unk_token_id}
         self.special: Flags = np.zeros(self.size, dtype=bool)
-        """(V,) tokens that stand for no text and are never hidden. The unknown token stands for some."""
+        """(V,) tokens that stand for no text and are never hidden. The unknown token stands for some,
+        unless it is one of the others as well."""
         self.special[[id for id in special if id < self.size]] = True
 
     def check_ids(self, ids: Integers) -> None:

@@ -55,7 +55,7 @@ def word_borders(
         if token is None or special[id]:
             continue
         alone = _is_punctuation(text) or token.startswith(_BYTE_NEWLINES) or text.strip(" ").isspace()
-        ends[id] |= alone or (mark == _ENDS and token.endswith(_ENDS))
+        ends[id] |= alone or (mark == _ENDS and token.endswith(_ENDS)) or _is_without_blanks(text[-1:])
         if mark == _CONTINUES:
             begins[id] |= not token.startswith(_CONTINUES)
         elif mark == _BYTES_BEGIN:
@@ -121,7 +121,12 @@ def _begins_without_blank(token: str) -> bool:
     """Whether a token begins with a character of a script without blanks, or with the first byte of one."""
     if found := _FALLBACK_BYTE.fullmatch(token):
         return 0xE3 <= int(found[1], 16) <= 0xE9
-    point = ord(token[0])
+    return _is_without_blanks(token[0])
+
+
+def _is_without_blanks(char: str) -> bool:
+    """Whether ``char``, one or none, is of a script without blanks."""
+    point = ord(char) if char else 0
     return (
         0x3000 <= point <= 0x30FF
         or 0x3400 <= point <= 0x9FFF

@@ -1,6 +1,6 @@
-"""Which figures of several runs may be compared, and which of them is better.
+"""Which metrics of several runs may be compared, and which of them is better.
 
-More or less has to be plainly better, and the runs must have measured the same thing: held-out figures on the
+More or less has to be plainly better, and the runs must have measured the same thing: held-out metrics on the
 same rows, losses and rewards of the same loss, speed on the same machine.
 """
 
@@ -60,7 +60,7 @@ def why_unmarked(runs: Sequence[ComparedRun]) -> list[str]:
             "The runs are of different stages: their losses and rewards do not measure the same thing."
         )
     elif not _same_evaluation(runs):
-        notes.append("The runs were evaluated on different rows: their held-out figures cannot be compared.")
+        notes.append("The runs were evaluated on different rows: their held-out metrics cannot be compared.")
     if _same_stage(runs) and not _same_loss(runs):
         notes.append(
             "The runs had different losses: losses and rewards do not measure the same thing, but the shares "
@@ -71,8 +71,8 @@ def why_unmarked(runs: Sequence[ComparedRun]) -> list[str]:
     return notes
 
 
-def final_figure(run: ComparedRun, key: str) -> float | None:
-    """The figure at the end of a run; of an evaluation, if need be, the last that was logged."""
+def final_metric(run: ComparedRun, key: str) -> float | None:
+    """The metric at the end of a run; of an evaluation, if need be, the last that was logged."""
     value = formatting.number(run.record.final_metrics.get(key))
     if value is not None or not key.startswith("eval_"):
         return value
@@ -98,8 +98,8 @@ def _same_machine(runs: Sequence[ComparedRun]) -> bool:
 
 
 def _same_evaluation(runs: Sequence[ComparedRun]) -> bool:
-    """Whether held-out figures are of the same rows, as far as the runs can tell."""
-    counts = {tuple(final_figure(run, f"eval_{unit}") for unit in _UNITS) for run in runs}
+    """Whether held-out metrics are of the same rows, as far as the runs can tell."""
+    counts = {tuple(final_metric(run, f"eval_{unit}") for unit in _UNITS) for run in runs}
     keys = ("eval_datasets", "eval_split_size", "train_on", "chat_template_path")
     recipes = {formatting.plain([run.recipe.get(key) for key in keys]) for run in runs if run.recipe}
     return len(counts - {(None,) * len(_UNITS)}) <= 1 and len(recipes) <= 1

@@ -1,6 +1,6 @@
-"""The figures of several runs side by side: headlines, recipe, data, versions and machine.
+"""The metrics of several runs side by side: headlines, recipe, data, versions and machine.
 
-The best figure of a row is marked where ``comparability`` allows it; otherwise a note says why none is.
+The best metric of a row is marked where ``comparability`` allows it; otherwise a note says why none is.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 from hf_align.reporting.compare.comparability import (
     comparable,
     direction,
-    final_figure,
+    final_metric,
     keys_that_change,
     why_unmarked,
 )
 from hf_align.reporting.compare.runs import ComparedRun
 from hf_align.reporting.data_view import first_number, totals
-from hf_align.reporting.run_view import listing, mapping, method, model_name, stage_figures
+from hf_align.reporting.run_view import listing, mapping, method, model_name, stage_metrics
 from hf_align.runs import formatting
 from hf_align.runs.metrics import rows_with, series
 
@@ -52,7 +52,7 @@ _LABELS = {
 
 
 def headline_table(runs: Sequence[ComparedRun]) -> tuple[list[Row], list[str]]:
-    """(rows of ``label`` and ``cells`` with ``text`` and ``best``, notes). Unknown figures are dashes."""
+    """(rows of ``label`` and ``cells`` with ``text`` and ``best``, notes). Unknown metrics are dashes."""
     words = [
         ("Stage", [run.record.command or formatting.MISSING for run in runs]),
         ("Status", [run.record.status or "unknown" for run in runs]),
@@ -64,7 +64,7 @@ def headline_table(runs: Sequence[ComparedRun]) -> tuple[list[Row], list[str]]:
         ),
     ]
     rows = [_row(label, texts) for label, texts in words]
-    rows += [_figure(runs, key, values) for key, values in _figures(runs)]
+    rows += [_metric(runs, key, values) for key, values in _metrics(runs)]
     shown = [row for row in rows if any(cell["text"] != formatting.MISSING for cell in row["cells"])]
     return shown, why_unmarked(runs)
 
@@ -131,8 +131,8 @@ def environment_table(runs: Sequence[ComparedRun]) -> list[Row]:
     return rows
 
 
-def _figures(runs: Sequence[ComparedRun]) -> list[tuple[str, list[float | None]]]:
-    """Every figure by key, with one value a run: the final metrics, and what runs of all stages have."""
+def _metrics(runs: Sequence[ComparedRun]) -> list[tuple[str, list[float | None]]]:
+    """Every metric by key, with one value a run: the final metrics, and what runs of all stages have."""
     finals = [run.record.final_metrics for run in runs]
     names = list(dict.fromkeys(key for final in finals for key in final))
     # An interrupted run has no final metrics; its last evaluation stands for them.
@@ -148,11 +148,11 @@ def _figures(runs: Sequence[ComparedRun]) -> list[tuple[str, list[float | None]]
     # Of what was measured before training only the first lines are shown; each run's own page has the rest.
     ordered += [key for key in names if key not in (*ordered, "steps") and not key.endswith("_before")]
     found: list[tuple[str, list[float | None]]] = [
-        (key, [final_figure(run, key) for run in runs]) for key in ordered
+        (key, [final_metric(run, key) for run in runs]) for key in ordered
     ]
-    of_stages = [stage_figures(run.record) for run in runs]
-    for key in dict.fromkeys(key for figures in of_stages for key in figures):
-        found.append((key, [formatting.number(figures.get(key)) for figures in of_stages]))
+    of_stages = [stage_metrics(run.record) for run in runs]
+    for key in dict.fromkeys(key for metrics in of_stages for key in metrics):
+        found.append((key, [formatting.number(metrics.get(key)) for metrics in of_stages]))
     found.append(("sample_exact_match", [run.record.sample_exact_match.after for run in runs]))
     found.append(("steps", [_steps(run, final) for run, final in zip(runs, finals, strict=True)]))
     for key in ("wall_time_seconds", "tokens_per_second", "peak_memory_bytes"):
@@ -175,7 +175,7 @@ def _whole_run(run: ComparedRun, key: str) -> float | None:
     return max(values) if key == "peak_memory_bytes" else sorted(values)[len(values) // 2]
 
 
-def _figure(runs: Sequence[ComparedRun], key: str, values: Sequence[float | None]) -> Row:
+def _metric(runs: Sequence[ComparedRun], key: str, values: Sequence[float | None]) -> Row:
     label = {
         "sample_exact_match": "Samples answered exactly",
         "likelihood_accuracy": "Held-out pairs whose chosen answer is likelier per token",

@@ -76,7 +76,7 @@ class PpoObjective(TokenObjective):
             temperature=self.temperature,
             with_entropies=self.entropy_coef > 0,
         )
-        logps, values, known = output["logps"], output["estimates"], batch.columns
+        logps, values, known = output["logps"], output["state_values"], batch.columns
         policy = policy_loss(logps, known["old_logps"], known["advantages"], clip_range=self.clip_range)
         if "weights" in known:
             policy = known["weights"] * policy

@@ -88,7 +88,7 @@ def notes_on(
     if recipe_digest(type(config), recipe) != then.recipe:
         notes.append(
             "The recipe in run.json is not the one that this rollout was recorded under (the run was resumed "
-            "with force_resume, or with other keys of speed and memory): figures differ where the change "
+            "with force_resume, or with other keys of speed and memory): metrics differ where the change "
             "matters, with the latter by rounding alone."
         )
     if then.processes > 1:

@@ -86,7 +86,7 @@ class AnswerBreakdown:
 def breakdowns(replayed: Replayed) -> list[AnswerBreakdown]:
     """A breakdown of each answer, in the order of the rollout."""
     recording, config = replayed.recording, replayed.config
-    estimates, episodes = replayed.estimates, recording.episodes
+    experience, episodes = replayed.experience, recording.episodes
     weights = dict(zip(part_names(config.rewards), config.rewards.weights, strict=True))
     penalized = shaped_rewards(
         episodes, config.options, missing_eos_penalty=config.rewards.missing_eos_penalty
@@ -95,7 +95,7 @@ def breakdowns(replayed: Replayed) -> list[AnswerBreakdown]:
     found, start = [], 0
     for i, episode in enumerate(episodes):
         length = len(episode.tokens)
-        tokens = {name: table[i, :length].double().numpy() for name, table in estimates.shown.items()}
+        tokens = {name: table[i, :length].double().numpy() for name, table in experience.shown.items()}
         tokens |= {
             "logp": episode.logps.astype(np.float64),
             "reference logp": episode.reference_logps.astype(np.float64),

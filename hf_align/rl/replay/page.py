@@ -16,7 +16,7 @@ from hf_align.rl.replay.view import (
     answer_columns,
     answer_texts,
     as_recorded,
-    figures_table,
+    metrics_table,
     score_steps,
     token_cells,
     token_headings,
@@ -44,7 +44,7 @@ def render_page(
     replayed: Replayed, found: Sequence[AnswerBreakdown], standing: Mapping[str, AnswerBreakdown]
 ) -> str:
     """The page; ``standing``: the answers that are shown token by token, by what makes them stand out."""
-    again = None if replayed.again is None else replayed.again.figures
+    again = None if replayed.again is None else replayed.again.metrics
     scales = {name: _scale(found, name) for name in ("advantage", "kl")}
     reasons: dict[int, list[str]] = {}
     for why, breakdown in standing.items():
@@ -61,7 +61,7 @@ def render_page(
         verdict=verdict(replayed),
         exact=replayed.again is not None,
         as_recorded=as_recorded(replayed),
-        figures=figures_table(replayed.recording.figures, again),
+        metrics=metrics_table(replayed.recording.metrics, again),
         columns=answer_columns(found),
         rows=[answer_cells(breakdown) for breakdown in listed[:LISTED]],
         left_out=max(0, len(listed) - LISTED),

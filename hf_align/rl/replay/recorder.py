@@ -1,6 +1,6 @@
-"""The flight recorder of a run: every rollout goes to disk, before its update and again with its figures.
+"""The flight recorder of a run: every rollout goes to disk, before its update and again with its metrics.
 
-An update that fails is recorded too, therefore, without figures. What this leaves out: the file itself
+An update that fails is recorded too, therefore, without metrics. What this leaves out: the file itself
 (``replay.recording``), and what is made of it (``replay.run``).
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from hf_align.config.fields import Spec, entry_type, specs_of
 from hf_align.rl.replay.recording import FOLDER, Recording, RunContext, path_of, recorded_steps, save
 from hf_align.runs.checkpoints import all_checkpoints, step_of
 from hf_align.runs.record import redact
@@ -60,7 +61,7 @@ class Recorder:
         prompts: Sequence[tuple[int, Prompt]],
         episodes: Sequence[Episode],
         scores: Scores,
-        figures: Mapping[str, float],
+        metrics: Mapping[str, float],
     ) -> None:
         """Write or write again the rollout that follows ``before``; older ones than the limit go.
 
@@ -76,7 +77,7 @@ class Recorder:
             before,
             (self.circumstances.seed, self.order, before.rollouts),
             before.rollouts * self.config.options.steps_per_rollout,
-            dict(figures),
+            dict(metrics),
             self.circumstances,
         )
         save(recording, self.folder)
@@ -114,10 +115,30 @@ def recipe_digest(kind: type[RlConfig], recipe: Mapping[str, Any]) -> str:
     # Keys that change results by rounding count here, where every bit is compared.
     left_out = kind.keys_that_change("machine", "step_rows", "outputs", "speed", "place", "resuming")
     named = kind.renamed(recipe)
-    later = ((key, spec.default) for key, spec in kind.keys().items() if spec.option.later)
-    at_default = {key for key, default in later if named.get(key, default) == default}
-    without = {*left_out, *at_default}
+    keys = kind.keys()
+    named = {key: _entries_before(value, keys.get(key)) for key, value in named.items()}
+    without = {*left_out, *_later_at_default(named, keys)}
     kept = redact({FORMER.get(key, key): value for key, value in named.items() if key not in without})
     budget = kept.pop("max_tokens_per_batch", None)
     content = json.dumps([kept, budget], sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def _later_at_default(values: Mapping[str, Any], specs: Mapping[str, Spec]) -> set[str]:
+    """The keys that the first releases lacked and that are at their defaults."""
+    later = ((key, spec.default) for key, spec in specs.items() if spec.option.later)
+    return {key for key, default in later if values.get(key, default) == default}
+
+
+def _entries_before(value: Any, spec: Spec | None) -> Any:
+    """The entries of a list, such as the data sets, without such keys; any other value as it is."""
+    group = None if spec is None else entry_type(spec.hint)
+    if group is None or not isinstance(value, list):
+        return value
+    specs = specs_of(group)
+    return [
+        {key: item for key, item in entry.items() if key not in _later_at_default(entry, specs)}
+        if isinstance(entry, Mapping)
+        else entry
+        for entry in value
+    ]

@@ -61,7 +61,7 @@ class Recording:
     ``prompts`` (P): tokens and place in the data; the rest of them is not recorded. ``scores`` (B,): what
     was learned from, after penalty, normalisation and clipping. ``before``: how far the run was, with the
     KL coefficient of this rollout and the moments before it. ``order_seed``: of the mini-batches.
-    ``optimizer_steps``: those planned before this update. ``figures``: what was logged, by name.
+    ``optimizer_steps``: those planned before this update. ``metrics``: what was logged, by name.
     """
 
     prompts: list[Prompt]
@@ -70,7 +70,7 @@ class Recording:
     before: Progress
     order_seed: tuple[int, ...]
     optimizer_steps: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     circumstances: RunContext
 
     @property
@@ -81,7 +81,7 @@ class Recording:
     @property
     def finished(self) -> bool:
         """Whether its update came to its end; rollouts are recorded before it, and again after it."""
-        return "update_steps" in self.figures
+        return "update_steps" in self.metrics
 
 
 def recorded_prompt(ids: Iterable[int], source: str) -> Prompt:
@@ -125,7 +125,7 @@ def pack(recording: Recording) -> tuple[dict[str, npt.NDArray[Any]], dict[str, s
         "before": recording.before.to_dict(),
         "order_seed": list(recording.order_seed),
         "optimizer_steps": recording.optimizer_steps,
-        "figures": recording.figures,
+        "figures": recording.metrics,
         "circumstances": dataclasses.asdict(recording.circumstances),
     }
     content = encode_json({"format": FORMAT, **texts}).decode("utf-8")

@@ -26,7 +26,7 @@ from hf_align.modeling.loading import load_tokenizer
 from hf_align.modeling.precision import resolve_precision, runs_on_cpu
 from hf_align.rewards.models import Rewards
 from hf_align.rl import checks as ppo_checks
-from hf_align.rl.advantages import Estimates, estimate, final_scores
+from hf_align.rl.advantages import Experience, final_scores, make_experience
 from hf_align.rl.checkpoints import load_checkpoint
 from hf_align.rl.episodes import Episode, trees_of, update_rows
 from hf_align.rl.models import build_models
@@ -57,14 +57,14 @@ MEASURED = ("logps", "reference_logps", "values", "entropies")
 class Recomputed:
     """What came out when the update was computed again from ``base``.
 
-    ``on_the_way``: by step, which figures of the updates in between are not those that were logged.
-    ``figures``: by name. ``measured``: the largest difference of each of ``MEASURED`` from what was
+    ``on_the_way``: by step, which metrics of the updates in between are not those that were logged.
+    ``metrics``: by name. ``measured``: the largest difference of each of ``MEASURED`` from what was
     recorded. ``failure``: what ended the update, or an empty text.
     """
 
     base: Base
     on_the_way: dict[int, list[str]]
-    figures: dict[str, float]
+    metrics: dict[str, float]
     measured: dict[str, float]
     trace: TokenTrace
     failure: str
@@ -72,14 +72,14 @@ class Recomputed:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A recorded rollout and its update. ``estimates``: from what was recorded. ``again``: what was computed
+    """A recorded rollout and its update. ``experience``: from what was recorded. ``again``: what was computed
     again, or None, with ``why_not``. ``notes``: what may make numbers differ."""
 
     folder: Path
     recording: Recording
     config: RlConfig
     tokenizer: PreTrainedTokenizerBase
-    estimates: Estimates
+    experience: Experience
     again: Recomputed | None
     why_not: str = ""
     notes: list[str] = field(default_factory=list)
@@ -124,7 +124,7 @@ def replay(folder: Path, step: int, *, answer: int | None = None) -> Replayed:
         recording,
         config,
         tokenizer,
-        _estimates(recording, recording.episodes, config),
+        _experience(recording, recording.episodes, config),
         again,
         why_not,
         notes_on(recording, config, recipe, machine),
@@ -147,12 +147,14 @@ def _compute(run: Run, base: Base, recording: Recording) -> Recomputed:
     with tqdm(total=recording.step - base.step, desc="replay", unit="update") as bar:
         for step in range(base.step + 1, recording.step):
             earlier = load(training.output_dir, step)
-            figures = _update(tools, earlier, earlier.episodes, _estimates(earlier, earlier.episodes, config))
-            on_the_way[step] = differing(earlier.figures, figures)
+            metrics = _update(
+                tools, earlier, earlier.episodes, _experience(earlier, earlier.episodes, config)
+            )
+            on_the_way[step] = differing(earlier.metrics, metrics)
             bar.update()
         measured = _measure(rolling, recording)
-        estimates = _estimates(recording, measured, config)
-        trace, figures, failure = _last_update(tools, recording, measured, estimates, run.machine.precision)
+        experience = _experience(recording, measured, config)
+        trace, metrics, failure = _last_update(tools, recording, measured, experience, run.machine.precision)
         bar.update()
     differences = {
         name: max(
@@ -161,17 +163,19 @@ def _compute(run: Run, base: Base, recording: Recording) -> Recomputed:
         )
         for name in MEASURED
     }
-    return Recomputed(base, on_the_way, figures, differences, trace, failure)
+    return Recomputed(base, on_the_way, metrics, differences, trace, failure)
 
 
-def _estimates(recording: Recording, episodes: Sequence[Episode], config: RlConfig) -> Estimates:
+def _experience(recording: Recording, episodes: Sequence[Episode], config: RlConfig) -> Experience:
     scores, _ = final_scores(
         episodes,
         config.options,
         recording.before.moments,
         missing_eos_penalty=config.rewards.missing_eos_penalty,
     )
-    return estimate(episodes, scores, config.options, kl_coef=recording.before.kl_coef, vllm=config.vllm)
+    return make_experience(
+        episodes, scores, config.options, kl_coef=recording.before.kl_coef, vllm=config.vllm
+    )
 
 
 def _measure(tools: RolloutTools, recording: Recording) -> list[Episode]:
@@ -188,17 +192,17 @@ def _update(
     tools: UpdateTools,
     recording: Recording,
     episodes: Sequence[Episode],
-    estimates: Estimates,
+    experience: Experience,
     *,
     traced: Callable[[list[Any]], UpdateTools] | None = None,
-    check_first: Callable[[Mapping[str, float]], None] = lambda figures: None,
-    check_step: Callable[[Mapping[str, float]], None] = lambda figures: None,
+    check_first: Callable[[Mapping[str, float]], None] = lambda metrics: None,
+    check_step: Callable[[Mapping[str, float]], None] = lambda metrics: None,
 ) -> dict[str, float]:
-    """The figures that were logged of the rollout and its update; ``traced`` gives the tools for its rows."""
+    """The metrics that were logged of the rollout and its update; ``traced`` gives the tools for its rows."""
     learning_rate = float(tools.scheduler.get_last_lr()[0])
     prompts = list(enumerate(recording.prompts))
     trees = trees_of(prompts, episodes)
-    rows = update_rows(trees, episodes, estimates.columns)
+    rows = update_rows(trees, episodes, experience.columns)
     moved = update(
         tools if traced is None else traced(rows),
         rows,
@@ -208,47 +212,47 @@ def _update(
         check_step=check_step,
     )
     episodes_so_far = float(recording.before.episodes + len(episodes))
-    return {"episodes": episodes_so_far, **estimates.figures, **moved, "learning_rate": learning_rate}
+    return {"episodes": episodes_so_far, **experience.metrics, **moved, "learning_rate": learning_rate}
 
 
 def _last_update(
     tools: UpdateTools,
     recording: Recording,
     episodes: Sequence[Episode],
-    estimates: Estimates,
+    experience: Experience,
     precision: Precision,
 ) -> tuple[TokenTrace, dict[str, float], str]:
-    """(what became of each token, figures, what ended the update); one that failed has the first figures."""
+    """(what became of each token, metrics, what ended the update); one that failed has the first metrics."""
     traces: list[TokenTrace] = []
 
     def traced(rows: list[Any]) -> UpdateTools:
         traces.append(TokenTrace(rows, tools.objective.units))
         return dataclasses.replace(tools, objective=TracedObjective(tools.objective, traces[0].seen))
 
-    def check_step(figures: Mapping[str, float]) -> None:
-        ppo_checks.check_finite(figures, recording.step)
+    def check_step(metrics: Mapping[str, float]) -> None:
+        ppo_checks.check_finite(metrics, recording.step)
         traces[0].taken()
 
     precision = resolve_precision(
         recording.circumstances.precision, use_cpu=tools.accelerator.device.type == "cpu"
     )
     try:
-        figures = _update(
+        metrics = _update(
             tools,
             recording,
             episodes,
-            estimates,
+            experience,
             traced=traced,
             check_first=partial(ppo_checks.check_first_pass, precision=precision),
             check_step=check_step,
         )
     except UserError as error:
-        return traces[0], dict(estimates.figures), str(error)
-    return traces[0], figures, ""
+        return traces[0], dict(experience.metrics), str(error)
+    return traces[0], metrics, ""
 
 
 def differing(recorded: Mapping[str, float], again: Mapping[str, float]) -> list[str]:
-    """The figures that both have with other bits; two that are no number are the same."""
+    """The metrics that both have with other bits; two that are no number are the same."""
     return [
         name
         for name, value in recorded.items()

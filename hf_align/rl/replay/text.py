@@ -1,4 +1,4 @@
-"""A replayed PPO update for the terminal: figures, the answers that stand out, and one answer in full."""
+"""A replayed PPO update for the terminal: metrics, the answers that stand out, and one answer in full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hf_align.rl.replay.view import (
     answer_cells,
     answer_columns,
     answer_texts,
-    figures_table,
+    metrics_table,
     score_steps,
     token_cells,
     token_headings,
@@ -35,10 +35,10 @@ def summary_text(
         *verdict(replayed),
         "",
     ]
-    again = None if replayed.again is None else replayed.again.figures
-    columns = ["figure", "recorded"] if again is None else ["figure", "recorded", "again", "difference"]
-    table = figures_table(recording.figures, again)
-    cells = [[figure.name, figure.recorded, figure.again, figure.difference] for figure in table]
+    again = None if replayed.again is None else replayed.again.metrics
+    columns = ["metric", "recorded"] if again is None else ["metric", "recorded", "again", "difference"]
+    table = metrics_table(recording.metrics, again)
+    cells = [[metric.name, metric.recorded, metric.again, metric.difference] for metric in table]
     lines += aligned([columns, *(row[: len(columns)] for row in cells)], text_columns=1)
     lines += ["", *aligned([["", *answer_columns(found)], *_rows(standing)], text_columns=1)]
     return "\n".join(lines)

@@ -46,11 +46,11 @@ class TokenTrace:
     def shares(self) -> dict[str, npt.NDArray[np.float64]]:
         return {name: sums / max(self.steps, 1) for name, sums in self._sums.items()}
 
-    def seen(self, batch: EpisodeBatch, figures: Mapping[str, torch.Tensor]) -> None:
+    def seen(self, batch: EpisodeBatch, metrics: Mapping[str, torch.Tensor]) -> None:
         """One micro-batch of the next step."""
         kept = {
             name: tokens.detach().double().cpu().numpy()
-            for name, tokens in figures.items()
+            for name, tokens in metrics.items()
             if name in ("ratio", "clip_fraction") or is_loss(name)
         }
         self._waiting.append((batch.rows, kept))
@@ -58,17 +58,17 @@ class TokenTrace:
     def taken(self) -> None:
         """The step of the micro-batches so far is taken; those of a step that kl_stop ends are left out."""
         units = max(1, sum(self._units(row) for rows, _ in self._waiting for row in rows))
-        for rows, figures in self._waiting:
+        for rows, metrics in self._waiting:
             start = 0
             for row in rows:
                 end = start + row.target_tokens
                 place = self._starts[id(row)]
                 here = slice(place, place + end - start)
-                for name in filter(is_loss, figures):
+                for name in filter(is_loss, metrics):
                     sums = self._sums.setdefault(name, np.zeros(len(self.passes)))
-                    sums[here] += figures[name][start:end] / units
-                self.ratios[here] = figures["ratio"][start:end]
-                self.clipped[here] += figures["clip_fraction"][start:end].astype(np.int64)
+                    sums[here] += metrics[name][start:end] / units
+                self.ratios[here] = metrics["ratio"][start:end]
+                self.clipped[here] += metrics["clip_fraction"][start:end].astype(np.int64)
                 self.passes[here] += 1
                 start = end
         self._waiting.clear()
@@ -85,9 +85,9 @@ class TracedObjective(TokenObjective):
     def of_tokens(
         self, module: torch.nn.Module, batch: EpisodeBatch
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        losses, figures = self.inner.of_tokens(module, batch)
-        self.seen(batch, {"loss": losses, **figures})
-        return losses, figures
+        losses, metrics = self.inner.of_tokens(module, batch)
+        self.seen(batch, {"loss": losses, **metrics})
+        return losses, metrics
 
     @property
     def checks_clipping(self) -> bool:

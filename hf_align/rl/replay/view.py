@@ -1,4 +1,4 @@
-"""A replayed update in words and tables: figures as logged and as computed again, a breakdown of answers.
+"""A replayed update in words and tables: metrics as logged and as computed again, a breakdown of answers.
 
 The same texts serve the terminal (``text``) and the page (``page``).
 """
@@ -26,7 +26,7 @@ OF_THE_MACHINE = ("tokens_per_second", "peak_memory_bytes")
 _CONTEXT = 16
 """Tokens of a prompt that are decoded with its answer, whose first one would lose its space otherwise."""
 
-# (name of a token's figure, heading, what it is)
+# (name of a token's metric, heading, what it is)
 TOKEN_COLUMNS = (
     ("kl", "KL", "estimated divergence from the reference, in nats"),
     ("reward", "reward", "the divergence at its price, and at the last token the score"),
@@ -42,7 +42,7 @@ TOKEN_COLUMNS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One logged figure. ``again``: computed again, or an en dash; ``difference``: = where no bit differs."""
+    """One logged metric. ``again``: computed again, or an en dash; ``difference``: = where no bit differs."""
 
     name: str
     recorded: str
@@ -50,8 +50,8 @@ class Figure:
     difference: str
 
 
-def figures_table(recorded: Mapping[str, float], again: Mapping[str, float] | None) -> list[Figure]:
-    """Every figure that says something about the rollout and its update, in the order of the log."""
+def metrics_table(recorded: Mapping[str, float], again: Mapping[str, float] | None) -> list[Figure]:
+    """Every metric that says something about the rollout and its update, in the order of the log."""
     names = [name for name in recorded if name not in OF_THE_MACHINE and not name.endswith("_seconds")]
     found = []
     for name in [*names, *(name for name in again or {} if name not in recorded)]:
@@ -70,20 +70,20 @@ def verdict(replayed: Replayed) -> list[str]:
     again, recording = replayed.again, replayed.recording
     said = []
     if not recording.finished:
-        said.append("The run ended in this update, so that only the figures of the rollout are recorded.")
+        said.append("The run ended in this update, so that only the metrics of the rollout are recorded.")
     if again is None:
         said += ["The update cannot be computed again; this is what was recorded.", replayed.why_not]
         return [*said, *replayed.notes]
     said += _how(again, recording.step)
-    table = figures_table(recording.figures, again.figures)
-    compared = [figure for figure in table if figure.difference]
-    differing = [figure.name for figure in compared if figure.difference != "="]
+    table = metrics_table(recording.metrics, again.metrics)
+    compared = [metric for metric in table if metric.difference]
+    differing = [metric.name for metric in compared if metric.difference != "="]
     if again.failure:
         said.append(f"The update stops: {again.failure}")
     if differing:
-        said.append(f"{len(differing)} of {len(compared)} figures differ: {', '.join(differing)}.")
+        said.append(f"{len(differing)} of {len(compared)} metrics differ: {', '.join(differing)}.")
     else:
-        said.append(f"All {len(compared)} figures are as recorded, bit for bit.")
+        said.append(f"All {len(compared)} metrics are as recorded, bit for bit.")
     largest = {name: value for name, value in again.measured.items() if value > 0}
     if largest:
         listed = ", ".join(f"{name} {value:.2g}" for name, value in largest.items())
@@ -96,8 +96,8 @@ def as_recorded(replayed: Replayed) -> bool:
     again = replayed.again
     if again is None or again.failure or any(again.on_the_way.values()) or any(again.measured.values()):
         return False
-    table = figures_table(replayed.recording.figures, again.figures)
-    return replayed.recording.finished and all(figure.difference in ("", "=") for figure in table)
+    table = metrics_table(replayed.recording.metrics, again.metrics)
+    return replayed.recording.finished and all(metric.difference in ("", "=") for metric in table)
 
 
 def _how(again: Recomputed, step: int) -> list[str]:
@@ -110,11 +110,11 @@ def _how(again: Recomputed, step: int) -> list[str]:
     if wrong:
         first = min(wrong)
         said.append(
-            f"On the way the figures of {len(wrong)} of {len(between)} updates are not as logged, first "
+            f"On the way the metrics of {len(wrong)} of {len(between)} updates are not as logged, first "
             f"those of rollout {first} ({', '.join(wrong[first])})."
         )
     elif between:
-        said.append("On the way all figures are as logged, bit for bit.")
+        said.append("On the way all metrics are as logged, bit for bit.")
     return said
 
 
@@ -192,7 +192,7 @@ def answer_texts(breakdown: AnswerBreakdown, tokenizer: PreTrainedTokenizerBase)
 
 
 def token_cells(breakdown: AnswerBreakdown, place: int) -> list[str]:
-    """The figures of one token under the headings of :func:`token_headings`."""
+    """The metrics of one token under the headings of :func:`token_headings`."""
     cells = []
     for name, _, _ in TOKEN_COLUMNS:
         if name not in breakdown.tokens:
@@ -208,7 +208,7 @@ def token_cells(breakdown: AnswerBreakdown, place: int) -> list[str]:
 
 
 def token_headings(breakdown: AnswerBreakdown) -> list[tuple[str, str]]:
-    """(heading, what it is) of each figure that the tokens of ``breakdown`` have."""
+    """(heading, what it is) of each metric that the tokens of ``breakdown`` have."""
     return [(heading, text) for name, heading, text in TOKEN_COLUMNS if name in breakdown.tokens]
 
 

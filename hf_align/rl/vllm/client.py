@@ -23,7 +23,7 @@ import numpy as np
 
 from hf_align.errors import UserError
 from hf_align.modeling.http import WITHOUT_REDIRECTS
-from hf_align.sampling.continuations import Continuation
+from hf_align.sampling.batch import Continuation
 from hf_align.sampling.options import Sampling
 
 logger = logging.getLogger(__name__)

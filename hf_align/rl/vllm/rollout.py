@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hf_align.rl.models import PpoModels
     from hf_align.rl.prompts import RunPrompts
     from hf_align.rl.recipe import RlConfig
-    from hf_align.sampling.continuations import Continuation
+    from hf_align.sampling.batch import Continuation
     from hf_align.training.run import Run
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What the watch over the reward does in a run: it keeps the figures, warns with evidence, stops, rolls back.
+"""What the watch over the reward does in a run: it keeps the metrics, warns with evidence, stops, rolls back.
 
 The rules are in ``rules``. What is kept goes into every checkpoint, so that a run that continues from
 one is watched as if it had never been interrupted.
@@ -70,7 +70,7 @@ def check_not_ended(config: RlConfig) -> None:
 
 
 class Rewound(Protocol):
-    """What is taken back to a checkpoint: the loop of a run, with its figures of the end."""
+    """What is taken back to a checkpoint: the loop of a run, with its metrics of the end."""
 
     progress: Progress
     updating: UpdateTools
@@ -115,7 +115,7 @@ class Watch:
         prompts: Sequence[tuple[int, Prompt]],
         episodes: Sequence[Episode],
     ) -> None:
-        """Look at rollout ``rollout`` (from 1): logged figures, prompts, and the answers of all processes.
+        """Look at rollout ``rollout`` (from 1): logged metrics, prompts, and the answers of all processes.
 
         Warns where a limit has been passed for long enough; every process comes to the same decision.
         """
@@ -135,7 +135,7 @@ class Watch:
         self._end_with(found)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: the figures so far, and which watch rewards gave them."""
+        """For a checkpoint: the metrics so far, and which watch rewards gave them."""
         return {"rows": self.rows, "identity": self.identity}
 
     def resume(self, checkpoint: Path, rollouts: int) -> None:

@@ -1,4 +1,4 @@
-"""Plots of the watch over the reward: training reward against watch reward, and figures with their limits.
+"""Plots of the watch over the reward: training reward against watch reward, and metrics with their limits.
 
 Where the watch fired is a vertical line.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_align.reporting.drawing import HERO, Plot, XAxis, sentence
 from hf_align.reporting.marks import SECOND, Histogram, Level, Mark, look, numbers
-from hf_align.reporting.plots import Curves, course, curve_plots, drawable, line
+from hf_align.reporting.plots import Curves, curve_plots, drawable, line, trend
 from hf_align.reporting.run_view import mapping
 from hf_align.rl.plots import ROLLOUTS
 from hf_align.rl.record import PpoRecord
@@ -65,7 +65,7 @@ def _rewards_plot(train: Sequence[Row], window: int, fired: Level) -> Plot | Non
     lines = [line(values, label=name, **look(place)) for place, (name, values) in enumerate(shown.items())]
     title = "Training reward against watch reward"
     summary = sentence(
-        *(f"{name} {course(values, formatting.loss, x=ROLLOUTS)}" for name, values in found.items())
+        *(f"{name} {trend(values, formatting.loss, x=ROLLOUTS)}" for name, values in found.items())
     )
     note = (
         f"Both start at 0: the mean of the first {window} rollouts is taken off, and the rest is divided by "

@@ -23,7 +23,7 @@ class WatchConfig(Group):
     reward_check_pairs: list[DatasetConfig] = option(
         factory=list,
         help="compared answers, in any format of `hf-align reward`, on which reward models are checked "
-        "before training; without them, by the figures in a reward model's own run folder",
+        "before training; without them, by the metrics in a reward model's own run folder",
         one_or_list=True,
         changes="outputs",
     )

@@ -65,7 +65,7 @@ def watch_view(record: Row, rows: Sequence[Row]) -> dict[str, Any] | None:
     return {
         "label": "Limits of the watch",
         "settings": [
-            ("Watch reward", rewards or "none; only the figures of the answers were watched"),
+            ("Watch reward", rewards or "none; only the metrics of the answers were watched"),
             ("When it fires", _ACTIONS.get(watch.action, watch.action)),
         ],
         "columns": ["watched", "limit", "fired at rollout"],
@@ -107,7 +107,7 @@ def _accuracy(entry: Row) -> str:
     limits = listing(entry.get("accuracy_interval"))
     if formatting.finite(entry.get("accuracy")) is None or len(limits) != 2:
         return (
-            "not checked: its folder holds no figures of its own, and the recipe names no reward_check_pairs"
+            "not checked: its folder holds no metrics of its own, and the recipe names no reward_check_pairs"
         )
     low, high = map(formatting.share, limits)
     return (

@@ -1,9 +1,9 @@
-"""When a reward is being hacked: rules over the figures of a run's rollouts, and words for what they find.
+"""When a reward is being hacked: rules over the metrics of a run's rollouts, and words for what they find.
 
 A policy that is trained on a reward finds what the reward pays for, which after a while is no longer what it
 stands for (Gao et al. 2022, arXiv 2210.10760). Shown by a second reward that falls while the first one
 rises, or by answers far from the reference, far longer or shorter, or that repeat themselves. Everything
-here is a function of the logged figures; what is done about it is in ``actions``.
+here is a function of the logged metrics; what is done about it is in ``actions``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STANDARD_ERRORS = 3.0
 class Alarm:
     """One limit that was passed.
 
-    ``figure``: which, by its name in the log. ``rollout``: at which the watch fired, and ``since``: the first
+    ``metric``: which, by its name in the log. ``rollout``: at which the watch fired, and ``since``: the first
     rollout that is in doubt. ``then``: the last rollout of the window that was compared with, and ``before``
     and ``now``: the means of the two windows. ``change``: what was measured, in the unit of ``limit``.
     """
@@ -53,7 +53,7 @@ class Alarm:
 
 
 def watched_row(rollout: int, answers: int, figures: Mapping[str, float]) -> dict[str, float]:
-    """What the watch keeps of a rollout (from 1) with so many ``answers``, out of its logged figures."""
+    """What the watch keeps of a rollout (from 1) with so many ``answers``, out of its logged metrics."""
     kept = {key: figures[key] for key in (REWARD, KL, LENGTH, REPETITION)}
     kept |= {key: value for key, value in figures.items() if key.startswith((WATCHED, DEVIATION))}
     return {"rollout": float(rollout), "answers": float(answers), **kept}
@@ -127,7 +127,7 @@ class _Judged:
 
 
 def _judged(rows: Sequence[Row], options: WatchConfig) -> list[tuple[list[Row], list[_Judged]]]:
-    """For each limit that is on: the rows that know its figure, and each of their windows."""
+    """For each limit that is on: the rows that know its metric, and each of their windows."""
     size = options.watch_window
     found: list[tuple[list[Row], list[_Judged]]] = []
     names = dict.fromkeys(key for row in rows for key in row if key.startswith(WATCHED))
@@ -249,18 +249,18 @@ def describe(alarm: Alarm, rows: Sequence[Row], options: WatchConfig) -> str:
     """What was found, in a sentence or two, with the numbers and the key of the limit."""
     window = options.watch_window
 
-    def course(key: str) -> str:
+    def trend(key: str) -> str:
         before, now = (window_at(rows, key, at, window) for at in (alarm.then, alarm.rollout))
         return f"{before:.4g} -> {now:.4g}"
 
     spans = f"rollouts {_span(alarm.then, window)} against {_span(alarm.rollout, window)}"
     rest = {KL: "KL", LENGTH: "length", REPETITION: "repeated 4-grams"}
-    others = ", ".join(f"{name} {course(key)}" for key, name in rest.items() if key != alarm.figure)
+    others = ", ".join(f"{name} {trend(key)}" for key, name in rest.items() if key != alarm.figure)
     if alarm.figure.startswith(WATCHED):
         return (
             f"the watch reward '{alarm.figure.removeprefix(WATCHED)}' has fallen from {alarm.before:.4g} to "
             f"{alarm.now:.4g} since its best; {alarm.limit:.3g} is allowed (watch_max_drop: "
-            f"{options.watch_max_drop:g}). Meanwhile the training reward rose: {course(REWARD)} ({spans}). "
+            f"{options.watch_max_drop:g}). Meanwhile the training reward rose: {trend(REWARD)} ({spans}). "
             f"{others}"
         )
     key = {KL: "watch_max_kl", LENGTH: "watch_max_length_ratio", REPETITION: "watch_max_repetition_rise"}
@@ -270,7 +270,7 @@ def describe(alarm: Alarm, rows: Sequence[Row], options: WatchConfig) -> str:
         limit = f"a factor of {alarm.change:.3g}; {limit}"
     return (
         f"{_NAMES[alarm.figure]} went from {alarm.before:.4g} to {alarm.now:.4g} ({limit}; "
-        f"{spans}). Training reward {course(REWARD)}, {others}"
+        f"{spans}). Training reward {trend(REWARD)}, {others}"
     )
 
 

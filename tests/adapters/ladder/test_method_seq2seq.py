@@ -97,8 +97,8 @@ def test_trained_by_the_command(kind: str, adapter: str, tmp_path: Path) -> None
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(recipe))
-    figures = sft.main(["--config", str(path)])["final_metrics"]
-    assert figures["eval_loss"] < figures["eval_loss_before"] - 0.02
+    metrics = sft.main(["--config", str(path)])["final_metrics"]
+    assert metrics["eval_loss"] < metrics["eval_loss_before"] - 0.02
     saved = (tmp_path / "run" / "adapter_model.safetensors").stat().st_size
     assert saved < (tmp_path / "base" / "model.safetensors").stat().st_size
     if adapter != "ladder":

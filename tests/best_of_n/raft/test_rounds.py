@@ -57,7 +57,7 @@ def finished(inputs, tmp_path_factory) -> Path:
 
 
 def assert_same_run(folder: Path, other: Path) -> None:
-    """The same answers, figures and bits of weights."""
+    """The same answers, metrics and bits of weights."""
     for number in (1, 2):
         for name in FILES:
             ours, theirs = (path / f"round-{number}" / name for path in (folder, other))

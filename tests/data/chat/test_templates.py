@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,33 @@ def test_shipped_templates_render_as_documented() -> None:
     assert alpaca.render(messages, add_generation_prompt=True) == (
         "<s>Be brief.\n\n### Instruction:\nHi\n\n### Response:\nHello</s>\n\n"
         "### Instruction:\nAnd?\n\n### Response:\n"
+    )
+
+
+def test_the_template_with_tools_writes_those_of_hermes() -> None:
+    call = {"name": "add", "arguments": {"a": 1, "b": "é"}}
+    calls = json.dumps({"content": None, "tool_calls": [{"type": "function", "function": call}] * 2})
+    turns = [
+        Message("system", "Be brief."),
+        Message("user", "1 + é?"),
+        Message("assistant", "", calls),
+        Message("tool", "2"),
+        Message("tool", "3"),
+    ]
+    hermes = chat_format(byte_level_tokenizer(resolve_chat_template("hermes")))
+    tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+    text = hermes.for_row(json.dumps({"tools": [tool]})).render(turns, add_generation_prompt=True)
+    head, rest = text.split("<|im_end|>\n", 1)
+    assert head.startswith("<|im_start|>system\nBe brief.\n\n# Tools\n\n")
+    assert f"<tools>\n{json.dumps(tool)}\n</tools>" in head
+    written = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "é"}}\n</tool_call>'
+    assert rest == (
+        f"<|im_start|>user\n1 + é?<|im_end|>\n<|im_start|>assistant\n{written}\n{written}<|im_end|>\n"
+        "<|im_start|>tool\n<tool_response>\n2\n</tool_response>\n<tool_response>\n3\n</tool_response>"
+        "<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert hermes.render(turns[:2]) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1 + é?<|im_end|>\n"
     )
 
 

@@ -52,7 +52,7 @@ def test_a_tree_holds_the_prompt_once_and_restarts_positions_after_it() -> None:
 
 def test_pairs_do_not_tie_and_every_prompt_counts_once() -> None:
     batch = collate_comparisons([PAIR, RANKED], packed=True)
-    assert list(zip(batch.better.tolist(), batch.worse.tolist(), strict=True)) == [(1, 0), (2, 3), (2, 4)]
+    assert list(zip(batch.chosen.tolist(), batch.rejected.tolist(), strict=True)) == [(1, 0), (2, 3), (2, 4)]
     assert batch.pair_weights.tolist() == [1.0, 0.5, 0.5]
     assert batch.margins.tolist() == [0.5, 0.0, 0.0]
 
@@ -83,7 +83,7 @@ def test_the_references_log_probabilities_follow_the_targets() -> None:
 
 def test_a_filler_has_neither_targets_nor_pairs() -> None:
     batch = collate_comparisons([without_pairs()], packed=True)
-    assert (batch.inputs.target_tokens, len(batch.better)) == (0, 0)
+    assert (batch.inputs.target_tokens, len(batch.chosen)) == (0, 0)
 
 
 def test_the_budget_counts_shared_prompts_once_and_padding_where_there_is_some() -> None:
@@ -105,7 +105,7 @@ def test_a_parent_stands_before_its_children_and_has_none_itself(parents: tuple[
 
 def test_every_tensor_moves_to_the_device() -> None:
     moved = to_device(collate_comparisons([PAIR], packed=True), "meta")
-    assert moved.better.is_meta and moved.inputs.input_ids.is_meta
+    assert moved.chosen.is_meta and moved.inputs.input_ids.is_meta
     assert moved.inputs.segments is not None and moved.inputs.segments.key_index is not None
     assert moved.inputs.segments.key_index.is_meta and moved.prompts == 1
 

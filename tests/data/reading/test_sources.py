@@ -299,3 +299,158 @@ def test_rows_read_equal_rows_written(tmp_path: Path) -> None:
     path = _write(tmp_path / "x.jsonl", "".join(json.dumps(row) + "\n" for row in written))
     array = _write(tmp_path / "x.json", json.dumps(written, indent=1))
     assert [row.values for row in _read(path)] == [row.values for row in _read(array)] == written
+
+
+ROWS = [{"text": "a"}, {"text": "b, c"}, {"text": "你"}]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+def _values(path: Path | str, **options: Any) -> list[Any]:
+    return [row.values for row in _read(path, **options)]
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "zst", "lz4"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.jsonl", LINES),
+        ("x.ndjson", LINES),
+        ("x.json", json.dumps(ROWS)),
+        ("x.csv", 'text\na\n"b, c"\n你\n'),
+        ("x.txt", "a\nb, c\n你\n"),
+    ],
+)
+def test_compressed_files_are_read_as_they_are_without(
+    tmp_path: Path, name: str, content: str, ending: str
+) -> None:
+    import pyarrow
+
+    plain = _write(tmp_path / name, content)
+    packed = tmp_path / f"{name}.{ending}"
+    kind = {"gz": "gzip", "zst": "zstd"}.get(ending, ending)
+    with pyarrow.output_stream(str(packed), compression=kind) as file:
+        file.write(content.encode())
+    rows = _read(packed)
+    assert [row.values for row in rows] == _values(plain) == ROWS
+    assert _places(rows, packed) == _places(_read(plain), plain)
+
+
+def test_a_damaged_or_empty_compressed_file_is_named(tmp_path: Path) -> None:
+    path = _write(tmp_path / "x.jsonl.gz", "not packed")
+    with pytest.raises(UserError, match=r"x.jsonl.gz: cannot be read: "):
+        _read(path)
+    with pytest.raises(UserError, match=r"the file has no rows"):
+        _read(_write(tmp_path / "y.jsonl.gz", b""))
+    with pytest.raises(UserError, match=r"unknown file type '.parquet.gz'"):
+        _read(_write(tmp_path / "z.parquet.gz", b"x"))
+
+
+def test_tabs_and_other_separators(tmp_path: Path) -> None:
+    tabs = _write(tmp_path / "x.tsv", "a\tb\n1, 2\t3\n")
+    assert _values(tabs) == [{"a": "1, 2", "b": "3"}]
+    semicolons = _write(tmp_path / "x.csv", "a;b\n1,5;2\n")
+    assert _values(semicolons, separator=";") == [{"a": "1,5", "b": "2"}]
+    with pytest.raises(UserError, match=r"x.csv:1: the header is one column, 'a;b'.*Set separator: ';'"):
+        _read(semicolons)
+    with pytest.raises(UserError, match="separator is for csv files"):
+        _read(_write(tmp_path / "x.jsonl", LINES), separator=";")
+
+
+def test_a_pattern_takes_what_fits_in_the_order_of_names(tmp_path: Path) -> None:
+    for name in ("b-2", "b-1", "a-1"):
+        _write(tmp_path / f"{name}.jsonl", json.dumps({"text": name}) + "\n")
+    assert _values(tmp_path / "b-*.jsonl") == [{"text": "b-1"}, {"text": "b-2"}]
+    with pytest.raises(UserError, match=r"c-\*.jsonl: no file fits this pattern"):
+        _read(tmp_path / "c-*.jsonl")
+    _write(tmp_path / "[x].jsonl", LINES)
+    assert _values(tmp_path / "[x].jsonl") == ROWS, "a file of that name comes first"
+
+
+def test_a_json_file_with_several_splits(tmp_path: Path) -> None:
+    path = _write(tmp_path / "x.json", json.dumps({"train": ROWS[:2], "test": ROWS[2:], "version": 1}))
+    assert _values(path) == ROWS[:2]
+    assert _values(path, split="test") == ROWS[2:]
+    with pytest.raises(UserError, match="no split 'dev'; its splits are: train, test"):
+        _read(path, split="dev")
+
+
+def test_a_split_or_a_name_that_a_file_lacks_is_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path / "x.jsonl", LINES)
+    with pytest.raises(UserError, match="found the split 'test', but a file of this type has no splits"):
+        _read(path, split="test")
+    with pytest.raises(UserError, match="found the name 'en', but a file has no configurations"):
+        _read(path, name="en")
+
+
+def _parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def test_a_folder_has_the_splits_that_its_files_are_named_by(tmp_path: Path) -> None:
+    _parquet(tmp_path / "data" / "train-00000-of-00001.parquet", ROWS[:2])
+    _parquet(tmp_path / "data" / "test-00000-of-00001.parquet", ROWS[2:])
+    assert _values(tmp_path) == ROWS[:2]
+    assert _values(tmp_path, split="test") == ROWS[2:]
+    with pytest.raises(UserError, match=r"no split 'tset'; its splits are: train, test. Did you mean 'test'"):
+        _read(tmp_path, split="tset")
+    with pytest.raises(UserError, match="found the name 'en', but the folder has no configurations"):
+        _read(tmp_path, name="en")
+
+
+def test_a_folder_has_the_configurations_that_its_readme_names(tmp_path: Path) -> None:
+    for language, row in (("en", ROWS[0]), ("zh", ROWS[2])):
+        _write(tmp_path / f"{language}.jsonl", json.dumps(row) + "\n")
+    entries = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in ("en", "zh"))
+    _write(tmp_path / "README.md", f"---\nconfigs:\n{entries}---\nText\n")
+    assert _values(tmp_path, name="zh") == [ROWS[2]]
+    with pytest.raises(UserError, match=r"Config name is missing.*'en', 'zh'"):
+        _read(tmp_path)
+    with pytest.raises(UserError, match="'fr' not found"):
+        _read(tmp_path, name="fr")
+
+
+def test_a_folder_without_splits_is_read_whole(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _write(tmp_path / f"{name}.jsonl", json.dumps({"text": name}) + "\n")
+    assert _values(tmp_path) == [{"text": "one"}, {"text": "two"}]
+    with pytest.raises(UserError, match="no split 'test'; its splits are: train"):
+        _read(tmp_path, split="test")
+
+
+def test_what_save_to_disk_wrote(tmp_path: Path) -> None:
+    import datasets
+
+    one = datasets.Dataset.from_list(ROWS)
+    one.save_to_disk(tmp_path / "one", num_shards=2)
+    assert _values(tmp_path / "one") == ROWS
+    datasets.DatasetDict(train=one, test=one.select([2])).save_to_disk(tmp_path / "both")
+    assert _values(tmp_path / "both") == ROWS
+    assert _values(tmp_path / "both", split="test") == ROWS[2:]
+    with pytest.raises(UserError, match="no split 'dev'; its splits are: test, train"):
+        _read(tmp_path / "both", split="dev")
+    arrow = next((tmp_path / "one").glob("*.arrow"))
+    assert _values(arrow) == ROWS[:2]
+    with pytest.raises(UserError, match="not readable as Arrow"):
+        _read(_write(tmp_path / "x.arrow", b"nothing of that kind"))
+
+
+def test_an_address_is_fetched_once_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/corpus/x.jsonl", LINES.encode())
+    rows = _read("memory://corpus/x.jsonl")
+    assert [row.values for row in rows] == ROWS and rows[0].place.endswith("-x.jsonl:1")
+    memory.pipe("/corpus/x.jsonl", (LINES + '{"text": "d"}\n').encode())
+    assert len(_read("memory://corpus/x.jsonl")) == 4
+    with pytest.raises(UserError, match=r"memory://corpus/none.jsonl: could not be fetched"):
+        _read("memory://corpus/none.jsonl")
+    with pytest.raises(UserError, match=r"nosuch://x/y.jsonl"):
+        _read("nosuch://x/y.jsonl")

@@ -8,8 +8,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from hf_align.data.reading.tables import read_csv, read_parquet, read_txt
+from hf_align.data.reading.tables import TextUnit, read_csv, read_parquet, read_txt
 from hf_align.errors import UserError
+
+UNITS: tuple[TextUnit, ...] = ("line", "paragraph", "file")
 
 
 def write(folder: Path, content: str | bytes) -> Path:
@@ -55,3 +57,39 @@ def test_parquet_rows_are_numbered(tmp_path: Path) -> None:
     assert len(found) == 1500 and found[-1].place == f"{path}:row 1500" and found[-1].values == {"a": 1499}
     with pytest.raises(UserError, match="not readable as Parquet"):
         list(read_parquet(write(tmp_path, "a,b")))
+
+
+TEXT = "\nOne line.\nAnother line.\n\n\nThe second\nblock\n"
+
+
+def test_documents_of_a_text_file_by_line_block_or_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text(TEXT)
+    found = {
+        unit: [(row.place.rpartition(":")[2], row.values) for row in read_txt(path, unit)] for unit in UNITS
+    }
+    assert [place for place, _ in found["line"]] == ["2", "3", "6", "7"]
+    assert found["paragraph"] == [
+        ("2", {"text": "One line.\nAnother line."}),
+        ("6", {"text": "The second\nblock"}),
+    ]
+    assert found["file"] == [("2", {"text": "One line.\nAnother line.\n\nThe second\nblock"})]
+
+
+def test_a_block_that_is_no_utf8_is_malformed_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"a\n\xff\n\nb\n")
+    first, second = read_txt(path, "paragraph")
+    assert first.values is None and first.problem == "not valid UTF-8: byte 0xFF"
+    assert second.values == {"text": "b"}
+
+
+def test_wrapped_lines_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    book, list_ = tmp_path / "book.txt", tmp_path / "list.txt"
+    book.write_text(
+        "It was a night on which nobody would have gone\nout without need, and the rain fell.\n" * 150
+    )
+    list_.write_text("a whole sentence that ends.\nanother one that ends as well.\n" * 150)
+    assert len(list(read_txt(book))) == len(list(read_txt(list_))) == 300
+    (record,) = caplog.records
+    assert "book.txt" in record.getMessage() and "text_unit: paragraph" in record.getMessage()

@@ -20,8 +20,8 @@ from hf_align.evaluation.choices.scoring import (
     RULES,
     ScoredQuestion,
     answer_subject,
-    choice_figures,
-    task_figures,
+    choice_metrics,
+    task_metrics,
 )
 from hf_align.evaluation.scoring import Scorer, make_scorer
 
@@ -123,16 +123,16 @@ def test_the_three_rules_by_hand():
     assert tied.chosen("accuracy") == 0
 
 
-def test_figures_by_hand():
+def test_metrics_by_hand():
     right, wrong = answered((-2.0, -1.0), (1, 1), (1, 1)), answered((-1.0, -2.0), (1, 1), (1, 1))
-    found = choice_figures([right, right, right, wrong])
+    found = choice_metrics([right, right, right, wrong])
     assert (found["questions"], found["accuracy"], found["chance"]) == (4, 0.75, 0.5)
     # Wilson's interval of 3 in 4, as Brown, Cai and DasGupta (2001) compute it.
     assert found["accuracy_interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
-    partly = choice_figures([answered((-1.0, -2.0), (1, 1), (1, 1), scores=(0.25, 1.0)), right])
+    partly = choice_metrics([answered((-1.0, -2.0), (1, 1), (1, 1), scores=(0.25, 1.0)), right])
     assert partly["accuracy"] == pytest.approx(0.625)
     assert partly["accuracy_interval"] == pytest.approx([0.25, 1.0])
     assert partly["chance"] == pytest.approx((0.625 + 0.5) / 2)
-    both = task_figures({"a": [right, right, right], "b": [wrong]})
+    both = task_metrics({"a": [right, right, right], "b": [wrong]})
     assert (both["accuracy"], both["macro_accuracy"]) == (0.75, 0.5)
     assert math.isclose(both["subjects"]["a"]["accuracy"], 1.0)

@@ -52,10 +52,10 @@ def test_rewards_are_those_of_transformers(folder, name):
         right.append(np.mean([d > 0 for d in differences]))
         margins.append(np.mean(differences))
     for max_tokens in (1, 4096):
-        figures, items = reward_preferences(reward, rows, max_tokens=max_tokens)
-        assert figures["accuracy"] == pytest.approx(np.mean(right))
-        assert figures["mean_margin"] == pytest.approx(np.mean(margins), abs=1e-5)
-        assert figures["mean_reward"] == pytest.approx(np.mean(every), abs=1e-5)
+        metrics, items = reward_preferences(reward, rows, max_tokens=max_tokens)
+        assert metrics["accuracy"] == pytest.approx(np.mean(right))
+        assert metrics["mean_margin"] == pytest.approx(np.mean(margins), abs=1e-5)
+        assert metrics["mean_reward"] == pytest.approx(np.mean(every), abs=1e-5)
         np.testing.assert_allclose(items, [[share, 1.0] for share in right])
 
 
@@ -78,11 +78,11 @@ def test_likelihoods_are_those_of_transformers(folder):
         by_token.append(means[0] - means[1])
         by_sum.append(sums[0] - sums[1])
     scorer = make_scorer(model, tokenizer, precision="fp32")
-    figures, items = likelihood_preferences(scorer, rows)
-    assert figures["accuracy"] == pytest.approx(np.mean(np.array(by_token) > 0))
-    assert figures["accuracy_by_sums"] == pytest.approx(np.mean(np.array(by_sum) > 0))
-    assert figures["mean_margin"] == pytest.approx(np.mean(by_token), abs=1e-5)
-    assert (figures["pairs"], figures["prompts"], items.shape) == (6, 6, (6, 2))
+    metrics, items = likelihood_preferences(scorer, rows)
+    assert metrics["accuracy"] == pytest.approx(np.mean(np.array(by_token) > 0))
+    assert metrics["accuracy_by_sums"] == pytest.approx(np.mean(np.array(by_sum) > 0))
+    assert metrics["mean_margin"] == pytest.approx(np.mean(by_token), abs=1e-5)
+    assert (metrics["pairs"], metrics["prompts"], items.shape) == (6, 6, (6, 2))
 
 
 def test_long_rows_and_bad_rows_are_named_without_keys_that_the_recipe_lacks(folder, tmp_path):

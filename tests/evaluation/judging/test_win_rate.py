@@ -17,7 +17,7 @@ from hf_align.evaluation.answering import Asked, Reply
 from hf_align.evaluation.judging import chat_service
 from hf_align.evaluation.judging.answer_comparison import judged
 from hf_align.evaluation.judging.judge import Judge
-from hf_align.evaluation.judging.win_rate import by_scores, by_verdicts, win_figures
+from hf_align.evaluation.judging.win_rate import by_scores, by_verdicts, win_metrics
 from hf_align.sampling.answers import Answer
 from hf_align.types import Example, Message
 
@@ -43,16 +43,16 @@ def test_both_orders_have_to_agree():
     assert by_verdicts(["tie"], ["tie"])[1]["first_place"] is None
 
 
-def test_figures_by_hand():
-    found = win_figures(np.array([1.0, 1.0, 0.5, 0.0]), seed=1)
+def test_metrics_by_hand():
+    found = win_metrics(np.array([1.0, 1.0, 0.5, 0.0]), seed=1)
     assert (found["win_rate"], found["wins"], found["ties"], found["losses"]) == (0.625, 0.5, 0.25, 0.25)
     low, high = found["win_rate_interval"]
     assert 0.1 <= low < 0.625 < high <= 1.0
     half = np.array([1.0] * 200 + [0.0] * 200)
     # The normal interval of a share of one half among 400.
-    assert win_figures(half, seed=1)["win_rate_interval"] == pytest.approx([0.451, 0.549], abs=0.01)
-    assert win_figures(np.ones(8), seed=1)["win_rate_interval"] == pytest.approx([0.6756, 1.0], abs=1e-4)
-    assert win_figures(np.zeros(0), seed=1) == {"prompts": 0}
+    assert win_metrics(half, seed=1)["win_rate_interval"] == pytest.approx([0.451, 0.549], abs=0.01)
+    assert win_metrics(np.ones(8), seed=1)["win_rate_interval"] == pytest.approx([0.6756, 1.0], abs=1e-4)
+    assert win_metrics(np.zeros(0), seed=1) == {"prompts": 0}
 
 
 class Service:

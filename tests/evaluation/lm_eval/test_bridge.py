@@ -28,7 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from hf_align.evaluation.choices.files import Question, Subject
 from hf_align.evaluation.choices.prompts import comparison, shots_of
-from hf_align.evaluation.choices.scoring import answer_subject, choice_figures
+from hf_align.evaluation.choices.scoring import answer_subject, choice_metrics
 from hf_align.evaluation.recipe import LmEvalConfig
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install 'hf_align[lm-eval]'")
@@ -94,13 +94,13 @@ def test_a_local_task_scores_as_our_own_multiple_choice_and_as_lm_eval_s_own_cla
     lm = engine(model)
     ours = answer_subject(lm.scorer, subject, num_fewshot=1)
     expected = np.concatenate([each.logps for each in ours])
-    figures = choice_figures(ours)
+    metrics = choice_metrics(ours)
     for found in (run_tasks(lm, tasks, config), own_class):
         scores = [resp[0][0] for row in found["samples"]["local"] for resp in row["resps"]]
         np.testing.assert_allclose(scores, expected, atol=1e-4)
-        assert found["results"]["local"]["acc,none"] == pytest.approx(figures["accuracy"], abs=1e-4)
+        assert found["results"]["local"]["acc,none"] == pytest.approx(metrics["accuracy"], abs=1e-4)
         per_character = found["results"]["local"]["acc_norm,none"]
-        assert per_character == pytest.approx(figures["accuracy_by_characters"], abs=1e-4)
+        assert per_character == pytest.approx(metrics["accuracy_by_characters"], abs=1e-4)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neo"])

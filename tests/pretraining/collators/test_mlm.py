@@ -260,11 +260,11 @@ def test_distribution_agrees_with_transformers():
     theirs = DataCollatorForLanguageModeling(tokenizer)([{"input_ids": row} for row in rows])
     ours = MaskedLMCollator(tokenizer, selection="bernoulli")(indexed(rows))
     ids = torch.tensor(rows)
-    figures = []
+    metrics = []
     for batch in (theirs, ours):
         chosen = batch["labels"] != IGNORED
         inputs = batch["input_ids"][chosen]
-        figures.append(
+        metrics.append(
             [
                 chosen.float().mean(),
                 (inputs == tokenizer.mask_token_id).float().mean(),
@@ -272,7 +272,7 @@ def test_distribution_agrees_with_transformers():
             ]
         )
     numbers = [ids.numel(), ids.numel() * 0.15, ids.numel() * 0.15]
-    for theirs_share, ours_share, number in zip(*figures, numbers, strict=True):
+    for theirs_share, ours_share, number in zip(*metrics, numbers, strict=True):
         assert abs(theirs_share - ours_share) < np.sqrt(2) * _deviation(float(ours_share), int(number))
 
 

@@ -128,7 +128,7 @@ def _bert_pairs(documents, number, rng, room):
 def test_pairs_are_distributed_as_those_of_berts_loop():
     lengths = random.Random(5)
     documents = [[[0] * lengths.randint(1, 12) for _ in range(lengths.randint(1, 9))] for _ in range(12)]
-    rng, figures = random.Random(0), {"ours": [], "theirs": []}
+    rng, metrics = random.Random(0), {"ours": [], "theirs": []}
     for _ in range(1500):
         for number in range(12):
             ours = [
@@ -138,8 +138,8 @@ def test_pairs_are_distributed_as_those_of_berts_loop():
             for name, pairs in (("ours", ours), ("theirs", theirs)):
                 columns = np.array(pairs)
                 short = (columns[:, :2].sum(axis=1) < 15).sum()
-                figures[name].append([len(pairs), *columns.sum(axis=0), short, (columns[:, 0] ** 2).sum()])
-    ours, theirs = np.array(figures["ours"], dtype=float), np.array(figures["theirs"], dtype=float)
+                metrics[name].append([len(pairs), *columns.sum(axis=0), short, (columns[:, 0] ** 2).sum()])
+    ours, theirs = np.array(metrics["ours"], dtype=float), np.array(metrics["theirs"], dtype=float)
     difference = ours.mean(axis=0) - theirs.mean(axis=0)
     error = np.sqrt((ours.var(axis=0) + theirs.var(axis=0)) / len(ours))
     assert (np.abs(difference) < 5 * error).all(), (difference, error)

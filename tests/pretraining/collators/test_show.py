@@ -51,7 +51,7 @@ def test_masked_tokens_are_shown_with_what_stands_there():
     assert row["text"] == "[CLS] my dog is hairy. [SEP]"
 
 
-def test_span_corruption_shows_the_figure_of_the_paper():
+def test_span_corruption_shows_the_metric_of_the_paper():
     (row,) = objective_rows("span_corruption", unigram_tokenizer(), [SENTENCES[1]], noise_density=0.3)
     pieces = re.split(r"<extra_id_\d+>", row["targets"].removesuffix(" </s>"))[1:]
     restored = row["inputs"].removesuffix(" </s>")

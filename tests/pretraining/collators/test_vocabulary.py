@@ -32,6 +32,15 @@ def test_special_tokens_are_known_and_the_unknown_token_is_text():
     assert Vocabulary(tokenizer).special[sentinels].all()
 
 
+@pytest.mark.parametrize("role", ["eos", "bos", "pad"])
+def test_an_unknown_token_that_has_another_role_as_well_is_special(role):
+    """GPT-2, GPT-NeoX, OPT and SmolLM2 have one token for all of them."""
+    tokenizer = byte_level_bpe_tokenizer()
+    tokenizer.add_special_tokens({f"{role}_token": "<both>", "unk_token": "<both>"})
+    id = tokenizer.unk_token_id
+    assert id == getattr(tokenizer, f"{role}_token_id") and Vocabulary(tokenizer).special[id]
+
+
 @pytest.mark.parametrize(
     ("name", "tokenizer", "words"),
     [

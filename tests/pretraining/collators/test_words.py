@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from hf_align.errors import UserError
 from hf_align.pretraining.collators.vocabulary import Vocabulary
-from hf_align.pretraining.collators.words import ends_sentence, split_sentences, word_mark
+from hf_align.pretraining.collators.words import ends_sentence, split_sentences, word_borders, word_mark
 
 KINDS = {
     "##": wordpiece_tokenizer,
@@ -52,6 +52,22 @@ def test_each_chinese_character_is_a_word(kind):
     assert "".join(words) == CHINESE[:8] or kind == "▁"
     assert len(words) == 8 or kind == "▁"
     assert len(words) >= 6
+
+
+@pytest.mark.parametrize(
+    ("tokens", "begin"),
+    [
+        (["▁use", "中", "abc", "def", "日本", "go", "es"], ["▁use", "中", "abc", "日本", "go"]),
+        # 中 and é are E4 B8 AD and C3 A9, spelled with the stand-ins of bytes.
+        (["Ġuse", "ä¸Ń", "abc", "def", "Ã©", "t"], ["Ġuse", "ä¸Ń", "abc"]),
+        (["use</w>", "中", "abc", "def</w>"], ["中", "abc"]),
+    ],
+)
+def test_latin_letters_behind_chinese_ones_begin_a_word(tokens: list[str], begin: list[str]) -> None:
+    begins, ends = word_borders(tokens, np.zeros(len(tokens), dtype=bool))
+    starts = begins.copy()
+    starts[1:] |= ends[:-1]
+    assert [token for token, one in zip(tokens, starts, strict=True) if one] == begin
 
 
 def test_bytes_of_one_chinese_character_stay_together():

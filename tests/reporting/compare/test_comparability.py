@@ -1,4 +1,4 @@
-"""Preference runs side by side: figures that mean the same are compared, others are not."""
+"""Preference runs side by side: metrics that mean the same are compared, others are not."""
 
 from __future__ import annotations
 

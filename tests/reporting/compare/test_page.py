@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 from helpers.compared_runs import RECORD, ROWS, cells, page_of, run
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hf_align.reporting.compare.page import write_comparison
@@ -106,7 +106,7 @@ def test_the_best_is_marked_where_more_or_less_is_better():
         ({"machine__cpu": "Other CPU"}, "Throughput, tokens/s", "different machines"),
     ],
 )
-def test_no_best_where_the_figures_do_not_compare(changes, label, note):
+def test_no_best_where_the_metrics_do_not_compare(changes, label, note):
     runs = [run("A"), run("B", final_metrics__eval_loss=0.25, tokens_per_second=9.0)]
     assert any(best(headline_table(runs)[0], label))
     for key, value in changes.items():
@@ -119,7 +119,7 @@ def test_no_best_where_the_figures_do_not_compare(changes, label, note):
     assert not any(best(rows, label)) and note in " ".join(notes)
 
 
-def test_figures_of_unknown_stages_and_of_interrupted_runs():
+def test_metrics_of_unknown_stages_and_of_interrupted_runs():
     ppo = run("B", command="ppo", final_metrics={"reward/mean": 1.5, "objective/kl": "NaN"})
     cut = run("C", status="interrupted", final_metrics=None, tokens_per_second=None)
     rows, _ = headline_table([run("A"), ppo, cut])
@@ -151,6 +151,7 @@ numbers = st.integers(-3, 9) | st.floats() | st.none() | st.text(max_size=3)
         max_size=6,
     ),
 )
+@example(records=[{}, {}], rows=[{"step": 9e307, "loss": 0.0}, {"step": 1, "loss": 1.0}])
 def test_no_record_and_no_log_breaks_the_page(records, rows):
     runs = [
         ComparedRun("AB C"[place], f"run {place}", "folder", Record.of(record), MetricsLog(rows, place))

@@ -10,7 +10,7 @@ import torch
 from helpers.ppo_parts import answers, models, options, prompts, rollout_tools, update_tools
 
 from hf_align.losses import kl_estimate
-from hf_align.rl.advantages import estimate
+from hf_align.rl.advantages import make_experience
 from hf_align.rl.algorithms.answers import WEIGHTS
 from hf_align.rl.algorithms.base import Advantages, ScoredRollout
 from hf_align.rl.algorithms.table import ALGORITHMS
@@ -100,14 +100,14 @@ def updated(order: list[int] | None = None, **given: Any) -> dict[str, torch.Ten
     trees = trees_of(ASKED, episodes)
     measure_episodes(rollout_tools(policy), trees)
     scores = np.array([one.reward for one in episodes])
-    columns = estimate(episodes, scores, chosen, kl_coef=chosen.kl_coef).columns
+    columns = make_experience(episodes, scores, chosen, kl_coef=chosen.kl_coef).columns
     metrics = update(
         update_tools(policy, **{"num_generations": 3, **given}),
         update_rows(trees, episodes, columns),
         prompts=4,
         seed=(0,),
-        check_first=lambda figures: None,
-        check_step=lambda figures: None,
+        check_first=lambda logged: None,
+        check_step=lambda logged: None,
     )
     assert metrics["grad_norm"] > 1e-3
     return {name: one.detach().clone() for name, one in policy.module.named_parameters()}

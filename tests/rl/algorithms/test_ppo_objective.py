@@ -22,16 +22,16 @@ def objective(**given: float) -> PpoObjective:
 
 
 def rows(*, seed: int = 7) -> list[EpisodeRow]:
-    """Three prompts with six answers and random figures; old log-probabilities near -4."""
+    """Three prompts with six answers and random metrics; old log-probabilities near -4."""
     generator = np.random.default_rng(seed)
     asked, found = prompts(PROMPT_LENGTHS), answers(LENGTHS)
     made = []
     for number, prompt in asked:
         tree = answer_tree(prompt.ids, [one.tokens for one in found if one.prompt == number])
         count = tree.target_tokens
-        figures = [generator.normal(size=count).astype(np.float32) for _ in range(4)]
-        figures[0], figures[1] = figures[0] * 0.2 - 4, figures[1] * 0.1
-        made.append(EpisodeRow(tree, dict(zip(COLUMNS, figures, strict=True))))
+        metrics = [generator.normal(size=count).astype(np.float32) for _ in range(4)]
+        metrics[0], metrics[1] = metrics[0] * 0.2 - 4, metrics[1] * 0.1
+        made.append(EpisodeRow(tree, dict(zip(COLUMNS, metrics, strict=True))))
     return made
 
 
@@ -94,12 +94,12 @@ def test_losses_and_gradients_do_not_depend_on_the_layout(layout: str) -> None:
 def _alone(row: EpisodeRow) -> list[EpisodeRow]:
     """Each answer of a row as a row of its own."""
     ends = np.cumsum([branch.target_tokens for branch in row.branches])[:-1]
-    figures = {name: np.split(values, ends) for name, values in row.columns.items()}
+    metrics = {name: np.split(values, ends) for name, values in row.columns.items()}
     prompt = [*row.prefix, *row.branches[0].input_ids[~row.branches[0].target_mask]]
     return [
         EpisodeRow(
             answer_tree(prompt, [branch.input_ids[branch.target_mask]]),
-            {name: parts[k] for name, parts in figures.items()},
+            {name: parts[k] for name, parts in metrics.items()},
         )
         for k, branch in enumerate(row.branches)
     ]
@@ -120,7 +120,7 @@ def on_policy(found: object, chosen: list[EpisodeRow], loss: PpoObjective) -> li
         batch = collate_episodes([row], packed=True)
         with torch.no_grad():
             output = found.module(**model_inputs(batch.inputs), temperature=loss.temperature)  # type: ignore[attr-defined]
-        logps, values = output["logps"].numpy(), output["estimates"].numpy()
+        logps, values = output["logps"].numpy(), output["state_values"].numpy()
         made.append(EpisodeRow(row.tree, {**row.columns, "old_logps": logps, "old_values": values}))
     return made
 

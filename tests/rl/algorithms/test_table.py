@@ -67,12 +67,12 @@ def test_a_group_relative_advantage_runs_is_resumed_and_replayed(
     assert not (folder / VALUE_FILE).exists(), "there is no value model"
     replayed = replay(folder, 2)
     assert as_recorded(replayed) and again_of(replayed).base.step == 1
-    figures = replayed.recording.figures
-    assert {"groups", "kl_loss", "policy_loss"} <= set(figures) and "value_loss" not in figures
+    metrics = replayed.recording.metrics
+    assert {"groups", "kl_loss", "policy_loss"} <= set(metrics) and "value_loss" not in metrics
     found = breakdowns(replayed)
     for one, other in zip(found[::2], found[1::2], strict=True):
         # Two answers to a prompt: their advantages cancel out, and both have that of their group.
         assert one.advantage == pytest.approx(-other.advantage, abs=1e-5)
-    assert sum(one.loss or 0 for one in found) == pytest.approx(figures["total_loss"], rel=1e-4, abs=1e-7)
+    assert sum(one.loss or 0 for one in found) == pytest.approx(metrics["total_loss"], rel=1e-4, abs=1e-7)
     shown = ppo.replay(str(folder), 2, episode=1)
     assert shown["differing"] == [] and Path(shown["page"]).is_file()

@@ -51,8 +51,8 @@ def test_every_kind_is_replayed_to_the_bit_and_resumed(tmp_path: Path, kind: str
 
     replayed = replay(whole, 3)
     assert as_recorded(replayed) and again_of(replayed).base.step == 2
-    figures, found = replayed.recording.figures, breakdowns(replayed)
-    assert sum(one.loss or 0 for one in found) == pytest.approx(figures["total_loss"], rel=1e-4, abs=1e-6)
+    metrics, found = replayed.recording.metrics, breakdowns(replayed)
+    assert sum(one.loss or 0 for one in found) == pytest.approx(metrics["total_loss"], rel=1e-4, abs=1e-6)
     assert grpo.main(["--replay", f"{whole}:3", "--episode", "2"])["differing"] == []
 
     shutil.copytree(whole, part)

@@ -68,4 +68,4 @@ def test_another_recipe_is_noticed(copy: Path) -> None:
     (copy / "run.json").write_text(json.dumps(record | {"recipe": recipe}))
     replayed = replay(copy, 4)
     assert any("resumed with force_resume" in note for note in replayed.notes)
-    assert "clip_fraction" in differing(replayed.recording.figures, again_of(replayed).figures)
+    assert "clip_fraction" in differing(replayed.recording.metrics, again_of(replayed).metrics)

@@ -29,7 +29,7 @@ def done(inputs: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_an_account_adds_up(done: Path) -> None:
     replayed = replay(done, 4)
-    again, figures = again_of(replayed), replayed.recording.figures
+    again, metrics = again_of(replayed), replayed.recording.metrics
     found = breakdowns(replayed)
     assert [one.number for one in found] == list(range(1, 9)) and found[-1].prompt == 4
     for one in found:
@@ -38,12 +38,12 @@ def test_an_account_adds_up(done: Path) -> None:
         limited = max(-2.0, min(2.0, (one.penalized - one.moments.mean) / one.moments.std))
         assert one.score == pytest.approx(limited, abs=1e-6)
         assert one.kl_penalty == pytest.approx(
-            figures["kl_coef"] * (one.tokens["logp"] - one.tokens["reference logp"]).sum()
+            metrics["kl_coef"] * (one.tokens["logp"] - one.tokens["reference logp"]).sum()
         )
         returns = one.tokens["raw advantage"] + one.tokens["value"]
         assert one.tokens["return"] == pytest.approx(returns, rel=1e-4, abs=1e-5)
         assert one.passes == 2 and one.tokens["clipped"].max() <= 2
-    charged = [-figures["kl_coef"] * one.tokens["kl"] for one in found]
+    charged = [-metrics["kl_coef"] * one.tokens["kl"] for one in found]
     for one, rewards in zip(found, charged, strict=True):
         rewards[-1] += one.score
     plain = np.concatenate(charged)
@@ -51,9 +51,9 @@ def test_an_account_adds_up(done: Path) -> None:
     assert np.concatenate([one.tokens["reward"] for one in found]) == pytest.approx(
         whitened, rel=1e-4, abs=1e-5
     )
-    assert sum(one.kl for one in found) / len(found) == pytest.approx(figures["kl"], rel=1e-5)
-    assert sum(one.score for one in found) / len(found) == pytest.approx(figures["score"])
-    assert sum(one.loss or 0 for one in found) == pytest.approx(again.figures["total_loss"], rel=1e-5)
+    assert sum(one.kl for one in found) / len(found) == pytest.approx(metrics["kl"], rel=1e-5)
+    assert sum(one.score for one in found) / len(found) == pytest.approx(metrics["score"])
+    assert sum(one.loss or 0 for one in found) == pytest.approx(again.metrics["total_loss"], rel=1e-5)
     tokens = sum(len(one.ids) for one in found)
     mean = sum(one.tokens["advantage"].sum() for one in found) / tokens
     assert mean == pytest.approx(0, abs=1e-5), "whitened over the rollout"

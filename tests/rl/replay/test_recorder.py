@@ -25,13 +25,13 @@ def recorder(folder: Path, *, main: bool = True, **options: Any) -> Recorder:
     return Recorder(run, rollouts=20, order=1)  # type: ignore[arg-type]
 
 
-def write(found: Recorder, step: int, **figures: float) -> None:
+def write(found: Recorder, step: int, **metrics: float) -> None:
     episodes = answers([[3], [2]])
     for episode in episodes:
         for name in ("logps", "entropies", "reference_logps", "values"):
             setattr(episode, name, np.zeros(len(episode.tokens), np.float32))
     before = Progress(rollouts=step - 1, kl_coef=0.05)
-    found.write(before, prompts([4, 5]), episodes, np.zeros(2), figures)
+    found.write(before, prompts([4, 5]), episodes, np.zeros(2), metrics)
 
 
 def test_a_rollout_is_written_before_and_after_its_update(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_rollout_is_written_before_and_after_its_update(tmp_path: Path) -> Non
     assert not load(tmp_path, 4).finished
     write(found, 4, kl=0.5, update_steps=6.0)
     again = load(tmp_path, 4)
-    assert again.finished and again.figures == {"kl": 0.5, "update_steps": 6.0}
+    assert again.finished and again.metrics == {"kl": 0.5, "update_steps": 6.0}
     assert again.order_seed == (7, 1, 3) and again.optimizer_steps == 18
     assert [prompt.ids for prompt in again.prompts] == [prompt.ids for _, prompt in prompts([4, 5])]
 
@@ -95,3 +95,11 @@ def test_the_digest_sees_what_decides_about_an_update_alone() -> None:
     # What older releases wrote into their recordings.
     other = {"max_rows_at_once": 3, "max_tokens_per_batch": 99, "packing": False, "clip_range": 0.3}
     assert (digest(), digest(**other)) == ("3560dab2bc3fc63a", "99f8bcfcfcf9da91")
+
+
+def test_keys_of_data_sets_that_came_later_count_where_they_are_set() -> None:
+    def digest(**entry: Any) -> str:
+        given = {**REQUIRED, "datasets": [{"path": "a.jsonl", **entry}]}
+        return recipe_digest(PpoConfig, PpoConfig.from_flat(given).to_flat())
+
+    assert digest() == digest(tools=None) != digest(tools=[{"name": "add"}])

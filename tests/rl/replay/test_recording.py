@@ -56,9 +56,9 @@ def recordings(draw: st.DrawFn) -> Recording:
     finite = st.floats(allow_nan=False, allow_infinity=False)
     moments = RunningMoments(draw(st.integers(0, 10**9)), draw(finite), draw(finite))
     before = Progress(draw(st.integers(0, 10**6)), 3, 4, draw(finite), draw(finite), moments)
-    figures = {name: draw(doubles) for name in draw(names)}
+    metrics = {name: draw(doubles) for name in draw(names)}
     return Recording(
-        prompts, episodes, draw(arrays(np.float64, len(episodes))), before, (1, 2, 3), 8, figures, WHERE
+        prompts, episodes, draw(arrays(np.float64, len(episodes))), before, (1, 2, 3), 8, metrics, WHERE
     )
 
 
@@ -83,9 +83,9 @@ def assert_same(ours: Recording, theirs: Recording) -> None:
     assert bits(ours.scores) == bits(theirs.scores)
     for name in ("before", "order_seed", "optimizer_steps", "circumstances", "step", "finished"):
         assert getattr(ours, name) == getattr(theirs, name), name
-    assert ours.figures.keys() == theirs.figures.keys()
-    for name, value in ours.figures.items():
-        again = theirs.figures[name]
+    assert ours.metrics.keys() == theirs.metrics.keys()
+    for name, value in ours.metrics.items():
+        again = theirs.metrics[name]
         # NaN is one NaN in JSON, whatever its bits.
         assert bits(value) == bits(again) or (math.isnan(value) and math.isnan(again)), name
 

@@ -63,7 +63,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_every_figure_comes_out_again_to_the_bit(inputs: dict[str, Any], tmp_path: Path, kind: str) -> None:
+def test_every_metric_comes_out_again_to_the_bit(inputs: dict[str, Any], tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "run"
     run(inputs, folder, **{**STATEFUL, **RUNS[kind]})
     logged = training_rows(read_metrics(folder / "metrics.jsonl").rows)
@@ -74,13 +74,13 @@ def test_every_figure_comes_out_again_to_the_bit(inputs: dict[str, Any], tmp_pat
         assert again.base.step == start and list(again.on_the_way) == between
         assert not any(again.on_the_way.values()) and not any(again.measured.values())
         assert as_recorded(replayed) and again.failure == ""
-        left = {name for name in logged[step - 1] if name not in again.figures}
+        left = {name for name in logged[step - 1] if name not in again.metrics}
         timings = {name for name in left if name.endswith("_seconds")}
         assert left - timings == {"step", "tokens_per_second", "peak_memory_bytes"}
-        assert differing(logged[step - 1], again.figures) == []  # type: ignore[arg-type]
+        assert differing(logged[step - 1], again.metrics) == []  # type: ignore[arg-type]
         for name in ("policy_loss", "value_loss"):
-            assert again.trace.shares[name].sum() == pytest.approx(again.figures[name], rel=1e-5, abs=1e-7)
-        assert again.trace.steps == again.figures["update_steps"]
+            assert again.trace.shares[name].sum() == pytest.approx(again.metrics[name], rel=1e-5, abs=1e-7)
+        assert again.trace.steps == again.metrics["update_steps"]
     assert content(folder) == before, "the run folder is only read"
 
 
@@ -92,9 +92,9 @@ def test_other_weights_show_up(copy: Path) -> None:
     replayed = replay(copy, 4)
     again = again_of(replayed)
     assert again.measured["logps"] > 1e-6 and not as_recorded(replayed)
-    assert "policy_loss" in differing(replayed.recording.figures, again.figures)
+    assert "policy_loss" in differing(replayed.recording.metrics, again.metrics)
     said = " ".join(verdict(replayed))
-    assert "1 of 1 updates are not as logged, first those of rollout 3" in said and "figures differ" in said
+    assert "1 of 1 updates are not as logged, first those of rollout 3" in said and "metrics differ" in said
 
 
 def test_a_resumed_run_writes_the_same_rollouts_again(inputs: dict[str, Any], done: Path, copy: Path) -> None:
@@ -127,7 +127,7 @@ def test_an_update_that_failed_is_recorded_and_computed(
     assert not replayed.recording.finished and not as_recorded(replayed)
     assert "The run ended in this update" in verdict(replayed)[0]
     again = again_of(replayed)
-    assert differing(replayed.recording.figures, again.figures) == [] and again.figures["update_steps"] == 4
+    assert differing(replayed.recording.metrics, again.metrics) == [] and again.metrics["update_steps"] == 4
 
 
 def test_a_loss_that_is_no_number_ends_the_replay_as_it_ended_the_run(copy: Path) -> None:
@@ -182,6 +182,6 @@ def test_a_run_of_two_processes_is_replayed_in_one(inputs: dict[str, Any], tmp_p
         replayed = replay(tmp_path / "run", step)
         again = again_of(replayed)
         assert any("2 processes" in note for note in replayed.notes)
-        for name, value in replayed.recording.figures.items():
-            if name in again.figures:
-                assert again.figures[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+        for name, value in replayed.recording.metrics.items():
+            if name in again.metrics:
+                assert again.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name

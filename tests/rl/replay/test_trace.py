@@ -17,7 +17,7 @@ def batch(*rows: EpisodeRow) -> EpisodeBatch:
     return EpisodeBatch(None, {}, rows)  # type: ignore[arg-type]
 
 
-def figures(loss: list[float], ratio: list[float], clipped: list[float]) -> dict[str, torch.Tensor]:
+def metrics(loss: list[float], ratio: list[float], clipped: list[float]) -> dict[str, torch.Tensor]:
     losses = torch.tensor(loss)
     return {
         "loss": losses,
@@ -32,14 +32,14 @@ def test_shares_ratios_and_clipping_by_hand() -> None:
     two, one = row(2), row(1)
     trace = TokenTrace([(0, two), (1, one)], EpisodeRow.target_tokens.fget)
     # First step: both rows, in two micro-batches, the second row first.
-    trace.seen(batch(one), figures([6.0], [1.5], [1.0]))
-    trace.seen(batch(two), figures([3.0, 0.0], [1.0, 0.9], [0.0, 0.0]))
+    trace.seen(batch(one), metrics([6.0], [1.5], [1.0]))
+    trace.seen(batch(two), metrics([3.0, 0.0], [1.0, 0.9], [0.0, 0.0]))
     trace.taken()
     # Second step: the first row alone.
-    trace.seen(batch(two), figures([4.0, 2.0], [1.25, 0.5], [0.0, 1.0]))
+    trace.seen(batch(two), metrics([4.0, 2.0], [1.25, 0.5], [0.0, 1.0]))
     trace.taken()
     # A step that kl_stop ended, which was not taken.
-    trace.seen(batch(two), figures([100.0, 100.0], [9.0, 9.0], [1.0, 1.0]))
+    trace.seen(batch(two), metrics([100.0, 100.0], [9.0, 9.0], [1.0, 1.0]))
     # (3/3 + 4/2) / 2, (0/3 + 2/2) / 2, (6/3) / 2
     np.testing.assert_allclose(trace.shares["loss"], [1.5, 0.5, 1.0])
     np.testing.assert_allclose(trace.shares["policy_loss"], [0.75, 0.25, 0.5])

@@ -42,7 +42,7 @@ def stub(inputs: dict[str, Any]) -> Iterator[StubServer]:
 def train(
     inputs: dict[str, Any], stub: StubServer, folder: Path, **options: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(run.json, the figures of each rollout) of a run on ``stub``."""
+    """(run.json, the metrics of each rollout) of a run on ``stub``."""
     own = {} if "adapter" in options else LORA
     given = {"vllm_server_base_url": stub.url, **SHORT, **own, **options}
     record = run(inputs, folder, use_vllm=True, **given)
@@ -162,8 +162,8 @@ def test_resumed_and_replayed_as_if_it_had_not_stopped(
     for step in (2, 3):
         replayed = replay(tmp_path / "whole", step)
         assert replayed.again is not None and replayed.again.failure == ""
-        assert "importance_weight" in replayed.again.figures
-        assert differing(replayed.recording.figures, replayed.again.figures) == []
+        assert "importance_weight" in replayed.again.metrics
+        assert differing(replayed.recording.metrics, replayed.again.metrics) == []
     assert len(stub.requests) == asked
 
 

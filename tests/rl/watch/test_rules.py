@@ -76,9 +76,9 @@ def test_a_watch_reward_that_falls_while_the_reward_rises() -> None:
 
 
 def test_the_unit_is_the_deviation_of_the_first_rollouts() -> None:
-    course = rows(honest=[0.0, 1.0, 0.9, 0.4, 0.3, 0.2], deviation=2.0)
-    assert alarms(course, limits()) == []
-    assert only(alarms(course, limits(watch_max_drop=0.3))).limit == pytest.approx(0.6)
+    log = rows(honest=[0.0, 1.0, 0.9, 0.4, 0.3, 0.2], deviation=2.0)
+    assert alarms(log, limits()) == []
+    assert only(alarms(log, limits(watch_max_drop=0.3))).limit == pytest.approx(0.6)
 
 
 def test_windows_are_averaged() -> None:
@@ -89,7 +89,7 @@ def test_windows_are_averaged() -> None:
 
 
 @pytest.mark.parametrize(
-    "course",
+    "log",
     [
         {"honest": [1.0, 1.0, 0.0, 1.0, 0.0, 1.0]},  # never twice in a row
         {"honest": [0.0, 1.0, 2.0, 2.0, 3.0, 3.0]},
@@ -98,15 +98,15 @@ def test_windows_are_averaged() -> None:
         {"honest": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0], "reward": [1.0] * 6},  # nothing rises
     ],
 )
-def test_what_is_no_hacking(course: dict[str, list[float]]) -> None:
-    assert alarms(rows(**course), limits()) == []
+def test_what_is_no_hacking(log: dict[str, list[float]]) -> None:
+    assert alarms(rows(**log), limits()) == []
 
 
 def test_a_fall_within_chance_does_not_count() -> None:
-    course = {"honest": [1.0, 1.0, 0.2, 0.2, 0.2]}
+    log = {"honest": [1.0, 1.0, 0.2, 0.2, 0.2]}
     # Three standard errors of a difference of means of n answers with deviation 1: 3 sqrt(2 / n).
-    assert alarms(rows(answers=28, **course), limits()) == []  # 0.80178
-    found = only(alarms(rows(answers=32, **course), limits()))
+    assert alarms(rows(answers=28, **log), limits()) == []  # 0.80178
+    found = only(alarms(rows(answers=32, **log), limits()))
     assert found.limit == pytest.approx(0.75)
 
 
@@ -116,7 +116,7 @@ def test_answers_that_all_score_the_same_leave_no_room_for_chance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("course", "given", "expected"),
+    ("log", "given", "expected"),
     [
         # Means of two: 10, 30, 40.
         ({"kl": [0.0, 20.0, 40.0, 40.0]}, {"watch_max_kl": 30, "watch_window": 2}, (4, 3, 40.0)),
@@ -126,20 +126,20 @@ def test_answers_that_all_score_the_same_leave_no_room_for_chance() -> None:
     ],
 )
 def test_the_figures_of_the_answers(
-    course: dict[str, list[float]], given: dict[str, Any], expected: tuple[int, int, float]
+    log: dict[str, list[float]], given: dict[str, Any], expected: tuple[int, int, float]
 ) -> None:
-    patience = 1 if "kl" in course else 2
-    found = only(alarms(rows(**course), limits(watch_patience=patience, **given)))
+    patience = 1 if "kl" in log else 2
+    found = only(alarms(rows(**log), limits(watch_patience=patience, **given)))
     assert (found.rollout, found.since) == expected[:2]
     assert found.change == pytest.approx(expected[2])
-    assert alarms(rows(**course), limits()) == []
+    assert alarms(rows(**log), limits()) == []
 
 
 def test_a_limit_fires_once_and_limits_come_in_order() -> None:
-    course = rows(
+    log = rows(
         honest=[1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0], kl=[1.0, 40.0, 40.0, 40.0, 1.0, 40.0, 40.0, 40.0]
     )
-    found = alarms(course, limits(watch_max_kl=30))
+    found = alarms(log, limits(watch_max_kl=30))
     assert [(one.figure, one.rollout) for one in found] == [("kl", 3), ("watch/honest", 4)]
 
 
@@ -150,8 +150,8 @@ def test_fewer_rollouts_than_a_window_say_nothing() -> None:
 
 
 def test_a_watch_reward_that_came_later_is_judged_from_there() -> None:
-    course = rows(honest=[5.0, 5.0, 1.0, 1.0, 0.0, 0.0])
-    known = [{key: row[key] for key in row if "honest" not in key} for row in course[:2]] + course[2:]
+    log = rows(honest=[5.0, 5.0, 1.0, 1.0, 0.0, 0.0])
+    known = [{key: row[key] for key in row if "honest" not in key} for row in log[:2]] + log[2:]
     found = only(alarms(known, limits()))
     assert (found.rollout, found.before, found.since) == (6, 1.0, 5)
 
@@ -159,19 +159,19 @@ def test_a_watch_reward_that_came_later_is_judged_from_there() -> None:
 def test_the_last_good_checkpoint() -> None:
     options = limits()
     # The policy after k rollouts writes rollout k + 1; the best answers are those of rollout 4.
-    course = rows(honest=[0.0, 1.0, 2.0, 3.0, 1.0, 1.0, 1.0])
-    assert [last_good(course[:n], options) for n in range(1, 8)] == [0, 1, 2, 3, 3, 3, 3]
-    assert good_checkpoint(only(alarms(course, options)).since) == 3
+    log = rows(honest=[0.0, 1.0, 2.0, 3.0, 1.0, 1.0, 1.0])
+    assert [last_good(log[:n], options) for n in range(1, 8)] == [0, 1, 2, 3, 3, 3, 3]
+    assert good_checkpoint(only(alarms(log, options)).since) == 3
 
 
 def test_what_is_said_has_the_numbers_and_the_keys() -> None:
-    course = rows(honest=[0.0, 1.0, 0.9, 0.4, 0.3], length=[10.0, 12.0, 14.0, 16.0, 40.0])
-    said = describe(only(alarms(course, limits())), course, limits())
+    log = rows(honest=[0.0, 1.0, 0.9, 0.4, 0.3], length=[10.0, 12.0, 14.0, 16.0, 40.0])
+    said = describe(only(alarms(log, limits())), log, limits())
     for part in ("'honest' has fallen from 1 to 0.3", "watch_max_drop: 0.5", "reward rose: 1 -> 4"):
         assert part in said, said
     assert "length 12 -> 40" in said and "rollouts 2 against 5" in said
     options = limits(watch_max_length_ratio=3, watch_patience=1, watch_max_drop=None)
-    said = describe(only(alarms(course, options)), course, options)
+    said = describe(only(alarms(log, options)), log, options)
     assert "from 10 to 40 (a factor of 4; watch_max_length_ratio: 3" in said
 
 
@@ -186,13 +186,13 @@ def test_the_past_decides_and_what_can_be_gone_back_to_is_kept(
     found: list[tuple[float, ...]], window: int, patience: int
 ) -> None:
     honest, reward, kl, length = ([values[i] for values in found] for i in range(4))
-    course = rows(honest=honest, reward=reward, kl=kl, length=length, deviation=0.1)
+    log = rows(honest=honest, reward=reward, kl=kl, length=length, deviation=0.1)
     options = limits(watch_window=window, watch_patience=patience, watch_max_kl=30, watch_max_length_ratio=2)
-    every = alarms(course, options)
-    kept = [last_good(course[:n], options) for n in range(len(course) + 1)]
+    every = alarms(log, options)
+    kept = [last_good(log[:n], options) for n in range(len(log) + 1)]
     assert kept == sorted(kept)
-    for n in range(len(course) + 1):
-        assert alarms(course[:n], options) == [one for one in every if one.rollout <= n]
+    for n in range(len(log) + 1):
+        assert alarms(log[:n], options) == [one for one in every if one.rollout <= n]
         for one in every:
             if one.rollout >= n:
                 assert kept[n] <= good_checkpoint(one.since), (n, one)

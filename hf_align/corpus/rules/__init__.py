@@ -1,0 +1,1 @@
+"""Rules that judge or edit one document, each a pure function of it."""

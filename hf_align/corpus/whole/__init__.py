@@ -1,0 +1,1 @@
+"""Steps that look at all documents before they judge one: duplicates, contamination."""
