@@ -216,13 +216,25 @@ def _rounding(saved: dict[str, Any]) -> dict[str, Any]:
     return {**saved.get("recipe", {}), **budget, **saved.get("rounding", {})}
 
 
+def _same(old: Any, new: Any) -> bool:
+    """Whether two values of a key are the same, entries of lists by the keys that both releases know."""
+    if not isinstance(old, list) or not isinstance(new, list) or len(old) != len(new):
+        return bool(old == new)
+    return all(
+        all(one[key] == other[key] for key in one.keys() & other.keys())
+        if isinstance(one, dict) and isinstance(other, dict)
+        else one == other
+        for one, other in zip(old, new, strict=True)
+    )
+
+
 def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     old, new = saved["recipe"], now["recipe"]
     differences = [
         f"{key} was {old[key]!r} and is {new[key]!r}"
         # A key that one side does not know came or went with a release, or no longer makes another run of it.
         for key in sorted(old.keys() & new.keys())
-        if old[key] != new[key]
+        if not _same(old[key], new[key])
     ]
     if saved.get("rows_per_step") not in (None, now["rows_per_step"]):
         differences.append(

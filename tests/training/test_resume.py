@@ -271,6 +271,22 @@ def test_older_checkpoints_go_on(tmp_path: Path) -> None:
         )
 
 
+def test_entries_of_older_checkpoints_lack_later_keys(tmp_path: Path) -> None:
+    kind = recipe_class("sft")
+    recipe = {name: spec.default for name, spec in kind.keys().items()}
+    entry = {"path": "a.txt", "split": "train", "columns": {"text": "a"}}
+    checkpoint = stored(tmp_path, old_identity({**recipe, "datasets": [entry]}))
+
+    def check(*entries: dict[str, Any]) -> None:
+        now = resume.run_identity(kind, {**recipe, "datasets": list(entries)}, "digest")
+        resume.check_identity(checkpoint, now, force=False)
+
+    check({**entry, "text_unit": "line"})
+    for changed in ({**entry, "split": "test"}, {**entry, "columns": {}}):
+        refused("datasets was", lambda changed=changed: check(changed))
+    refused("datasets was", lambda: check(entry, entry))
+
+
 def identity(processes: int, budget: int = 100) -> dict[str, Any]:
     recipe = {
         "per_device_train_batch_size": 4 // processes,
