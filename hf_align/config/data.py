@@ -80,6 +80,15 @@ class DatasetConfig(Group):
     tools: str | list[dict[str, Any]] | None = shared.tools()
 
     def check(self) -> None:
+        if "://" in self.path:
+            # Paths stand in messages, reports and run.json, so what may hold a key is refused, unrepeated.
+            rest = self.path.partition("://")[2]
+            if "@" in rest.partition("/")[0] or "?" in rest or "#" in rest:
+                raise KeyProblem(
+                    ("path",),
+                    "found an address with a user before '@', or with '?' or '#', which may hold a key and "
+                    "would stand in reports; give keys by the client's own settings, or download the file.",
+                )
         if self.separator is not None and len(self.separator) != 1:
             raise KeyProblem(
                 ("separator",), f"found {self.separator!r}, expected one character, such as ; or a tab."

@@ -6,11 +6,11 @@ threshold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hf_align.corpus.document import Reason
+    from hf_align.corpus.document import Document, Reason, Verdict
 
 
 def gopher_quality(text: str, **thresholds: float) -> list[Reason]:
@@ -48,10 +48,13 @@ def minhash_match_probability(similarity: float, *, bands: int, rows: int) -> fl
 
 
 def _reasons(
-    text: str, rule: object, defaults: Mapping[str, float], given: Mapping[str, float]
+    text: str,
+    rule: Callable[[Document, Mapping[str, float]], Verdict],
+    defaults: Mapping[str, float],
+    given: Mapping[str, float],
 ) -> list[Reason]:
     from hf_align.corpus.document import Document
 
     if unknown := set(given) - set(defaults):
         raise TypeError(f"unknown thresholds: {', '.join(sorted(unknown))}; there are {', '.join(defaults)}")
-    return list(rule(Document("text", text), {**defaults, **given}).reasons)  # type: ignore[operator]
+    return list(rule(Document("text", text), {**defaults, **given}).reasons)

@@ -56,7 +56,6 @@ class CorpusOptions(Group):
     dry_run: bool = option(
         False,
         help="remove and change nothing: measure what each step would remove by itself",
-        changes="resuming",
     )
     shard_documents: int = option(
         10_000, ge=1, help="documents a shard, at most; a shard is what a process holds in memory"

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hf_align.config.choices.keywords import Value, check_keywords
@@ -140,6 +141,7 @@ def encoder(*, model: str, label: str, keep_share: float) -> WholeStep:
     """An encoder of ``whole.scored``. Raises UserError for a share that is none."""
     from hf_align.corpus.whole.scored import Scored
 
+    _folder("encoder", model)
     return Scored("encoder", _share("encoder", keep_share), model=model, label=label)
 
 
@@ -147,7 +149,17 @@ def perplexity(*, model: str, keep_share: float) -> WholeStep:
     """A language model of ``whole.scored``. Raises UserError for a share that is none."""
     from hf_align.corpus.whole.scored import Scored
 
-    return Scored("perplexity", _share("perplexity", keep_share), model=model)
+    share = _share("perplexity", keep_share)
+    _folder("perplexity", model)
+    return Scored("perplexity", share, model=model)
+
+
+def _folder(name: str, model: str) -> None:
+    if not (Path(model) / "config.json").is_file():
+        raise UserError(
+            f"steps: {name}: model: '{model}' is no folder of a whole model (it has no config.json); merge "
+            "an adapter first (hf-align merge)."
+        )
 
 
 def _share(name: str, value: float) -> float:

@@ -15,6 +15,15 @@ from typing import Any
 
 from hf_align.errors import UserError
 
+
+class RowProblem(UserError):
+    """What is wrong with row number ``row`` (from 0) of a call; whoever knows its place adds that."""
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 FORM = "function(prompts, completions, rows) or function(completions, a_column, **kwargs)"
 _GIVEN = ("prompts", "completions", "rows")
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_align.errors import UserError, did_you_mean
-from hf_align.rewards.calling import call, check_form
+from hf_align.rewards.calling import RowProblem, call, check_form
 
 _LARGEST = float(np.finfo(np.float32).max)
 TRIES = 3
@@ -111,6 +111,8 @@ def call_function(
         try:
             returned = call(function, key, prompts, completions, rows)
             break
+        except RowProblem as problem:
+            raise UserError(f"{places[problem.row]}: {problem}") from problem
         except UserError:
             raise
         except Exception as error:  # the user's own code, which may fail in any way

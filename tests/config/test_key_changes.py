@@ -22,7 +22,7 @@ ANOTHER_RUN = ("result", "loss", "inputs", "machine", "step_rows")
 GOES_ON = ("outputs", "rounding", "speed", "place", "resuming")
 
 # The key, and what it is to the recipes that differ from the others.
-DIFFERENT = {"packing": {"pretrain": "result"}}
+DIFFERENT = {"dry_run": {"corpus": "result"}, "packing": {"pretrain": "result"}}
 
 # Lists of keys that say nothing about what a key changes.
 LISTS = {

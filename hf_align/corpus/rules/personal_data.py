@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from hf_align.corpus.document import KEPT, Document, Verdict
 from hf_align.errors import UserError
@@ -119,13 +120,16 @@ def personal_data(document: Document, *, kinds: Sequence[str] = KINDS, region: s
     for kind, patterns in _PATTERNS.items():
         if kind in kinds:
             for pattern, stand_in in patterns:
-                text = pattern.sub(lambda match: _put(match[0], kind, stand_in, edits), text)  # noqa: B023
+                text = pattern.sub(partial(_put, kind=kind, stand_in=stand_in, edits=edits), text)
     if "phone" in kinds:
         text = _without_phones(text, region, edits)
     return Verdict(text=text, edits=dict(edits)) if edits else KEPT
 
 
-def _put(found: str, kind: str, stand_in: Callable[[str], str | None], edits: Counter[str]) -> str:
+def _put(
+    match: re.Match[str], *, kind: str, stand_in: Callable[[str], str | None], edits: Counter[str]
+) -> str:
+    found = match[0]
     made = stand_in(found)
     if made is None or made == found:
         return found

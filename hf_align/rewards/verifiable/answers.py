@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_align.errors import UserError
+from hf_align.rewards.calling import RowProblem
 
 ANSWER_COLUMNS = ("answer", "solution", "ground_truth", "reward_model.ground_truth")
 """Where the right answer is looked for without ``column``: GSM8K's name, TRL's, and verl's two."""
@@ -32,9 +33,9 @@ def exact_answer(
     space do not count unless ``strict``. The right answer may be a list, of which one is enough.
     """
     found = []
-    for completion, row in zip(completions, rows, strict=True):
+    for number, (completion, row) in enumerate(zip(completions, rows, strict=True)):
         said = inside(completion, tag)
-        right = right_answer(row, column, "exact_answer")
+        right = right_answer(row, column, "exact_answer", number)
         accepted = right if isinstance(right, list | tuple) else [right]
         if strict:
             found.append(float(said is not None and said.strip() in [str(one).strip() for one in accepted]))
@@ -67,14 +68,15 @@ def numeric(
         ) from None
     gold: dict[str, Any] = {}
     found = []
-    for completion, row in zip(completions, rows, strict=True):
-        right = str(right_answer(row, column, "numeric"))
+    for number, (completion, row) in enumerate(zip(completions, rows, strict=True)):
+        right = str(right_answer(row, column, "numeric", number))
         if right not in gold:
             gold[right] = parse(right.rpartition("####")[2])
             if not gold[right]:
-                raise UserError(
+                raise RowProblem(
+                    number,
                     f"reward_functions: numeric: found the answer {right[:80]!r}, expected a number or "
-                    "formula"
+                    "formula",
                 )
         said = inside(completion, tag)
         found.append(float(said is not None and bool(verify(gold[right], parse(said)))))
@@ -94,10 +96,10 @@ def multiple_choice(
     answer's only letter, alone or with a mark behind it. The row has the letter, or its number from 0.
     """
     found = []
-    for completion, row in zip(completions, rows, strict=True):
-        right = right_answer(row, column, "multiple_choice")
+    for number, (completion, row) in enumerate(zip(completions, rows, strict=True)):
+        right = right_answer(row, column, "multiple_choice", number)
         said = inside(completion, tag)
-        found.append(float(said is not None and chosen_letter(said) == _letter(right)))
+        found.append(float(said is not None and chosen_letter(said) == _letter(right, number)))
     return found
 
 
@@ -118,21 +120,22 @@ def chosen_letter(text: str) -> str | None:
     return alone.pop() if len(alone) == 1 else None
 
 
-def _letter(right: Any) -> str:
+def _letter(right: Any, number: int) -> str:
     if isinstance(right, int) and not isinstance(right, bool) and 0 <= right < 26:
         return string.ascii_uppercase[right]
     text = str(right).strip().strip("().").upper()
     if len(text) == 1 and text in string.ascii_uppercase:
         return text
-    raise UserError(
+    raise RowProblem(
+        number,
         f"reward_functions: multiple_choice: found the answer {right!r}, expected a letter, or its number "
-        "from 0"
+        "from 0",
     )
 
 
-def right_answer(row: Mapping[str, Any], column: str | None, name: str) -> Any:
+def right_answer(row: Mapping[str, Any], column: str | None, name: str, number: int) -> Any:
     """The value of ``column``, whose parts may be joined by dots; without it, of the first of
-    ``ANSWER_COLUMNS`` that the row has. Raises UserError where there is none."""
+    ``ANSWER_COLUMNS`` that the row has. Raises RowProblem for row ``number`` where there is none."""
     for wanted in (column,) if column else ANSWER_COLUMNS:
         value: Any = row
         for part in wanted.split("."):
@@ -140,9 +143,10 @@ def right_answer(row: Mapping[str, Any], column: str | None, name: str) -> Any:
         if value is not None:
             return value
     listed = ", ".join(str(key) for key in row)
-    raise UserError(
-        f"reward_functions: {name}: a row has no column {column or ' or '.join(ANSWER_COLUMNS)} with the "
-        f"right answer; found: {listed}. Name it by reward_options: {{{name}: {{column: …}}}}"
+    raise RowProblem(
+        number,
+        f"reward_functions: {name}: the row has no column {column or ' or '.join(ANSWER_COLUMNS)} with the "
+        f"right answer; found: {listed}. Name it by reward_options: {{{name}: {{column: …}}}}",
     )
 
 

@@ -1,8 +1,8 @@
 """Python code that a model writes, run against the row's tests in a process of its own, with limits.
 
 The limits hold what goes wrong by accident: loops, memory, large files, and where the system allows it the
-network. They are no wall against an attacker: for code that someone may mean to harm you with, use a
-container or a virtual machine.
+network. They are no wall: the code runs as you and can read, change and delete what you can. For models that
+you do not trust, use a container or a virtual machine.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_align.errors import UserError
+from hf_align.rewards.calling import RowProblem
 
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 
@@ -69,9 +70,10 @@ def code(
         given = row.get(column)
         tests = [given] if isinstance(given, str) else given
         if not isinstance(tests, list | tuple) or not tests or not all(isinstance(t, str) for t in tests):
-            raise UserError(
-                f"reward_functions: code: a row has no tests in its column '{column}'; expected Python as "
-                f"text or a list of texts, found {type(given).__name__}"
+            raise RowProblem(
+                number,
+                f"reward_functions: code: the row has no tests in its column '{column}'; expected Python as "
+                f"text or a list of texts, found {type(given).__name__}",
             )
         jobs += [(number, f"{code_of(completion)}\n\n{test}\n") for test in tests]
     with ThreadPoolExecutor(max_workers=workers or os.cpu_count() or 1) as pool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_align.data.language import detect
 from hf_align.errors import UserError
+from hf_align.rewards.calling import RowProblem
 
 _FENCE = re.compile(r"^```(?:json)?\s*\n(.*?)\n?```\s*$", re.DOTALL)
 
@@ -27,9 +28,11 @@ def json_schema(
     UserError for what is no JSON schema.
     """
     checker = None if schema is None else _checker(_read(schema), schema)
+    from referencing.exceptions import Unresolvable
+
     own: dict[str, Any] = {}
     found = []
-    for completion, row in zip(completions, rows, strict=True):
+    for number, (completion, row) in enumerate(zip(completions, rows, strict=True)):
         text = completion.rpartition("</think>")[2].strip()
         fenced = _FENCE.match(text)
         try:
@@ -41,8 +44,18 @@ def json_schema(
             given = row.get(column)
             key = given if isinstance(given, str) else json.dumps(given, sort_keys=True)
             if key not in own:
-                own[key] = _checker(given, f"column '{column}'")
-        found.append(float((checker or own[key]).is_valid(value)))
+                try:
+                    own[key] = _checker(given, f"column '{column}'")
+                except UserError as problem:
+                    raise RowProblem(number, str(problem)) from problem
+        try:
+            found.append(float((checker or own[key]).is_valid(value)))
+        except Unresolvable as error:
+            raise RowProblem(
+                number,
+                f"reward_functions: json_schema: the schema refers to {error.ref!r}, which is not in it; "
+                "nothing is fetched",
+            ) from error
     return found
 
 
@@ -68,6 +81,7 @@ def _checker(schema: Any, where: str) -> Any:
     try:
         from jsonschema import SchemaError
         from jsonschema.validators import validator_for
+        from referencing import Registry
     except ImportError:
         raise UserError(
             "reward_functions: json_schema: the package jsonschema is not installed; "
@@ -87,7 +101,8 @@ def _checker(schema: Any, where: str) -> Any:
         kind.check_schema(schema)
     except SchemaError as error:
         raise UserError(f"reward_functions: json_schema: {where}: {error.message}") from error
-    return kind(schema)
+    # An empty registry: by default jsonschema would fetch what a schema refers to.
+    return kind(schema, registry=Registry())
 
 
 def format_tags(
@@ -150,12 +165,13 @@ def language(
     ``code``: its ISO 639 code, such as en or zh; without it, every row has its own in ``column``.
     """
     found = []
-    for completion, row in zip(completions, rows, strict=True):
+    for number, (completion, row) in enumerate(zip(completions, rows, strict=True)):
         wanted = code or row.get(column)
         if not isinstance(wanted, str) or not wanted:
-            raise UserError(
-                f"reward_functions: language: a row has no code in its column '{column}'; name one for all "
-                "by reward_options: {language: {code: en}}"
+            raise RowProblem(
+                number,
+                f"reward_functions: language: the row has no code in its column '{column}'; name one for all "
+                "by reward_options: {language: {code: en}}",
             )
         likeliest, score = detect(completion)
         found.append(score if likeliest == wanted.lower() else 0.0)

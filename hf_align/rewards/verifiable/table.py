@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
+import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,4 +54,11 @@ def verifier(name: str, options: Mapping[str, Any]) -> tuple[Callable[..., Any],
         check(**options)
     source = Path(typing.cast(str, module.__file__)).read_bytes()
     digest = hashlib.blake2b(source + json.dumps(options, sort_keys=True).encode(), digest_size=16)
-    return functools.partial(function, **options), digest.hexdigest()
+    with_rows = "rows" in inspect.signature(function).parameters
+
+    # Columns of the data are given by name, and one may be called as an option is: only these three get
+    # through.
+    def score(prompts: Sequence[str], completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Any:
+        return function(completions, *([rows] if with_rows else []), **options)
+
+    return score, digest.hexdigest()

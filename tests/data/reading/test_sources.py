@@ -454,3 +454,13 @@ def test_an_address_is_fetched_once_and_again_when_it_changes(
         _read("memory://corpus/none.jsonl")
     with pytest.raises(UserError, match=r"nosuch://x/y.jsonl"):
         _read("nosuch://x/y.jsonl")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://me:SECRET@host/x.jsonl", "https://host/x.jsonl?token=SECRET", "s3://b/x.jsonl#SECRET"],
+)
+def test_an_address_that_may_hold_a_key_is_refused_without_repeating_it(address: str) -> None:
+    with pytest.raises(UserError, match="which may hold a key") as caught:
+        DatasetConfig.from_entry({"path": address})
+    assert "SECRET" not in str(caught.value)

@@ -66,7 +66,7 @@ def test_the_right_answer_is_found_in_its_column(row: dict[str, Any], column: st
 
 def test_a_row_without_the_answer_names_its_columns() -> None:
     with pytest.raises(
-        UserError, match=r"exact_answer: a row has no column answer or .* found: prompt, city"
+        UserError, match=r"exact_answer: the row has no column answer or .* found: prompt, city"
     ):
         exact_answer(["a"], [{"prompt": "p", "city": "Oslo"}])
     with pytest.raises(UserError, match="no column town with the right answer"):

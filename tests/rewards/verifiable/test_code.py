@@ -61,7 +61,7 @@ def test_the_last_fence_is_the_code() -> None:
 
 
 def test_rows_without_tests_and_limits_too_low_are_refused() -> None:
-    with pytest.raises(UserError, match="a row has no tests in its column 'tests'"):
+    with pytest.raises(UserError, match="the row has no tests in its column 'tests'"):
         code(["x"], [{"prompt": "p"}])
     with pytest.raises(UserError, match="seconds: found 0, expected at least 1"):
         check_code(seconds=0)

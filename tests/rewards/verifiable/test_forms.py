@@ -96,5 +96,17 @@ def test_the_language_of_an_answer() -> None:
     found = language(texts, [{}] * 3, code="en")
     assert found[0] > 0.5 and found[1:] == [0.0, 0.0]
     assert language(texts[1:2], [{"language": "zh"}])[0] > 0.5
-    with pytest.raises(UserError, match="a row has no code in its column 'language'"):
+    with pytest.raises(UserError, match="the row has no code in its column 'language'"):
         language(["a"], [{}])
+
+
+def test_a_schema_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import urllib.request
+
+    asked: list[object] = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *given, **_: asked.append(given))
+    with pytest.raises(UserError, match=r"refers to 'http://host/x.json', which is not in it"):
+        json_schema(["3"], [{"schema": {"$ref": "http://host/x.json"}}])
+    assert asked == []
+    inside = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}
+    assert json_schema(["3", '"3"'], [{"schema": inside}] * 2) == [1.0, 0.0]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hf_align.errors import UserError
+from hf_align.rewards.functions import call_function
 from hf_align.rewards.models import load_rewards
 from hf_align.rewards.recipe import RewardsConfig
 from hf_align.rewards.verifiable.table import ALIASES, VERIFIERS, verifier
@@ -61,3 +62,39 @@ def test_rewards_are_weighed_each_by_its_name() -> None:
         "length": [0.5, 1.0],
     }
     assert scored.total.tolist() == [1.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("exact_answer", {"answer": "a"}, {"x": 1}),
+        ("numeric", {"answer": "1"}, {"answer": "blue"}),
+        ("multiple_choice", {"answer": "A"}, {"answer": "blue"}),
+        ("json_schema", {"schema": {}}, {"schema": {"type": "none"}}),
+        ("language", {"language": "en"}, {"x": 1}),
+        ("code", {"tests": "pass"}, {"tests": []}),
+    ],
+)
+def test_a_wrong_row_is_named_by_its_place(name: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
+    function, _ = verifier(name, {})
+    with pytest.raises(UserError, match=rf"^f:2: reward_functions: {name}: "):
+        call_function(function, name, ["p"] * 2, ["1"] * 2, [good, bad], places=["f:1", "f:2"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "row"),
+    [
+        ("json_schema", {}, {"schema": {"type": "integer"}}),
+        ("numeric", {}, {"answer": "1", "tag": "x", "column": "y"}),
+        ("language", {"code": "en"}, {"code": "zh"}),
+        ("length", {"at_most": 3}, {"unit": "furlongs", "at_most": 0}),
+        ("format_tags", {"tags": ["a"]}, {"tags": ["b"], "rest": True}),
+    ],
+)
+def test_columns_that_are_called_as_options_are_columns(
+    name: str, options: dict[str, Any], row: dict[str, Any]
+) -> None:
+    said = {"language": "The train leaves at nine in the morning.", "format_tags": "<a>1</a>"}.get(name, "1")
+    function, _ = verifier(name, options)
+    (score,) = call_function(function, name, ["p"], [said], [row], places=["f:1"])
+    assert score > 0.5
