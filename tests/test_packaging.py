@@ -24,6 +24,7 @@ OPTIONAL = {
     "sklearn": ("scikit-learn", "corpus"),
     "jsonschema": ("jsonschema", "verifiers"),
     "math_verify": ("math-verify", "verifiers"),
+    "referencing": ("referencing", "verifiers"),
 }
 """Modules that only who asks for them needs, their package, and an extra that brings it."""
 
