@@ -68,11 +68,17 @@ def sampling_of(config: BestOfNConfig) -> Sampling:
 
 
 def with_trained_system_prompt(data: DataConfig, source: ModelSource) -> DataConfig:
-    """``data`` with the system prompt that the model was trained with, where the recipe names none."""
-    trained_with = source.recipe.get("system_prompt")
-    if data.system_prompt is not None or not isinstance(trained_with, str):
-        return data
-    return replace(data, system_prompt=trained_with)
+    """``data`` as the model was trained: with its system prompt, where the recipe names none, and in turns of
+    the same form."""
+    trained = source.recipe
+    shape = {
+        "fold_system_prompt": data.fold_system_prompt or trained.get("fold_system_prompt") is True,
+        "merge_turns": data.merge_turns or trained.get("merge_turns") is True,
+    }
+    prompt = trained.get("system_prompt")
+    if data.system_prompt is None and isinstance(prompt, str):
+        return replace(data, system_prompt=prompt, **shape)
+    return replace(data, **shape)
 
 
 def that_fit(prompts: list[Prompt], limit: int | None, max_new_tokens: int) -> list[Prompt]:

@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tokenizer,
         Sampling(options.max_new_tokens, options.temperature, options.top_p),
         system=system,
+        fold=source.recipe.get("fold_system_prompt") is True,
         tools=() if tools is None else tools.schemas,
     )
     transformers.set_seed(options.seed)

@@ -156,7 +156,23 @@ class DataConfig(Group):
         True, help="concatenate sequences instead of padding them, where the model can", changes="rounding"
     )
     system_prompt: str | None = option(
-        None, help="system message for conversations that have none", non_empty=True, text=True
+        None,
+        help="system message for conversations that have none; the word fold alone is short for "
+        "fold_system_prompt: true",
+        non_empty=True,
+        text=True,
+    )
+    fold_system_prompt: bool = option(
+        False,
+        help="put the text of a system turn before the first words of the user, for templates without a "
+        "system role",
+        later=True,
+    )
+    merge_turns: bool = option(
+        False,
+        help="make one of turns of the same role that follow each other, for templates that want the roles "
+        "to alternate",
+        later=True,
     )
     chat_template_kwargs: dict[str, str | bool | int | float] = option(
         factory=dict,
@@ -184,6 +200,9 @@ class DataConfig(Group):
     )
 
     def check(self) -> None:
+        if self.system_prompt == "fold":
+            object.__setattr__(self, "system_prompt", None)
+            object.__setattr__(self, "fold_system_prompt", True)
         if self.eval_split_size > 1 and not self.eval_split_size.is_integer():
             raise KeyProblem(
                 ("eval_split_size",),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_align.data.conversion.detection import open_rows
 from hf_align.data.conversion.formats import PROMPT_FORMATS, Conversion
+from hf_align.data.conversion.reshaping import reshaped
 from hf_align.data.encoding import RowEncoder
 from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.data.report import SHOWN_PROBLEMS, SourceReport, counted_kinds
@@ -70,7 +71,9 @@ class RowJob:
             report.add_columns(row.values or {}, read)
             try:
                 self._check_size(row)
-                examples.append(self.convert(row))
+                example, changes = reshaped(self.convert(row), self.data)
+                report.add_changes(changes)
+                examples.append(example)
             except MalformedRow as problem:
                 report.add_malformed(row.place, str(problem), problem.kind)
         return examples

@@ -47,6 +47,7 @@ class SourceReport:
 
     ``columns`` and ``ignored``: in how many rows each column was read, or was there and is not read; a key of
     turns that is not read counts as ``messages[].key``. ``others``: what those columns are to the stage.
+    ``changed``: what was done to rows because the recipe asks for it, in rows.
 
     A row that compares answers has the length of its longest sequence; its ``tokens`` count what the
     sequences share once.
@@ -73,6 +74,7 @@ class SourceReport:
     columns: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, int] = field(default_factory=dict)
     others: str = "columns that are not read"
+    changed: dict[str, int] = field(default_factory=dict)
     lengths: array[int] = field(default_factory=lambda: array("L"))
 
     def add_malformed(self, place: str, reason: str, kind: str = "") -> None:
@@ -91,6 +93,11 @@ class SourceReport:
         for name in unread(values, read):
             self.ignored[name] = self.ignored.get(name, 0) + 1
 
+    def add_changes(self, changes: Iterable[str]) -> None:
+        """Count a row to which these things were done."""
+        for change in changes:
+            self.changed[change] = self.changed.get(change, 0) + 1
+
     def add_length(self, length: int, place: str) -> None:
         """Note the length in tokens of a well-formed row."""
         self.lengths.append(length)
@@ -106,9 +113,10 @@ class SourceReport:
         self.problems = (self.problems + later.problems)[:SHOWN_PROBLEMS]
         self.unanswered = (self.unanswered + later.unanswered)[:SHOWN_PROBLEMS]
         self.malformed_kinds = _added([self, later])
-        for mine, theirs in ((self.columns, later.columns), (self.ignored, later.ignored)):
-            for column, rows in theirs.items():
-                mine[column] = mine.get(column, 0) + rows
+        for name in ("columns", "ignored", "changed"):
+            mine: dict[str, int] = getattr(self, name)
+            for counted, rows in getattr(later, name).items():
+                mine[counted] = mine.get(counted, 0) + rows
         self.lengths.extend(later.lengths)
 
     def clear(self) -> None:
@@ -126,6 +134,7 @@ class SourceReport:
             "unanswered": list(self.unanswered),
             "columns": dict(self.columns),
             "ignored": dict(self.ignored),
+            "changed": dict(self.changed),
         }
 
 
@@ -172,6 +181,7 @@ class DataReport:
         for source in self.sources:
             if source.ignored:
                 lines.append(f"{source.name}: {source.others}: {counted_columns(source)}")
+            lines += [f"{source.name}: {rows:,} rows: {change}" for change, rows in source.changed.items()]
             if source.malformed:
                 kinds = f" ({counted_kinds(source)})" if source.malformed_kinds else ""
                 lines.append(f"{source.name}: {source.malformed} malformed{kinds}, the first:")

@@ -8,7 +8,7 @@ in ``prompting``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,20 +73,26 @@ class Reply:
 
 
 def read_task(
-    task: GenerationTask, tokenizer: PreTrainedTokenizerBase, *, system_prompt: str | None
+    task: GenerationTask,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    system_prompt: str | None,
+    **shape: bool,
 ) -> list[Asked]:
     """The rows of a task as they are put to a model with this tokenizer.
 
-    ``system_prompt``: for conversations that have none. Raises UserError where rows or checks cannot be read.
+    ``system_prompt``: for conversations that have none. ``shape``: keys of :class:`DataConfig` that change
+    their turns, as when the model was trained. Raises UserError where rows or checks cannot be read.
     """
     check_task(task)
+    own_keys = {"system_prompt": system_prompt, **shape}
     shots: list[Prompt] = []
     if task.dev_path is not None:
-        shots = _prompts(task, tokenizer, system_prompt, task.dev_path, task.num_fewshot)
+        shots = _prompts(task, tokenizer, own_keys, task.dev_path, task.num_fewshot)
     ask = ask_of(task, shots)
     own = read_checks(task.path, task.checks)
     asked: list[Asked] = []
-    for prompt in _prompts(task, tokenizer, system_prompt):
+    for prompt in _prompts(task, tokenizer, own_keys):
         ids = tuple(prompt_ids(tokenizer, ask.prompt(prompt.example)))
         checks = {**own, **read_checks(prompt.example.source, prompt.row.get("checks"))}
         asked.append(Asked(prompt, ids, _references(prompt), checks))
@@ -120,16 +126,16 @@ def ask_of(task: GenerationTask, shots: Sequence[Prompt] = ()) -> Ask:
 def _prompts(
     task: GenerationTask,
     tokenizer: PreTrainedTokenizerBase,
-    system_prompt: str | None,
+    keys: Mapping[str, Any],
     path: str | None = None,
     max_rows: int | None = None,
 ) -> list[Prompt]:
     data = DataConfig(
         [task.dataset(path, max_rows)],
-        system_prompt=system_prompt,
         max_length=2**31,
         require_end_of_turn=False,
         add_eos=False,
+        **keys,
     )
     return read_prompts(data, tokenizer, settable=False)[0]
 

@@ -117,7 +117,14 @@ class ModelEvaluation:
         entries = options.generation_tasks
         names = task_names("generation_tasks", [(entry.name, entry.path) for entry in entries])
         for task, entry in zip(names, entries, strict=True):
-            asked = answering.read_task(entry, scorer.tokenizer, system_prompt=self._trained_with())
+            recipe = self.source.recipe
+            asked = answering.read_task(
+                entry,
+                scorer.tokenizer,
+                system_prompt=self._trained_with(),
+                fold_system_prompt=recipe.get("fold_system_prompt") is True,
+                merge_turns=recipe.get("merge_turns") is True,
+            )
             with bar(f"{self.name}: {task}", "answer", len(asked) * entry.num_samples) as advance:
                 replies = answering.answer_task(
                     scorer.model,

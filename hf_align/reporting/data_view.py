@@ -84,7 +84,7 @@ def data_view(report: Any) -> dict[str, Any] | None:
         "caption": CAPTION,
         "columns": columns,
         "rows": rows,
-        "notes": _notes(report, {key for key, _ in troubles}, total or sources[0]),
+        "notes": [*_notes(report, {key for key, _ in troubles}, total or sources[0]), *_changes(sources)],
         "tables": _problem_tables(sources),
     }
 
@@ -134,6 +134,16 @@ def _notes(report: Mapping[str, Any], seen: set[str], counted: Mapping[str, Any]
             f"{formatting.count(leaked)} evaluation {copies} of training rows: the loss on them flatters."
         )
     return notes
+
+
+def _changes(sources: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was done to the rows of each source because the recipe asked for it."""
+    found = [(source.get("name") or "unnamed", source.get("changed")) for source in sources]
+    return [
+        f"{name}: {formatting.count(rows)} rows: {change}."
+        for name, changes in found
+        for change, rows in (changes.items() if isinstance(changes, dict) else ())
+    ]
 
 
 def _problem_tables(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

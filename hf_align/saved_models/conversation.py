@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data.chat.calls import TAG, Call, written_calls
+from hf_align.data.conversion.reshaping import BETWEEN
 from hf_align.errors import UserError
 from hf_align.sampling.answers import Answer
 from hf_align.sampling.options import Sampling, chat_prompt_ids, context_length
@@ -33,8 +34,8 @@ class ChatReply:
 
 
 class Conversation:
-    """``messages``: the turns so far, without the system prompt. ``system``: that prompt or None. ``tools``:
-    what the model may call, as JSON schemas.
+    """``messages``: the turns so far, without the system prompt. ``system``: that prompt or None. ``fold``:
+    whether it stands in the user's first turn. ``tools``: what the model may call, as JSON schemas.
 
     Raises UserError for a tokenizer without a chat template, for one that does not write the tools, and for
     a system prompt that it refuses.
@@ -47,6 +48,7 @@ class Conversation:
         sampling: Sampling,
         *,
         system: str | None = None,
+        fold: bool = False,
         tools: Sequence[dict[str, Any]] = (),
     ) -> None:
         if not tokenizer.chat_template:
@@ -63,6 +65,7 @@ class Conversation:
         self.system: str | None = None
         self.messages: list[dict[str, Any]] = []
         self.memory = Memory()
+        self.fold = fold
         self.tools = list(tools)
         self._check_tools()
         self.set_system(system)
@@ -77,7 +80,8 @@ class Conversation:
         Raises UserError where the template refuses it.
         """
         if system is not None:
-            chat_prompt_ids(self.tokenizer, [_turn("system", system), _turn("user", "a")], self.tools)
+            turns = self._with_system(system, [_turn("user", "a")])
+            chat_prompt_ids(self.tokenizer, turns, self.tools)
         self.system = system
         self.messages = []
 
@@ -95,8 +99,7 @@ class Conversation:
         return self._answer([*self.messages, *turns], on_text)
 
     def _answer(self, messages: list[dict[str, Any]], on_text: Callable[[str], None]) -> ChatReply:
-        system = [] if self.system is None else [_turn("system", self.system)]
-        ids = chat_prompt_ids(self.tokenizer, [*system, *messages], self.tools)
+        ids = chat_prompt_ids(self.tokenizer, self._with_system(self.system, messages), self.tools)
         room = self._room(len(ids))
         allowed = min(room, self.sampling.max_new_tokens)
         answer = stream_answer(
@@ -126,6 +129,15 @@ class Conversation:
                     "of it. Take a model that was trained with tools, or give a template that writes them, "
                     "such as --chat_template_path hermes."
                 )
+
+    def _with_system(self, system: str | None, turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The turns, which begin with one of the user, behind the system prompt or with it in front."""
+        if system is None:
+            return turns
+        if self.fold:
+            first = turns[0] | {"content": f"{system}{BETWEEN}{turns[0]['content']}"}
+            return [first, *turns[1:]]
+        return [_turn("system", system), *turns]
 
     def _room(self, used: int) -> int:
         """Tokens that the answer may take."""

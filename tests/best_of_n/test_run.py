@@ -36,7 +36,7 @@ def test_the_system_prompt_that_the_model_was_trained_with() -> None:
     data, source = DataConfig(datasets="a"), SimpleNamespace(recipe={"system_prompt": "s"})
     assert with_trained_system_prompt(data, source).system_prompt == "s"  # type: ignore[arg-type]
     own = DataConfig(datasets="a", system_prompt="t")
-    assert with_trained_system_prompt(own, source) is own  # type: ignore[arg-type]
+    assert with_trained_system_prompt(own, source) == own  # type: ignore[arg-type]
     assert with_trained_system_prompt(data, SimpleNamespace(recipe={})) is data  # type: ignore[arg-type]
 
 

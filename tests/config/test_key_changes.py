@@ -103,7 +103,15 @@ def test_what_decides_how_a_row_is_prepared() -> None:
         *("format", "split", "name", "separator", "text_unit", "columns", "skip_rows", "max_rows", "tools"),
     )
     assert keys_that_change(specs_of(DataConfig), "result") == (
-        *("max_length", "overlong", "train_on", "system_prompt", "chat_template_kwargs"),
+        *(
+            "max_length",
+            "overlong",
+            "train_on",
+            "system_prompt",
+            "fold_system_prompt",
+            "merge_turns",
+            "chat_template_kwargs",
+        ),
         *("keep_reasoning", "add_eos", "require_end_of_turn"),
     )
 

@@ -39,6 +39,21 @@ def test_a_conversation_keeps_all_of_the_sampling(model, monkeypatch):
     assert replace(seen[0], max_new_tokens=300) == wanted
 
 
+def test_a_system_prompt_that_was_folded_in_training_is_again(model, monkeypatch):
+    seen = []
+
+    def answered(model, tokenizer, ids, sampling, **_):
+        seen.append(tokenizer.decode(ids))
+        return Answer("yes", True, 2)
+
+    monkeypatch.setattr(conversation, "stream_answer", answered)
+    talk = conversation.Conversation(model, BYTE_LEVEL, Sampling(), system="Be brief.", fold=True)
+    talk.ask("Hello", lambda text: None)
+    talk.ask("Again", lambda text: None)
+    assert all("<|im_start|>user\nBe brief.\n\nHello<|im_end|>" in text for text in seen)
+    assert "<|im_start|>user\nAgain<|im_end|>" in seen[1] and talk.messages[0]["content"] == "Hello"
+
+
 @pytest.mark.parametrize(
     ("family", "remembers"),
     [("llama", True), ("gpt2", True), ("bloom", True), ("mistral", False), ("mamba", False)],
