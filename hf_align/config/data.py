@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -144,8 +145,12 @@ class DataConfig(Group):
         changes="inputs",
         later=True,
     )
-    train_on: Literal["assistant", "last", "all"] = option(
-        "assistant", help="targets: all answers, the last answer, or every token"
+    train_on: Literal["assistant", "last", "all"] | list[str] = option(
+        "assistant",
+        help="targets: all answers, the last answer, or every token; a list of regular expressions: what "
+        "they match in the answers, or their first group",
+        non_empty=True,
+        text=True,
     )
     dataset_num_proc: int | None = shared.dataset_num_proc()
     dataset_cache: bool = option(
@@ -199,10 +204,25 @@ class DataConfig(Group):
         changes="outputs",
     )
 
+    @property
+    def targets(self) -> Literal["assistant", "last", "all"]:
+        """Which answers are targets, or have them where patterns say which part."""
+        return "assistant" if isinstance(self.train_on, list) else self.train_on
+
+    @property
+    def target_patterns(self) -> tuple[str, ...]:
+        """Regular expressions that find the targets in the answers; none: whole answers."""
+        return tuple(self.train_on) if isinstance(self.train_on, list) else ()
+
     def check(self) -> None:
         if self.system_prompt == "fold":
             object.__setattr__(self, "system_prompt", None)
             object.__setattr__(self, "fold_system_prompt", True)
+        for pattern in self.target_patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise KeyProblem(("train_on",), f"{pattern!r} is no regular expression: {error}.") from None
         if self.eval_split_size > 1 and not self.eval_split_size.is_integer():
             raise KeyProblem(
                 ("eval_split_size",),
@@ -234,7 +254,7 @@ class ComparisonConfig(Group):
     )
 
 
-def check_answers_are_trained(train_on: str) -> None:
+def check_answers_are_trained(train_on: str | list[str]) -> None:
     """Raise :class:`KeyProblem` where other targets than the compared answers are asked for."""
     if train_on != "assistant":
         raise KeyProblem(

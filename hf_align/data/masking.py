@@ -8,6 +8,7 @@ removed them, tokens without a character, and special tokens that swallow the wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from re import Pattern
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,17 @@ def token_starts(offsets: Offsets) -> npt.NDArray[np.int64]:
     before = np.concatenate((np.zeros(min(1, len(ends)), dtype=np.int64), ends[:-1]))
     starts: npt.NDArray[np.int64] = np.minimum(offsets[:, 0], before)
     return starts
+
+
+def matching_spans(text: str, spans: Sequence[Span], patterns: Sequence[Pattern[str]]) -> list[Span]:
+    """What the patterns match inside the spans, or their first group, in order; empty matches count not."""
+    found = []
+    for start, end in spans:
+        for pattern in patterns:
+            group = 1 if pattern.groups else 0
+            matches = (match.span(group) for match in pattern.finditer(text[start:end]))
+            found += [(start + first, start + last) for first, last in matches if first < last]
+    return sorted(found)
 
 
 def mask_of_spans(

@@ -102,6 +102,8 @@ class RowJob:
                 return None
             row = self.encoder.cut(row, example, limit)
         reason = row.untrainable(limit if cut else None)
+        if reason and self.data.target_patterns and not cut:
+            reason = "train_on matches nothing in what is trained"
         if reason and not (self.asked and not example.answered):
             report.no_target += 1
             if len(report.unanswered) < SHOWN_PROBLEMS:

@@ -7,10 +7,13 @@ row ends with EOS is the recipe's decision (``add_eos``).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.data.masking import mask_of_spans
+from hf_align.data.masking import mask_of_spans, matching_spans
 from hf_align.data.tokenizing import Tokens
 from hf_align.types import Example
 
@@ -40,21 +43,28 @@ def plain_row(
     bos: int | None,
     eos: int | None,
     all_targets: bool,
+    patterns: Sequence[re.Pattern[str]] = (),
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """(ids, target mask) of a plain row; ``eos`` is appended unless it is None or already there.
 
-    Targets: the completion, or with ``all_targets`` and for a text everything; the closing EOS always.
+    Targets: the completion, or with ``all_targets`` and for a text everything, and the closing EOS. With
+    ``patterns``: what they match of the completion or the text, and EOS where a match reaches the end.
     """
     head, start, stop = opening(tokens, bos)
     ids = tokens.ids[start:stop]
-    if all_targets or example.text is not None:
+    ended = True
+    if (all_targets or example.text is not None) and not patterns:
         head_mask, mask = np.ones(len(head), dtype=bool), np.ones(len(ids), dtype=bool)
     else:
-        span = (len(example.prompt or ""), len(plain_text(example)))
+        text = plain_text(example)
+        spans = [(len(example.prompt or ""), len(text))]
+        if patterns:
+            spans = matching_spans(text, spans, patterns)
+            ended = any(end == len(text) for _, end in spans)
         head_mask = np.zeros(len(head), dtype=bool)
-        mask = mask_of_spans(tokens.offsets[start:stop], is_special[start:stop], [span])
+        mask = mask_of_spans(tokens.offsets[start:stop], is_special[start:stop], spans)
     if eos is not None:
         if not len(ids) or ids[-1] != eos:
-            ids, mask = np.append(ids, np.int32(eos)), np.append(mask, True)
-        mask[-1] = True
+            ids, mask = np.append(ids, np.int32(eos)), np.append(mask, ended)
+        mask[-1] |= ended
     return np.concatenate((head, ids)).astype(np.int32), np.concatenate((head_mask, mask))

@@ -74,6 +74,11 @@ def prepare_datasets(
 
     Errors: as ``prepare_rows``; ``UserError`` where the options do not fit the kind of rows.
     """
+    if seq2seq and data.target_patterns:
+        raise UserError(
+            "train_on: found patterns, and the answers of encoder-decoder models are trained whole. "
+            "Leave it out."
+        )
     if comparisons and data.train_on == "all":
         raise UserError(
             "train_on: found all, but compared answers share their prompt, and only the answers are trained; "
@@ -83,7 +88,8 @@ def prepare_datasets(
     if not seq2seq:
         encoder = make_encoder(
             tokenizer,
-            train_on="last" if comparisons else data.train_on,
+            train_on="last" if comparisons else data.targets,
+            patterns=data.target_patterns,
             add_eos=data.add_eos,
             require_end_of_turn=data.require_end_of_turn,
             keep_reasoning=data.keep_reasoning,

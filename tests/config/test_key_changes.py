@@ -120,7 +120,7 @@ def test_text_is_what_no_path_is() -> None:
     named = {name for group in groups() for name, spec in specs_of(group).items() if spec.option.text}
     assert named == {
         *("split", "name", "separator", "run_name", "system_prompt", "columns", "checks", "report_by"),
-        *("chat_template_kwargs", "judge_parameters"),
+        *("chat_template_kwargs", "judge_parameters", "train_on"),
     }
 
 

@@ -46,7 +46,7 @@ def read_prompts(
     """
     encoder = make_encoder(
         tokenizer,
-        train_on=data.train_on,
+        train_on=data.targets,
         add_eos=data.add_eos,
         require_end_of_turn=data.require_end_of_turn,
         keep_reasoning=data.keep_reasoning,

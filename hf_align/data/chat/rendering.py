@@ -8,6 +8,7 @@ long rows is the business of ``prepare``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +21,7 @@ from hf_align.data.chat.spans import KeepReasoning, Span, find_answers, generati
 from hf_align.data.chat.templates import ChatFormat, chat_format, require_fast
 from hf_align.data.conversion.formats import FORMATS
 from hf_align.data.encoding import RowEncoder
-from hf_align.data.masking import IdSet, end_of_turn, mask_of_spans
+from hf_align.data.masking import IdSet, end_of_turn, mask_of_spans, matching_spans
 from hf_align.data.plain import opening, plain_row, plain_text
 from hf_align.data.reading.raw import MalformedRow, tried
 from hf_align.data.tokenizing import Tokens, tokenize, with_whole_offsets
@@ -52,6 +53,7 @@ class Encoder(RowEncoder):
     add_eos: bool
     require_end_of_turn: bool
     keep_reasoning: KeepReasoning | None
+    patterns: tuple[re.Pattern[str], ...]
     special: IdSet
     ends_turn: IdSet
     _checked: dict[str, ChatFormat] = field(default_factory=dict, repr=False)
@@ -94,7 +96,12 @@ class Encoder(RowEncoder):
         pairs = list(zip(answers, spans, strict=True))
         pairs = pairs[-1:] if self.train_on == "last" else pairs
         spans = [span for turn, span in pairs if turn.trained]
-        mask = mask_of_spans(tokens.offsets, self.special.has(tokens.ids), spans)
+        targets = spans
+        if self.patterns:
+            targets = matching_spans(text, spans, self.patterns)
+            # The token that ends a turn belongs to what stands before it.
+            spans = [span for span in spans if any(end == span[1] for _, end in targets)]
+        mask = mask_of_spans(tokens.offsets, self.special.has(tokens.ids), targets)
         for number, closing in enumerate(self._closings(text, spans, tokens), start=1):
             if closing is not None:
                 mask[closing.start : closing.stop] = True
@@ -117,7 +124,7 @@ class Encoder(RowEncoder):
                 "Set `add_eos: false`, or give the tokenizer an eos_token."
             )
         texts = [plain_text(example) for example in examples]
-        ends: Any = {"bos": bos, "eos": eos if self.add_eos else None}
+        ends: Any = {"bos": bos, "eos": eos if self.add_eos else None, "patterns": self.patterns}
         row = partial(plain_row, all_targets=self.train_on == "all", **ends)
         encoded = tokenize(self.whole, texts, add_special_tokens=True)
         return [
@@ -160,6 +167,7 @@ def make_encoder(
     add_eos: bool = True,
     require_end_of_turn: bool = True,
     keep_reasoning: KeepReasoning | None = None,
+    patterns: Sequence[str] = (),
 ) -> Encoder:
     """An encoder for a fast tokenizer.
 
@@ -167,6 +175,8 @@ def make_encoder(
     counts as an answer, and of a text every token is a target. ``add_eos`` ends completions and texts with
     EOS. ``require_end_of_turn``: a trained answer without an end-of-turn token makes its row malformed, and a
     template that never writes one is a ``UserError``. ``keep_reasoning``: see ``spans``.
+    ``patterns``: regular expressions; only what they match of the targets is one, and the end of a turn or a
+    text only behind a match.
 
     Errors: ``UserError`` for a slow tokenizer.
     """
@@ -182,6 +192,7 @@ def make_encoder(
         add_eos=add_eos,
         require_end_of_turn=require_end_of_turn,
         keep_reasoning=keep_reasoning,
+        patterns=tuple(map(re.compile, patterns)),
         special=IdSet(special),
         ends_turn=IdSet(special - opens_turn),
     )
