@@ -77,7 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             prepared = prepare_unpaired(config.data, tokenizer, seed=config.training.seed)
         else:
             prepared = prepare_datasets(
-                config.data, tokenizer, seed=config.training.seed, comparisons=comparisons
+                config.data,
+                tokenizer,
+                seed=config.training.seed,
+                comparisons=comparisons,
+                weighted=stage == "sft",
             )
     except OtherStageError as error:
         taken = "" if display.stage else f" (This recipe was taken for one of {stage}; see --stage.)"
@@ -86,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     color = display.color or sys.stdout.isatty()
     for position, row in enumerate(rows, start=1):
         share = f"{row.target_tokens:,} of {len(row):,} tokens trained"
+        share += f", weight {row.weight:g}" if getattr(row, "weight", 1) != 1 else ""
         print(f"{_heading(f'Row {position}: {row.source}', color)} ({share})")
         print(render_terminal(row, tokenizer, color=color).rstrip("\n"), end="\n\n")
     legend = "in colour" if color else "between ⟦ and ⟧"

@@ -21,11 +21,13 @@ class RowEncoder(ABC):
     """Makes rows of examples; may be sent to another process.
 
     ``formats``: those of its examples. ``rows``: the class of its rows. ``tokenizer``: of the model.
+    ``weighs``: whether the weights of examples count; they are refused otherwise.
     """
 
     formats: ClassVar[Table]
     rows: ClassVar[type[Row]]
     tokenizer: PreTrainedTokenizerBase
+    weighs = False
 
     @abstractmethod
     def encode(self, examples: Sequence[Any]) -> list[Any]:

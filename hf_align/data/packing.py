@@ -40,7 +40,16 @@ def pack_rows(rows: Sequence[TokenizedRow]) -> Batch:
         target_tokens=int((labels != IGNORE_INDEX).sum()),
         tokens=sum(lengths),
         segments=make_segments(lengths),
+        weights=_weights(rows),
     )
+
+
+def _weights(rows: Sequence[TokenizedRow]) -> torch.Tensor | None:
+    """(N,) float32: the weight of each target of the rows in turn; None where all are 1."""
+    if all(row.weight == 1 for row in rows):
+        return None
+    weights = np.array([row.weight for row in rows], np.float32)
+    return torch.from_numpy(np.repeat(weights, [int(row.target_mask[1:].sum()) for row in rows]))
 
 
 def make_segments(
@@ -91,6 +100,7 @@ def pad_rows(rows: Sequence[TokenizedRow], pad_token_id: int) -> Batch:
         target_tokens=int((labels != IGNORE_INDEX).sum()),
         tokens=int(mask.sum()),
         attention_mask=torch.from_numpy(mask),
+        weights=_weights(rows),
     )
 
 

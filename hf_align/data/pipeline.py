@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hf_align.data.conversion.columns import refuse_weight
 from hf_align.data.conversion.detection import open_rows
 from hf_align.data.conversion.formats import PROMPT_FORMATS, Conversion
 from hf_align.data.conversion.reshaping import reshaped
@@ -18,6 +19,7 @@ from hf_align.data.encoding import RowEncoder
 from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.data.report import SHOWN_PROBLEMS, SourceReport, counted_kinds
 from hf_align.errors import UserError
+from hf_align.types import Example
 
 if TYPE_CHECKING:
     from hf_align.config import DataConfig, DatasetConfig
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 KeptRow = tuple[Any, Any]
 """A row of the encoder's kind, and its example."""
 
+WEIGHTED = "weighed by their column weight"
+WEIGHT_0 = "left out, their weight is 0"
+WEIGHT_UNUSED = "with a weight, which counts only where rows are trained"
 _ROWS_TOKENIZED_TOGETHER = 256
 _CHARACTERS_TOKENIZED_TOGETHER = 500_000
 
@@ -72,11 +77,21 @@ class RowJob:
             try:
                 self._check_size(row)
                 example, changes = reshaped(self.convert(row), self.data)
+                if example_weight(example) != 1:
+                    changes += self._weighed(example)
                 report.add_changes(changes)
                 examples.append(example)
             except MalformedRow as problem:
                 report.add_malformed(row.place, str(problem), problem.kind)
         return examples
+
+    def _weighed(self, example: Example) -> tuple[str, ...]:
+        """What becomes of the weight of an example; raises ``MalformedRow`` where it cannot be obeyed."""
+        if self.asked:
+            return (WEIGHT_UNUSED,)
+        if not self.encoder.weighs:
+            refuse_weight(example.weight)
+        return (WEIGHTED if example.weight else WEIGHT_0,)
 
     def _check_size(self, row: RawRow) -> None:
         """Raise ``MalformedRow`` for a row with more text than may be tokenised at once: that takes some 300
@@ -104,6 +119,9 @@ class RowJob:
         reason = row.untrainable(limit if cut else None)
         if reason and self.data.target_patterns and not cut:
             reason = "train_on matches nothing in what is trained"
+        if example_weight(example) == 0 and not self.asked:
+            report.no_target += 1
+            return None
         if reason and not (self.asked and not example.answered):
             report.no_target += 1
             if len(report.unanswered) < SHOWN_PROBLEMS:
@@ -114,6 +132,11 @@ class RowJob:
         report.tokens += len(row)
         report.target_tokens += row.target_tokens
         return row
+
+
+def example_weight(example: Any) -> float:
+    """What a row counts; 1 where that kind of rows has no weights."""
+    return example.weight if isinstance(example, Example) else 1.0
 
 
 def open_source(source: DataSource, *, streaming: bool = False) -> tuple[RowJob, Iterator[list[RawRow]]]:
@@ -191,10 +214,11 @@ def check_shares(report: SourceReport, data: DataConfig, *, settable: bool = Tru
             + "\nFix or remove them"
             + (", or raise `max_malformed_share`." if settable else ".")
         )
-    if report.no_target > data.max_untrained_share * report.read:
+    left_out = report.changed.get(WEIGHT_0, 0)
+    if report.no_target - left_out > data.max_untrained_share * report.read:
         raise UserError(
-            f"{report.name}: {report.no_target} of {report.read} rows have no token to train on, more than "
-            f"max_untrained_share = {data.max_untrained_share:g} allows. The first:\n"
+            f"{report.name}: {report.no_target - left_out} of {report.read} rows have no token to train on, "
+            f"more than max_untrained_share = {data.max_untrained_share:g} allows. The first:\n"
             + "\n".join(f"  {place}" for place in report.unanswered)
             + (
                 "\nRaise `max_length` where rows were truncated, or raise `max_untrained_share`."

@@ -63,6 +63,7 @@ def prepare_datasets(
     keep_examples: bool = False,
     seq2seq: bool = False,
     asked: bool = False,
+    weighted: bool = False,
 ) -> PreparedData:
     """Read, convert, tokenise, split and mix the data of a recipe.
 
@@ -70,7 +71,8 @@ def prepare_datasets(
     rows are ``ComparisonRow``; without it they are ``TokenizedRow``. ``keep_examples``: whether the examples
     of training rows will be asked for (``train.examples``), as well as those of evaluation rows.
     ``seq2seq``: rows are prompts with answers for an encoder-decoder model. ``asked``: a model answers the
-    rows, so that they may be prompts alone.
+    rows, so that they may be prompts alone. ``weighted``: whether the weights of rows count; they are refused
+    otherwise.
 
     Errors: as ``prepare_rows``; ``UserError`` where the options do not fit the kind of rows.
     """
@@ -93,6 +95,7 @@ def prepare_datasets(
             add_eos=data.add_eos,
             require_end_of_turn=data.require_end_of_turn,
             keep_reasoning=data.keep_reasoning,
+            weighs=weighted and not comparisons,
         )
         encoder = ComparisonEncoder(encoder) if comparisons else encoder
     return prepare_rows(data, encoder, seed=seed, keep_examples=keep_examples, asked=asked)

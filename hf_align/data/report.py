@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_align.data.conversion.columns import TEMPLATE_COLUMNS, unread
+from hf_align.data.conversion.columns import TEMPLATE_COLUMNS, number_of, unread
 from hf_align.errors import without_controls
 from hf_align.runs.columns import aligned
 
@@ -87,8 +87,9 @@ class SourceReport:
 
     def add_columns(self, values: Mapping[str, Any], read: Collection[str]) -> None:
         """Count the columns of a row, ``read`` being those that its format reads."""
-        for name in values:
-            if name in read or name in TEMPLATE_COLUMNS:
+        for name, value in values.items():
+            weighs = name == "weight" and number_of(value) is not None
+            if name in read or name in TEMPLATE_COLUMNS or weighs:
                 self.columns[name] = self.columns.get(name, 0) + 1
         for name in unread(values, read):
             self.ignored[name] = self.ignored.get(name, 0) + 1

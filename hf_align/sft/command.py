@@ -37,7 +37,9 @@ def run(config: SftConfig) -> dict[str, Any]:
     machine = stage.begin(config.training)
     tokenizer = load_tokenizer(config.model)
     seq2seq = bool(read_settings(config.model).is_encoder_decoder)
-    data = prepare_datasets(config.data, tokenizer, seed=config.training.seed, seq2seq=seq2seq)
+    data = prepare_datasets(
+        config.data, tokenizer, seed=config.training.seed, seq2seq=seq2seq, weighted=not seq2seq
+    )
     current = stage.open_run("sft", config, machine, tokenizer, data)
     with current.watched() as stop:
         model, task = _build_seq2seq(current) if seq2seq else _build(current)

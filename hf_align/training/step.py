@@ -40,9 +40,9 @@ class StepTask:
     """What a step needs to know: how rows become a batch, what is computed on it, what it is divided by.
 
     ``collate``: rows to one micro-batch, a dataclass of tensors. ``objective``: (model, batch) to summed
-    losses. ``units``: how many units (target tokens, prompts) a row has. ``filler``: a row that adds nothing
-    to any loss, for a process that has none left. ``padded``: whether a micro-batch costs its padding;
-    ``shared``: whether it holds each prompt once.
+    losses. ``units``: how many units (target tokens, prompts) a row has, a fraction where they are weighed.
+    ``filler``: a row that adds nothing to any loss, for a process that has none left. ``padded``: whether a
+    micro-batch costs its padding; ``shared``: whether it holds each prompt once.
 
     ``counts``, where only a batch says what counts (noise decides it): of a batch, its units first and what
     else a step is to be told. Then all batches of a step are made before the first is computed, and ``weigh``
@@ -56,10 +56,10 @@ class StepTask:
 
     collate: Callable[[Rows], Any]
     objective: Callable[[torch.nn.Module, Any], LossOutput]
-    units: Callable[[Any], int]
+    units: Callable[[Any], float]
     filler: Callable[[], Any]
     counts: Callable[[Any], Sequence[int]] | None = None
-    weigh: Callable[[Any, Sequence[int]], Any] | None = None
+    weigh: Callable[[Any, Sequence[float]], Any] | None = None
     survey: Callable[[torch.nn.Module, Any], torch.Tensor] | None = None
     inform: Callable[[Any, torch.Tensor], Any] | None = None
     padded: bool = False
@@ -75,12 +75,12 @@ class StepPlan:
     """
 
     micro_batches: list[Any]
-    counts: tuple[int, ...]
+    counts: tuple[float, ...]
     tokens: int
     own: int
 
     @property
-    def units(self) -> int:
+    def units(self) -> float:
         return self.counts[0]
 
 
@@ -91,13 +91,13 @@ class StepResult:
 
     loss: float
     sums: dict[str, float]
-    units: int
+    units: float
     tokens: int
 
     @property
     def means(self) -> dict[str, float]:
         """The metrics per unit."""
-        return {name: value / max(1, self.units) for name, value in self.sums.items()}
+        return {name: value / (self.units or 1) for name, value in self.sums.items()}
 
 
 def plan_step(
@@ -125,17 +125,18 @@ def plan_step(
     else:
         counts = [0 if task.counts else sum(task.units(row) for row in rows)]
     mine = [*counts, sum(len(row) for row in rows), len(micro_batches)]
-    everyone = np.array([mine])
+    everyone = np.array([mine], dtype=np.float64)
     if accelerator.num_processes > 1:
-        gathered = accelerator.gather(torch.tensor([mine], device=accelerator.device))
+        gathered = accelerator.gather(torch.tensor([mine], dtype=torch.float64, device=accelerator.device))
         everyone = gathered.cpu().numpy()
     own = len(micro_batches) if len(rows) else 0
     # Every process runs the same number of passes: sharded models meet in each, gradients in the last.
     while len(micro_batches) < everyone[:, -1].max():
         filler = [task.filler()]
         micro_batches.append(task.collate(filler) if collated else filler)
-    *counts, tokens, _ = everyone.sum(axis=0).tolist()
-    return StepPlan(micro_batches, tuple(counts), tokens, own)
+    # Weights make fractions; what is counted stays a whole number.
+    *counts, tokens, _ = (int(n) if n.is_integer() else n for n in everyone.sum(axis=0).tolist())
+    return StepPlan(micro_batches, tuple(counts), int(tokens), own)
 
 
 def micro_batch(
@@ -188,7 +189,7 @@ def compute_gradients(
     ``model``: as Accelerate has wrapped it. ``rows``: this process's share, which may be empty.
     """
     plan = plan_step(model, rows, task, accelerator, max_tokens=max_tokens)
-    units, processes = max(1, plan.units), accelerator.num_processes
+    units, processes = plan.units or 1, accelerator.num_processes
     # The loss is that of the whole step already; DeepSpeed would divide it by its own accumulation steps.
     options = {"scale_wrt_gas": False} if accelerator.distributed_type == DistributedType.DEEPSPEED else {}
     loss = torch.zeros((), device=accelerator.device)

@@ -40,11 +40,11 @@ class Task(StepTask):
 
 
 def language_model_task(*, packed: bool, pad_token_id: int) -> Task:
-    """Next-token prediction; the unit is the target token."""
+    """Next-token prediction; the unit is the target token, counted by its weight."""
     return Task(
         collate=pack_rows if packed else partial(pad_rows, pad_token_id=pad_token_id),
         objective=causal_lm,
-        units=lambda row: row.target_tokens,
+        units=lambda row: row.weighted_targets,
         filler=_without_targets,
         unit_name="target_tokens",
         eval_metrics=_language_model_metrics,
@@ -102,7 +102,7 @@ def comparison_metrics(
 
 
 def _language_model_metrics(
-    loss: float, units: int, sums: dict[str, float], details: dict[str, Any]
+    loss: float, units: float, sums: dict[str, float], details: dict[str, Any]
 ) -> dict[str, float]:
     return {
         "loss": loss,

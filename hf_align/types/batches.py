@@ -57,7 +57,8 @@ class Batch:
 
     ``input_ids``, ``position_ids``, ``shift_labels``: (B, T) int64. ``shift_labels[b, t]`` is the token
     predicted from position t, or -100 where none counts. ``attention_mask`` (B, T): 1 for real tokens.
-    ``target_tokens``: how many labels count. ``tokens``: how many positions are real tokens.
+    ``target_tokens``: how many labels count. ``tokens``: how many positions are real tokens. ``weights``
+    (N,) float32, in row-major order of the labels: what each target counts; None where all count 1.
     """
 
     input_ids: torch.Tensor
@@ -67,6 +68,7 @@ class Batch:
     tokens: int
     segments: Segments | None = None
     attention_mask: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     @property
     def inputs(self) -> Batch:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, cast
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Example:
     ``messages``: a conversation, rendered with the model's chat template. ``prompt`` and ``completion``:
     plain strings, joined without a template. ``text``: a plain document, every token of which is a target.
     ``template``: a JSON object of what the chat template gets beside the turns (``tools``, and the keywords
-    of ``chat_template_kwargs``), or an empty text. ``source`` names the place the row came from, for example
+    of ``chat_template_kwargs``), or an empty text. ``weight``: what the loss of its targets is multiplied by.
+    ``source`` names the place the row came from, for example
     ``data/orders_en.jsonl:12``.
     """
 
@@ -51,6 +52,7 @@ class Example:
     completion: str | None = None
     text: str | None = None
     template: str = ""
+    weight: float = 1.0
 
     turns_in: ClassVar[str] = "messages"
 
@@ -62,6 +64,8 @@ class Example:
         return bool(self.completion) or self.text is not None
 
     def stored(self) -> tuple[str, Any]:
+        if self.weight != 1:
+            return "weighted", (self.weight, *replace(self, weight=1.0).stored())
         if self.messages is not None:
             turns = _pairs(self.messages)
             return ("conversation", (turns, self.template)) if self.template else ("messages", turns)
@@ -143,6 +147,9 @@ def from_stored(source: str, kind: str, value: Any) -> AnyExample:
             return Example(source, messages=_turns(value))
         case "conversation":
             return Example(source, messages=_turns(value[0]), template=value[1])
+        case "weighted":
+            weight, *rest = value
+            return replace(cast(Example, from_stored(source, *rest)), weight=weight)
         case "prompt":
             return Example(source, prompt=value[0], completion=value[1])
         case "text":

@@ -76,12 +76,14 @@ class TokenizedRow:
 
     ``input_ids`` (L,) int32. ``target_mask`` (L,) bool: True where the token itself is a target, so
     where the position before it is trained to predict it. ``target_mask[0]`` is always False: nothing
-    comes before the first token.
+    comes before the first token. ``weight``: what the loss of each target is multiplied by, and what it
+    counts where a mean is taken.
     """
 
     input_ids: Ids
     target_mask: npt.NDArray[np.bool_]
     source: str = ""
+    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -89,6 +91,11 @@ class TokenizedRow:
     @property
     def target_tokens(self) -> int:
         return int(self.target_mask.sum())
+
+    @property
+    def weighted_targets(self) -> float:
+        """The targets, each counted by its weight; a whole number where that is 1."""
+        return self.target_tokens if self.weight == 1 else self.weight * self.target_tokens
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -109,11 +116,13 @@ class TokenizedRow:
         return "no token is a target" if cut_to is None else f"its targets begin after token {cut_to}"
 
     def layout(self) -> Layout:
-        return (), ()
+        """Nothing, or a 0 with the weight."""
+        return ((), ()) if self.weight == 1 else ((0,), (self.weight,))
 
     @classmethod
     def from_layout(cls, ids: Ids, mask: npt.NDArray[np.bool_], source: str, layout: Layout) -> Self:
-        return cls(ids, mask, source)
+        _, weight = layout
+        return cls(ids, mask, source, *weight)
 
 
 @dataclass(frozen=True, slots=True)

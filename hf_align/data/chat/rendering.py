@@ -56,6 +56,7 @@ class Encoder(RowEncoder):
     patterns: tuple[re.Pattern[str], ...]
     special: IdSet
     ends_turn: IdSet
+    weighs: bool = False
     _checked: dict[str, ChatFormat] = field(default_factory=dict, repr=False)
 
     formats = FORMATS
@@ -108,7 +109,7 @@ class Encoder(RowEncoder):
             elif self.require_end_of_turn:
                 raise MalformedRow(f"no end-of-turn token follows trained answer {number}")
         mask = np.ones(len(mask), dtype=bool) if self.train_on == "all" else mask
-        return _row(tokens.ids, mask, example.source)
+        return _row(tokens.ids, mask, example)
 
     def _closings(self, text: str, spans: Sequence[Span], tokens: Tokens) -> list[range | None]:
         """The tokens that end each answer, see ``masking.end_of_turn``."""
@@ -128,7 +129,7 @@ class Encoder(RowEncoder):
         row = partial(plain_row, all_targets=self.train_on == "all", **ends)
         encoded = tokenize(self.whole, texts, add_special_tokens=True)
         return [
-            _row(*row(example, tokens, self.special.has(tokens.ids)), example.source)
+            _row(*row(example, tokens, self.special.has(tokens.ids)), example)
             for example, tokens in zip(examples, encoded, strict=True)
         ]
 
@@ -168,6 +169,7 @@ def make_encoder(
     require_end_of_turn: bool = True,
     keep_reasoning: KeepReasoning | None = None,
     patterns: Sequence[str] = (),
+    weighs: bool = False,
 ) -> Encoder:
     """An encoder for a fast tokenizer.
 
@@ -176,7 +178,7 @@ def make_encoder(
     EOS. ``require_end_of_turn``: a trained answer without an end-of-turn token makes its row malformed, and a
     template that never writes one is a ``UserError``. ``keep_reasoning``: see ``spans``.
     ``patterns``: regular expressions; only what they match of the targets is one, and the end of a turn or a
-    text only behind a match.
+    text only behind a match. ``weighs``: whether rows may have weights.
 
     Errors: ``UserError`` for a slow tokenizer.
     """
@@ -195,6 +197,7 @@ def make_encoder(
         patterns=tuple(map(re.compile, patterns)),
         special=IdSet(special),
         ends_turn=IdSet(special - opens_turn),
+        weighs=weighs,
     )
 
 
@@ -237,9 +240,9 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[int
     return [int(i) for i in np.concatenate((head, tokens.ids[start:stop]))]
 
 
-def _row(ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_], source: str) -> TokenizedRow:
+def _row(ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_], example: Example) -> TokenizedRow:
     mask[:1] = False  # nothing comes before the first token that could predict it
-    return TokenizedRow(ids, mask, source)
+    return TokenizedRow(ids, mask, example.source, example.weight)
 
 
 def _shortened(text: str) -> str:

@@ -1,13 +1,14 @@
 """The columns of a row that no format names: obeyed, refused with the reason, or counted as ignored.
 
-``tools`` and ``chat_template_kwargs`` go to the chat template. Images and sound, weights of rows and the
-labels of unpaired feedback would be lost in silence, and are refused. Whatever else a row has is counted, and
-the data report lists it.
+``tools`` and ``chat_template_kwargs`` go to the chat template, ``weight`` says what a row counts. Images and
+sound, and the labels of unpaired feedback, would be lost in silence, and are refused. Whatever else a row has
+is counted, and the data report lists it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -34,10 +35,15 @@ def with_template_columns(example: Any, values: Mapping[str, Any], defaults: Map
     """The example with what its row and the recipe (``defaults``) hand to the chat template. An empty list
     of tools in a row leaves those of the recipe out.
 
-    Raises MalformedRow for media, weights that are not 1, and tools beside text that no template touches.
+    Raises MalformedRow for media, weights that the row cannot have, and tools beside text that no template
+    touches.
     """
     refuse_media(values)
-    _check_weight(values.get("weight"))
+    weight = _weight(values.get("weight"))
+    if isinstance(example, Example):
+        example = replace(example, weight=weight)
+    else:
+        refuse_weight(weight)
     options = {**defaults, **_keywords(values.get("chat_template_kwargs"))}
     if values.get("tools") not in (None, ""):
         options["tools"] = tools_of(values["tools"])
@@ -68,16 +74,32 @@ def _keywords(value: Any) -> dict[str, Any]:
     return {str(name): item for name, item in value.items() if item is not None}
 
 
-def _check_weight(value: Any) -> None:
-    if value is None or value == 1:
-        return
-    if not isinstance(value, bool | int | float):
-        return  # a column of another meaning, which is counted as ignored
-    raise MalformedRow(
-        f"weight: found {value:g}; rows are trained with weight 1. Leave the row out, or give its turns "
-        "weight 0 or 1",
-        "weight",
-    )
+def number_of(value: Any) -> float | None:
+    """A weight as a number, also from a cell of a table; None for what means something else."""
+    if isinstance(value, bool | int | float):
+        return float(value)
+    try:
+        return float(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _weight(value: Any) -> float:
+    """The weight of a row: 1 where it has none, or a column of another meaning."""
+    number = number_of(value)
+    if number is not None and not (math.isfinite(number) and number >= 0):
+        raise MalformedRow(f"weight: found {number:g}; expected a number of at least 0", "weight")
+    return 1.0 if number is None else number
+
+
+def refuse_weight(weight: float) -> None:
+    """Raise MalformedRow where a row counts more or less than others and cannot."""
+    if weight != 1:
+        raise MalformedRow(
+            f"weight: found {weight:g}; here every row counts 1. Leave the row out, give its turns weight 0 "
+            "or 1, or take the column out",
+            "weight",
+        )
 
 
 def refuse_unpaired(values: Mapping[str, Any]) -> None:
@@ -95,7 +117,7 @@ def refuse_unpaired(values: Mapping[str, Any]) -> None:
 def unread(values: Mapping[str, Any], read: Collection[str]) -> Iterator[str]:
     """The names of what is in the row and is not read: columns, and ``column[].key`` for keys of turns."""
     for column, value in values.items():
-        if column in _KNOWN and (column != "weight" or isinstance(value, bool | int | float)):
+        if column in _KNOWN and (column != "weight" or number_of(value) is not None):
             continue
         if column not in read:
             if value is not None:

@@ -39,7 +39,7 @@ each row ends.
 
 ``layouts`` and ``scores``: what ``Row.layout`` gives, piece by piece. For a row that compares K answers the
 tokens of the prefix, then of each branch, in which order they stand in ``tokens``; the margin (NaN where
-there is none), then the K scores. Nothing for a row of one sequence.
+there is none), then the K scores. Nothing for a row of one sequence, or a 0 and its weight.
 
 ``digests`` (N, 4): two words over ids and layout, two over ids, targets, layout and scores."""
 
@@ -58,7 +58,8 @@ def flatten(rows: Sequence[tuple[Row, AnyExample]], prefix: str, *, keep_example
         for _, example in rows
     ]
     digests = b"".join(
-        _digest(tokens, layout) + _digest(targets, layout, score)
+        # Zeros say nothing about the tokens: a row with a weight has those of the same row without one.
+        _digest(tokens, layout if layout.any() else layout[:0]) + _digest(targets, layout, score)
         for tokens, targets, layout, score in zip(ids, stored, layouts, scores, strict=True)
     )
     return {

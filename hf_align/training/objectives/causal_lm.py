@@ -11,16 +11,19 @@ from hf_align.types import Batch, LossOutput, PretrainingBatch
 
 
 def causal_lm(model: torch.nn.Module, batch: Batch) -> LossOutput:
-    """Summed negative log-likelihood of the batch's targets.
+    """Summed negative log-likelihood of the batch's targets, each multiplied by its weight.
 
     ``model``: a causal language model with a target head installed, wrapped or not. ``metrics`` holds
-    ``correct``: how many targets were the model's first choice.
+    ``correct``: how many targets were the model's first choice, by weight.
     """
     output = model(**model_inputs(batch))
+    losses, correct = negative_log_likelihood(output["logps"]), output["correct"]
+    if batch.weights is not None:
+        losses, correct = losses * batch.weights, correct * batch.weights
     return LossOutput(
-        loss_sum=negative_log_likelihood(output["logps"]).sum(),
+        loss_sum=losses.sum(),
         count=batch.target_tokens,
-        metrics={"correct": output["correct"].sum()},
+        metrics={"correct": correct.sum()},
     )
 
 

@@ -52,7 +52,7 @@ def test_turns_as_json_text() -> None:
         ({"prompt": "q", "completion": "a", "tools": [TOOL]}, "tools: plain text has no chat template"),
         ({"messages": TALK, "chat_template_kwargs": {"tokenize": True}}, "is no keyword of a template"),
         ({"messages": TALK, "chat_template_kwargs": "x"}, "expected a JSON object"),
-        ({"messages": TALK, "weight": 0.5}, "weight: found 0.5"),
+        ({"messages": TALK, "weight": -0.5}, "weight: found -0.5"),
     ],
 )
 def test_what_cannot_be_obeyed_is_refused(row: dict[str, Any], message: str) -> None:
