@@ -254,9 +254,12 @@ class ComparisonConfig(Group):
     )
 
 
-def check_answers_are_trained(train_on: str | list[str]) -> None:
-    """Raise :class:`KeyProblem` where other targets than the compared answers are asked for."""
-    if train_on != "assistant":
+def check_answers_are_trained(train_on: str | list[str], *, last: bool = False) -> None:
+    """Raise :class:`KeyProblem` where other targets than the compared answers are asked for.
+
+    ``last``: of answers of several turns the last alone may be asked for.
+    """
+    if train_on != "assistant" and not (last and train_on == "last"):
         raise KeyProblem(
             ("train_on",), f"found {train_on}; what counts here are the compared answers. Leave it out."
         )

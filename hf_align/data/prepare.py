@@ -90,7 +90,7 @@ def prepare_datasets(
     if not seq2seq:
         encoder = make_encoder(
             tokenizer,
-            train_on="last" if comparisons else data.targets,
+            train_on=data.targets,
             patterns=data.target_patterns,
             add_eos=data.add_eos,
             require_end_of_turn=data.require_end_of_turn,

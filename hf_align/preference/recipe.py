@@ -256,7 +256,7 @@ class DpoConfig(Recipe):
                 else "Take a loss without a reference (simpo, orpo), or another adapter.",
             )
         check_data_for_training(self.data, self.training)
-        check_answers_are_trained(self.data.train_on)
+        check_answers_are_trained(self.data.train_on, last=True)
         if self.training.neftune_noise_alpha is not None:
             raise KeyProblem(
                 ("neftune_noise_alpha",),

@@ -210,7 +210,13 @@ def _scores_of(part: Reward) -> Callable[[Sequence[Comparison]], Sequence[float]
         answers: list[str] = []
         examples = []
         for comparison in comparisons:
-            answers += comparison.answers
+            texts = [answer for answer in comparison.answers if isinstance(answer, str)]
+            if len(texts) < len(comparison.answers):
+                raise UserError(
+                    f"reward_check_pairs: {comparison.source}: an answer has several turns; rewards score "
+                    "answers of one turn. Leave such rows out."
+                )
+            answers += texts
             # One object for all answers to a prompt, which is computed once then.
             examples += [answer_example(comparison, 0)] * len(comparison.answers)
         # A reward model reads prompts from the examples, and no other columns.

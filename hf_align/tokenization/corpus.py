@@ -16,6 +16,7 @@ from hf_align.data.reading.raw import MalformedRow, RawRow
 from hf_align.data.report import SourceReport
 from hf_align.errors import UserError
 from hf_align.types import Comparison, Example
+from hf_align.types.examples import answer_turns
 
 if TYPE_CHECKING:
     from hf_align.config import DatasetConfig
@@ -116,7 +117,8 @@ def texts_in(example: Example | Comparison) -> Sequence[str]:
     if isinstance(example, Comparison):
         prompt = example.prompt
         turns = [prompt] if isinstance(prompt, str) else [message.content for message in prompt]
-        return [*turns, *example.answers]
+        answers = [turn.content for answer in example.answers for turn in answer_turns(answer)]
+        return [*turns, *answers]
     if example.messages is not None:
         return [message.content for message in example.messages]
     return [example.text if example.text is not None else f"{example.prompt}{example.completion}"]

@@ -78,14 +78,14 @@ class Comparison:
 
     ``prompt``: the turns before the answer, to be rendered with the chat template, or a plain string that is
     joined with the answer as it stands. ``answers``: the content of the closing assistant turn, or the
-    completion. ``scores`` (K,): higher is better, equal is a tie; only their order counts. ``margin``: by
-    how much the chosen answer of a pair should win, in the reward's own unit, where the data say so.
-    ``template``: as in :class:`Example`.
+    completion; or several turns, the first and the last of them the assistant's. ``scores`` (K,): higher is
+    better, equal is a tie; only their order counts. ``margin``: by how much the chosen answer of a pair
+    should win, in the reward's own unit, where the data say so. ``template``: as in :class:`Example`.
     """
 
     source: str
     prompt: Turns | str
-    answers: tuple[str, ...]
+    answers: tuple[str | Turns, ...]
     scores: tuple[float, ...]
     margin: float | None = None
     template: str = ""
@@ -94,7 +94,8 @@ class Comparison:
 
     def stored(self) -> tuple[str, Any]:
         prompt = self.prompt if isinstance(self.prompt, str) else _pairs(self.prompt)
-        stored = (prompt, self.answers, self.scores, self.margin)
+        answers = [answer if isinstance(answer, str) else _pairs(answer) for answer in self.answers]
+        stored = (prompt, answers, self.scores, self.margin)
         return "comparison", (*stored, self.template) if self.template else stored
 
 
@@ -134,6 +135,11 @@ class LabelledText:
         return "labelled", (self.text, self.pair, self.label)
 
 
+def answer_turns(answer: str | Turns) -> Turns:
+    """The turns of a compared answer."""
+    return (Message("assistant", answer),) if isinstance(answer, str) else answer
+
+
 AnyExample = Example | Comparison | LabelledAnswer | LabelledText
 
 
@@ -156,7 +162,8 @@ def from_stored(source: str, kind: str, value: Any) -> AnyExample:
             return Example(source, text=value)
         case "comparison":
             prompt, answers, scores, margin, *template = value
-            return Comparison(source, _prompt(prompt), tuple(answers), tuple(scores), margin, *template)
+            given = tuple(map(_prompt, answers))
+            return Comparison(source, _prompt(prompt), given, tuple(scores), margin, *template)
         case "labelled answer":
             prompt, *rest = value
             return LabelledAnswer(source, _prompt(prompt), *rest)

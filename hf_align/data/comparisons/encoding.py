@@ -8,7 +8,7 @@ Making batches is the business of ``batches``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,8 @@ from hf_align.data.conversion.comparisons import IDENTICAL
 from hf_align.data.conversion.formats import COMPARISON_FORMATS
 from hf_align.data.encoding import RowEncoder
 from hf_align.data.reading.raw import MalformedRow
-from hf_align.types import Comparison, ComparisonRow, Example, Message, TokenizedRow
+from hf_align.types import Comparison, ComparisonRow, Example, TokenizedRow
+from hf_align.types.examples import answer_turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComparisonEncoder(RowEncoder):
-    """Turns comparisons into token trees. ``encoder``: made by ``make_encoder`` with ``train_on="last"``."""
+    """Turns comparisons into token trees. ``encoder``: made by ``make_encoder``; with ``train_on="last"`` the
+    last turn of each answer is trained, with ``"assistant"`` all turns of the assistant in it."""
 
     encoder: Encoder
 
@@ -35,8 +37,8 @@ class ComparisonEncoder(RowEncoder):
     rows = ComparisonRow
 
     def __post_init__(self) -> None:
-        if self.encoder.train_on != "last":
-            raise ValueError(f"comparisons are trained on their last turn, not on {self.encoder.train_on!r}")
+        if self.encoder.train_on == "all":
+            raise ValueError("comparisons are trained on their answers, not on all")
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -49,11 +51,14 @@ class ComparisonEncoder(RowEncoder):
 
 
 def answer_example(comparison: Comparison, number: int) -> Example:
-    """The prompt with answer ``number`` (from 0) as an example of its own."""
-    answer = comparison.answers[number]
+    """The prompt with answer ``number`` (from 0) as an example of its own, of which the answer is trained."""
+    (*before, last) = answer_turns(comparison.answers[number])
     if isinstance(comparison.prompt, str):
-        return Example(comparison.source, prompt=comparison.prompt, completion=answer)
-    messages = (*comparison.prompt, Message("assistant", answer))
+        return Example(comparison.source, prompt=comparison.prompt, completion=last.content)
+    prompt = [
+        replace(turn, trained=False) if turn.role == "assistant" else turn for turn in comparison.prompt
+    ]
+    messages = (*prompt, *before, last)
     return Example(comparison.source, messages=messages, template=comparison.template)
 
 

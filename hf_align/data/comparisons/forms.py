@@ -14,6 +14,7 @@ from typing import Any
 
 from hf_align.data.conversion.comparisons import HH_MARKER
 from hf_align.types import Comparison, Message
+from hf_align.types.examples import Turns, answer_turns
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 _SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
@@ -60,8 +61,8 @@ def as_preference(pair: Comparison) -> dict[str, Any]:
     else:
         row = {
             "prompt": [_turn(message) for message in pair.prompt],
-            "chosen": [_turn(Message("assistant", chosen))],
-            "rejected": [_turn(Message("assistant", rejected))],
+            "chosen": [_turn(message) for message in answer_turns(chosen)],
+            "rejected": [_turn(message) for message in answer_turns(rejected)],
         }
     return row | _margin(pair)
 
@@ -71,8 +72,8 @@ def as_sharegpt(pair: Comparison) -> dict[str, Any]:
     chosen, rejected = _two(pair)
     return {
         "conversations": [_sharegpt_turn(message) for message in _turns(pair)],
-        "chosen": _sharegpt_turn(Message("assistant", chosen)),
-        "rejected": _sharegpt_turn(Message("assistant", rejected)),
+        "chosen": _sharegpt_answer(chosen),
+        "rejected": _sharegpt_answer(rejected),
         **_margin(pair),
     }
 
@@ -87,8 +88,8 @@ def as_hh(pair: Comparison) -> dict[str, Any]:
     chosen, rejected = _two(pair)
     turns = _turns(pair)
     return {
-        "chosen": _transcript([*turns, Message("assistant", chosen)], pair.source),
-        "rejected": _transcript([*turns, Message("assistant", rejected)], pair.source),
+        "chosen": _transcript([*turns, *answer_turns(chosen)], pair.source),
+        "rejected": _transcript([*turns, *answer_turns(rejected)], pair.source),
         **_margin(pair),
     }
 
@@ -98,18 +99,21 @@ def as_ranking(comparison: Comparison) -> dict[str, Any]:
     prompt = comparison.prompt
     return {
         "prompt": prompt if isinstance(prompt, str) else [_turn(message) for message in prompt],
-        "answers": list(comparison.answers),
+        "answers": [
+            answer if isinstance(answer, str) else [_turn(message) for message in answer]
+            for answer in comparison.answers
+        ],
         "scores": list(comparison.scores),
         **_margin(comparison),
     }
 
 
-def _ordered(comparison: Comparison) -> list[tuple[str, ...]]:
+def _ordered(comparison: Comparison) -> list[tuple[str | Turns, ...]]:
     """(chosen, rejected) for every two answers that do not tie."""
     return [pair.answers for pair in pairs_of(comparison)]
 
 
-def _two(pair: Comparison) -> tuple[str, ...]:
+def _two(pair: Comparison) -> tuple[str | Turns, ...]:
     if len(pair.answers) != 2:
         raise ValueError(f"{pair.source}: expected a pair, found {len(pair.answers)} answers; see pairs_of")
     ordered = _ordered(pair)
@@ -132,6 +136,12 @@ def _turn(message: Message) -> dict[str, str]:
 
 def _sharegpt_turn(message: Message) -> dict[str, str]:
     return {"from": _SHAREGPT_ROLES[message.role], "value": message.content}
+
+
+def _sharegpt_answer(answer: str | Turns) -> Any:
+    """A turn, or a list of them."""
+    turns = [_sharegpt_turn(message) for message in answer_turns(answer)]
+    return turns[0] if isinstance(answer, str) else turns
 
 
 def _transcript(messages: Sequence[Message], source: str) -> str:

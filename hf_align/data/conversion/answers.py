@@ -20,6 +20,7 @@ from hf_align.data.conversion.turns import (
 )
 from hf_align.data.reading.raw import MalformedRow, kind_of
 from hf_align.types import Comparison, Example, Message
+from hf_align.types.examples import answer_turns
 
 _BAIZE_MARKER = re.compile(r"\[\|(Human|AI)\|\]")
 
@@ -147,14 +148,15 @@ def asked_sharegpt(place: str, values: dict[str, Any]) -> Example:
 
 
 def asked_pair(convert: Callable[[str, dict[str, Any]], Comparison]) -> Callable[..., Example]:
-    """Makes of a comparison its prompt, with the best answer for reference."""
+    """Makes of a comparison its prompt; the reference is the best answer, of a longer one its first turn."""
 
     def ask(place: str, values: dict[str, Any]) -> Example:
         found = convert(place, values)
         best = found.answers[found.scores.index(max(found.scores))]
+        first = answer_turns(best)[0]
         if isinstance(found.prompt, str):
-            return Example(place, prompt=found.prompt, completion=best)
-        return Example(place, messages=(*found.prompt, Message("assistant", best)))
+            return Example(place, prompt=found.prompt, completion=first.content)
+        return Example(place, messages=(*found.prompt, first))
 
     return ask
 

@@ -13,20 +13,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_align.data.conversion.answers import alpaca_prompt
+from hf_align.data.conversion.shared_prompts import IDENTICAL, NOT_SHARED, after, after_text, without_prompt
 from hf_align.data.conversion.turns import (
     read_text,
     read_turn,
     read_turns,
-    refuse_extra,
     system_turns,
     with_system_column,
 )
 from hf_align.data.reading.raw import MalformedRow, kind_of
 from hf_align.types import Comparison, Message
-from hf_align.types.examples import Turns
+from hf_align.types.examples import Turns, answer_turns
 
-NOT_SHARED = "prompt not shared"
-IDENTICAL = "identical answers"
 EMPTY = "empty answer"
 TIED = "all answers tied"
 KINDS = (NOT_SHARED, IDENTICAL, EMPTY, TIED)
@@ -43,9 +41,10 @@ def from_preference(place: str, values: dict[str, Any]) -> Comparison:
     """``chosen`` (or ``selected``) and ``rejected``; also ``prompt``, ``system``, ``margin``.
 
     Each answer is a string, a turn, or a list of turns: the answer alone, or the whole conversation with the
-    prompt in front. The prompt is a string or a list of turns. Without it, the answers have to be whole
-    conversations, and the turns that they share are the prompt. Where prompt and answers are all strings they
-    are joined as they stand, without a chat template; a ``system`` column makes a conversation of them.
+    prompt in front. An answer may go on over several turns, whose first and last are the assistant's. The
+    prompt is a string or a list of turns. Without it, the answers have to be whole conversations, and the
+    turns that they share are the prompt. Where prompt and answers are all strings they are joined as they
+    stand, without a chat template; a ``system`` column makes a conversation of them.
     """
     return _pair(place, values["prompt"], values)
 
@@ -70,7 +69,7 @@ def from_hh(place: str, values: dict[str, Any]) -> Comparison:
     system turn. The white space around a turn belongs to the transcript.
     """
     transcripts = [_transcript(values[column], column) for column in ("chosen", "rejected")]
-    prompt, answers = _without_prompt(transcripts)
+    prompt, answers = without_prompt(transcripts)
     return _comparison(place, with_system_column(prompt, values["system"]), answers, (1.0, 0.0), values)
 
 
@@ -141,84 +140,24 @@ def _assembled(
             raise MalformedRow("has no prompt, and only some of the answers are conversations", NOT_SHARED)
         if not has_turns:
             raise MalformedRow("has no prompt, and the answers are no conversations that hold one")
-        turns, texts = _without_prompt([answer for answer in answers if not isinstance(answer, str)])
+        turns, texts = without_prompt([answer for answer in answers if not isinstance(answer, str)])
     elif isinstance(prompt, list):
         turns = tuple(_as_turn(turn, number) for number, turn in enumerate(prompt, start=1))
         if not turns:
             raise MalformedRow("prompt: empty conversation")
-        texts = [_after(turns, answer, number) for number, answer in enumerate(answers, start=1)]
+        texts = [after(turns, answer, number) for number, answer in enumerate(answers, start=1)]
     else:
         text = read_text(prompt, "prompt")
         if not has_turns and values["system"] is None:
             return _comparison(place, text, [str(answer) for answer in answers], scores, values)
-        turns, texts = _after_text(text, answers)
+        turns, texts = after_text(text, answers)
     return _comparison(place, with_system_column(turns, values["system"]), texts, scores, values)
-
-
-def _after_text(prompt: str, answers: Sequence[str | Turns]) -> tuple[Turns, list[str]]:
-    """(prompt, answers) where the prompt is the text of a user's turn."""
-    whole = [answer for answer in answers if not isinstance(answer, str) and len(answer) > 1]
-    if len(whole) == len(answers):
-        turns, texts = _without_prompt(whole)
-        if not any(turn.role == "user" and turn.content.strip() == prompt.strip() for turn in turns):
-            raise MalformedRow("no user turn that the conversations share is the prompt", NOT_SHARED)
-        return turns, texts
-    turns = (Message("user", prompt),)
-    return turns, [_after(turns, answer, number) for number, answer in enumerate(answers, start=1)]
-
-
-def _after(prompt: Turns, answer: str | Turns, number: int) -> str:
-    """The text of an answer that stands alone, or in a conversation that begins with the prompt."""
-    if isinstance(answer, str):
-        return answer
-    rest = answer
-    if len(answer) > 1:
-        if answer[: len(prompt)] != prompt:
-            raise MalformedRow(f"answer {number} does not begin with the prompt", NOT_SHARED)
-        rest = answer[len(prompt) :]
-    if len(rest) != 1:
-        raise MalformedRow(
-            f"answer {number}: expected one turn after the prompt, found {len(rest)}", NOT_SHARED
-        )
-    return _assistant(rest[0], number)
-
-
-def _without_prompt(conversations: Sequence[Turns]) -> tuple[Turns, list[str]]:
-    """(the turns that all conversations share, the one turn that each has after them)."""
-    first = conversations[0]
-    if all(conversation == first for conversation in conversations):
-        raise MalformedRow("the conversations are the same", IDENTICAL)
-    shared = 0
-    for turns in zip(*conversations, strict=False):
-        if any(turn != turns[0] for turn in turns):
-            break
-        shared += 1
-    for number, conversation in enumerate(conversations, start=1):
-        rest = len(conversation) - shared
-        if rest != 1:
-            raise MalformedRow(
-                f"the conversations share their first {shared} turns, after which conversation {number} has "
-                f"{rest}; expected one answer",
-                NOT_SHARED,
-            )
-    if not shared:
-        raise MalformedRow("the conversations share no turn that could be the prompt", NOT_SHARED)
-    return first[:shared], [
-        _assistant(conversation[shared], number) for number, conversation in enumerate(conversations, start=1)
-    ]
-
-
-def _assistant(turn: Message, number: int) -> str:
-    if turn.role != "assistant":
-        raise MalformedRow(f"answer {number} is a turn of the {turn.role}; expected one of the assistant")
-    refuse_extra(turn, f"answer {number}")
-    return turn.content
 
 
 def _comparison(
     place: str,
     prompt: Turns | str,
-    answers: Sequence[str],
+    answers: Sequence[str | Turns],
     scores: Sequence[float],
     values: dict[str, Any],
 ) -> Comparison:
@@ -226,9 +165,10 @@ def _comparison(
     if not isinstance(prompt, str) and prompt[-1].role == "assistant":
         raise MalformedRow("the prompt ends with a turn of the assistant, before the answers")
     for number, answer in enumerate(answers, start=1):
-        if not answer.strip():
+        texts = [turn.content for turn in answer_turns(answer) if turn.role == "assistant"]
+        if not all(text.strip() for text in texts):
             raise MalformedRow(f"answer {number} is empty", EMPTY)
-    score_of: dict[str, float] = {}
+    score_of: dict[str | Turns, float] = {}
     for number, (answer, score) in enumerate(zip(answers, scores, strict=True), start=1):
         if score_of.setdefault(answer, score) != score:
             raise MalformedRow(f"answer {number} is the same as one that is better or worse", IDENTICAL)

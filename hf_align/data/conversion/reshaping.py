@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data.reading.raw import MalformedRow
-from hf_align.types import Message
+from hf_align.types import Comparison, Message
 from hf_align.types.examples import Turns
 
 if TYPE_CHECKING:
@@ -41,7 +41,12 @@ def reshaped(example: Any, data: DataConfig) -> tuple[Any, tuple[str, ...]]:
         if changed != turns:
             done.append(name)
             turns = changed
-    return replace(example, **{example.turns_in: turns}), tuple(done)
+    example = replace(example, **{example.turns_in: turns})
+    if data.merge_turns and isinstance(example, Comparison):
+        answers = tuple(each if isinstance(each, str) else merged_turns(each) for each in example.answers)
+        done += [MERGED] if answers != example.answers and MERGED not in done else []
+        example = replace(example, answers=answers)
+    return example, tuple(done)
 
 
 def folded_system(turns: Sequence[Message]) -> Turns:

@@ -43,7 +43,7 @@ def read_comparisons(
     data = DataConfig(
         [dataset], max_length=limit, require_end_of_turn=False, add_eos=tokenizer.eos_token_id is not None
     )
-    encoder = make_encoder(tokenizer, train_on="last", add_eos=data.add_eos, require_end_of_turn=False)
+    encoder = make_encoder(tokenizer, train_on="assistant", add_eos=data.add_eos, require_end_of_turn=False)
     report = SourceReport(dataset.path)
     rows = [row for row, _ in kept_rows(DataSource(dataset, data, ComparisonEncoder(encoder), report))]
     check_shares(report, data, settable=False)

@@ -139,9 +139,9 @@ def test_the_best_answer_as_an_example() -> None:
     assert best_answer_example(chat) == Example("p", messages=turns)
 
 
-def test_an_encoder_that_trains_other_turns_is_refused() -> None:
-    with pytest.raises(ValueError, match="trained on their last turn"):
-        ComparisonEncoder(make_encoder(CHATML, train_on="assistant"))
+def test_an_encoder_that_trains_prompts_is_refused() -> None:
+    with pytest.raises(ValueError, match="trained on their answers"):
+        ComparisonEncoder(make_encoder(CHATML, train_on="all"))
 
 
 def _sequence(ids: list[int], targets_from: int) -> TokenizedRow:

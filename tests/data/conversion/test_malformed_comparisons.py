@@ -31,9 +31,9 @@ from hf_align.data.reading.raw import MalformedRow, RawRow
         ),
         (
             "preference",
-            {"chosen": [U, B, U, B], "rejected": [U, bot("c")]},
+            {"chosen": [U, B, U], "rejected": [U, bot("c")]},
             NOT_SHARED,
-            "conversation 1 has 3",
+            "conversation 1 has 2",
         ),
         ("preference", {"chosen": [U, B, U, B], "rejected": [U, B]}, NOT_SHARED, "conversation 1 has 2"),
         ("preference", {"chosen": [bot("a")], "rejected": [B]}, NOT_SHARED, "share no turn"),
@@ -52,9 +52,9 @@ from hf_align.data.reading.raw import MalformedRow, RawRow
         ),
         (
             "preference",
-            {"prompt": [U], "chosen": [U, B, U, B], "rejected": "b"},
+            {"prompt": [U], "chosen": [U, B, U], "rejected": "b"},
             NOT_SHARED,
-            "one turn after",
+            "one turn after the prompt, or several that the assistant begins and ends, found 2",
         ),
         (
             "preference",
@@ -102,7 +102,12 @@ from hf_align.data.reading.raw import MalformedRow, RawRow
         ("hh", {"chosen": HH + "a", "rejected": HH}, EMPTY, "answer 2 is empty"),
         ("hh", {"chosen": HH + "a", "rejected": HH + "a "}, IDENTICAL, "conversations are the same"),
         ("hh", {"chosen": HH + "a", "rejected": "no marks"}, "", "neither Human: nor Assistant:"),
-        ("hh", {"chosen": HH + "a", "rejected": HH + "b" + HH + "c"}, NOT_SHARED, "conversation 2 has 3"),
+        (
+            "preference",
+            {"prompt": [U], "chosen": [B, U, bot(" ")], "rejected": "b"},
+            EMPTY,
+            "answer 1 is empty",
+        ),
         ("hh", {"chosen": HH + "a", "rejected": [U, B]}, "", "rejected: expected a string, found a list"),
         (
             "ultrafeedback",
