@@ -31,7 +31,7 @@ def run(config: ClassifyConfig) -> dict[str, Any]:
 
     Raises UserError for wrong input; a run that is cut short is marked in run.json.
     """
-    from hf_align.classify.data import prepare_labelled
+    from hf_align.classify.data import classes_line, prepare_labelled
     from hf_align.modeling.loading import load_tokenizer
     from hf_align.training import stage
 
@@ -45,6 +45,8 @@ def run(config: ClassifyConfig) -> dict[str, Any]:
         separator=config.classify.pair_separator,
     )
     current = stage.open_run("classify", config, machine, tokenizer, data, masks=False)
+    if machine.main:
+        print(classes_line(data), flush=True)
     current.record.update(ClassifyRecord(labels=list(data.labels), train_labels=data.train_labels))
     with current.watched() as stop:
         model, task = _build(current)

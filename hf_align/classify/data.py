@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hf_align.data.conversion.detection import open_rows
+from hf_align.data.conversion.formats import LABELLED_FORMATS
 from hf_align.data.labelled import LabelledEncoder
 from hf_align.data.prepare import prepare_rows
 from hf_align.data.reading.raw import printable
 from hf_align.data.report import DataReport
 from hf_align.data.row_selection import RowSelection
-from hf_align.errors import UserError, did_you_mean
+from hf_align.errors import UserError, did_you_mean, without_controls
 from hf_align.types import LabelledRow, LabelledText, LazySequence
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def prepare_labelled(
     sources = prepared.eval.sources
     given = [source.example(row).label for source in sources for row in range(len(source))]
     trained = given[: sum(map(len, prepared.train.sources))]
-    names = _found_labels(trained) if labels is None else tuple(labels)
+    names = _found_labels(trained, _order_of(data)) if labels is None else tuple(labels)
     number_of = {name: number for number, name in enumerate(names)}
     numbers = np.array([number_of.get(label, -1) for label in given], np.int64)
     origin = "the recipe's labels are" if labels is not None else "the training rows have"
@@ -97,12 +99,29 @@ def prepare_labelled(
     return LabelledData(train, evaluation, prepared.eval_examples, names, prepared.report, fingerprint)
 
 
-def _found_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels of the training rows: by value where all are whole numbers, else by the alphabet."""
+def classes_line(data: LabelledData) -> str:
+    """The classes with their training rows, for the terminal: ``2 classes: ham (12 rows), spam (9)``."""
+    counts = zip(data.labels, data.train_labels, strict=True)
+    shown = [f"{printable(name)} ({count:,})" for name, count in [*counts][:_SHOWN_LABELS]]
+    more = f" and {len(data.labels) - len(shown)} more" if len(data.labels) > len(shown) else ""
+    return without_controls(f"{len(data.labels)} classes, with their training rows: {', '.join(shown)}{more}")
+
+
+def _order_of(data: DataConfig) -> tuple[str, ...]:
+    """The classes in the order that all training data sets give them; empty where there is no such order."""
+    orders = {open_rows(dataset, LABELLED_FORMATS)[0].classes for dataset in data.datasets}
+    return orders.pop() if len(orders) == 1 else ()
+
+
+def _found_labels(labels: Iterable[str], order: Sequence[str] = ()) -> tuple[str, ...]:
+    """The labels of the training rows in the ``order`` of the data set, where it has one; else by value where
+    all are whole numbers, else by the alphabet."""
     found = set(labels)
     if len(found) < 2:
         one = f"the label {printable(next(iter(found)))!r} alone" if found else "no label"
         raise UserError(f"datasets: the training rows have {one}; expected two or more to tell apart.")
+    if found <= set(order):
+        return tuple(name for name in order if name in found)
     if all(name.removeprefix("-").isdecimal() for name in found):
         # 1 and 01 are different names of the same number.
         return tuple(sorted(found, key=lambda name: (int(name), name)))

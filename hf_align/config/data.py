@@ -134,6 +134,7 @@ class DataConfig(Group):
         needs=("streaming", (True,)),
         changes="inputs",
     )
+    drop_duplicates: bool = shared.drop_duplicates()
     max_length: int = option(1024, ge=2, help="longest sequence in tokens")
     overlong: Literal["error", "drop", "truncate"] = option(
         "error", help="what happens to rows that are longer than max_length"
@@ -230,6 +231,8 @@ class DataConfig(Group):
             )
         if not self.streaming:
             return
+        if self.drop_duplicates:
+            raise KeyProblem(("drop_duplicates", "streaming"), "a stream does not know the rows before it.")
         if 0 < self.eval_split_size < 1:
             raise KeyProblem(
                 ("eval_split_size", "streaming"),

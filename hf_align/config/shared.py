@@ -70,6 +70,16 @@ def max_malformed_share() -> Any:
     )
 
 
+def drop_duplicates() -> Any:
+    """Whether repeated rows are trained on."""
+    return option(
+        False,
+        help="leave training rows out that teach the same as an earlier one; the data report counts them",
+        changes="inputs",
+        later=True,
+    )
+
+
 def dataset_num_proc() -> Any:
     """How many processes prepare data."""
     return option(

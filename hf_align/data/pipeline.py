@@ -16,7 +16,7 @@ from hf_align.data.conversion.detection import open_rows
 from hf_align.data.conversion.formats import PROMPT_FORMATS, Conversion
 from hf_align.data.conversion.reshaping import reshaped
 from hf_align.data.encoding import RowEncoder
-from hf_align.data.reading.raw import MalformedRow, RawRow
+from hf_align.data.reading.raw import MalformedRow, RawRow, UnlabelledRow
 from hf_align.data.report import SHOWN_PROBLEMS, SourceReport, counted_kinds
 from hf_align.errors import UserError
 from hf_align.types import Example
@@ -81,6 +81,8 @@ class RowJob:
                     changes += self._weighed(example)
                 report.add_changes(changes)
                 examples.append(example)
+            except UnlabelledRow:
+                report.unlabelled += 1
             except MalformedRow as problem:
                 report.add_malformed(row.place, str(problem), problem.kind)
         return examples

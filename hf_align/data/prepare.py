@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hf_align.data.chat.rendering import make_encoder
 from hf_align.data.comparisons.encoding import ComparisonEncoder
+from hf_align.data.duplicates import without_repeats
 from hf_align.data.encoding import RowEncoder
 from hf_align.data.pipeline import DataSource, KeptRow, check_overlong, check_shares, kept_rows
 from hf_align.data.reading.mixture import mixture_counts, mixture_indices
@@ -140,7 +141,15 @@ def prepare_rows(
         kept = [_usable_rows(source, keep_examples=keep_examples) for source in train_sources]
         rest = [_usable_rows(source, keep_examples=True) for source in eval_sources]
         check_overlong(report.sources, data)
-        held_out_rows, remaining = hold_out([len(rows) for rows in kept], data, rng)
+        stays = [np.arange(len(rows)) for rows in kept]
+        if data.drop_duplicates:
+            stays = without_repeats(kept, [source.report for source in train_sources])
+            _refuse_repeats_alone(stays, train_sources)
+        used = np.concatenate(
+            [start + own for start, own in zip(np.cumsum([0, *map(len, kept)]), stays, strict=False)]
+        )
+        held_out_rows, remaining = hold_out(list(map(len, stays)), data, rng)
+        held_out_rows, remaining = used[held_out_rows], [used[own] for own in remaining]
         report.held_out = len(held_out_rows)
         total = sum(map(len, kept))
         further = np.arange(total, total + sum(map(len, rest)))
@@ -188,6 +197,15 @@ def _usable_rows(source: DataSource, *, keep_examples: bool) -> FlatRows:
             f"tokens (the longest: {report.longest}), {report.no_target} without a target."
         )
     return rows
+
+
+def _refuse_repeats_alone(stays: Sequence[npt.NDArray[np.int64]], sources: Sequence[DataSource]) -> None:
+    for own, source in zip(stays, sources, strict=True):
+        if not len(own):
+            raise UserError(
+                f"drop_duplicates: every row of {source.report.name} repeats one of the data sets before it; "
+                "remove it from datasets."
+            )
 
 
 def hold_out(

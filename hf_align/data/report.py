@@ -1,6 +1,7 @@
 """The data report: what became of every row of every source, and how long the rows are.
 
-For each source: read = kept + malformed + dropped as overlong + without a target. Nothing leaves a data set
+For each source: read = kept + malformed + dropped as overlong + without a target + unlabelled + repeated and
+left out. Nothing leaves a data set
 without being counted here. How rows are judged is in ``pipeline``.
 """
 
@@ -27,6 +28,8 @@ _COUNTS = (
     "dropped",
     "truncated",
     "no_target",
+    "unlabelled",
+    "repeated",
     "tokens",
     "target_tokens",
 )
@@ -39,7 +42,9 @@ class SourceReport:
     ``overlong``: rows longer than ``max_length``, of which ``dropped`` were left out and ``truncated`` were
     cut (a row that was cut and has no target left counts under ``no_target`` only). ``tokens`` and
     ``target_tokens`` are those of kept rows. ``duplicates``: kept rows with the tokens of an earlier one;
-    None where nobody looked for them, as in a stream. ``lengths``: tokens of every well-formed row, before
+    None where nobody looked for them, as in a stream; ``repeated``: rows that were left out since an earlier
+    one, of this source or of one before it, teaches the same. ``unlabelled``: rows that the data set itself
+    leaves without a class. ``lengths``: tokens of every well-formed row, before
     any cut.
     ``problems`` and ``unanswered`` keep the first malformed rows and the first rows without a target.
     ``malformed_kinds``: malformed rows by the kind of trouble that comparisons can have, such as identical
@@ -63,6 +68,8 @@ class SourceReport:
     dropped: int = 0
     truncated: int = 0
     no_target: int = 0
+    unlabelled: int = 0
+    repeated: int = 0
     tokens: int = 0
     target_tokens: int = 0
     duplicates: int | None = None
@@ -187,6 +194,10 @@ class DataReport:
                 kinds = f" ({counted_kinds(source)})" if source.malformed_kinds else ""
                 lines.append(f"{source.name}: {source.malformed} malformed{kinds}, the first:")
                 lines += [f"  {problem}" for problem in source.problems]
+            if source.unlabelled:
+                lines.append(f"{source.name}: {source.unlabelled:,} without a class are left out")
+            if source.repeated:
+                lines.append(f"{source.name}: {source.repeated:,} repeats of earlier rows are left out")
             if source.no_target:
                 lines.append(f"{source.name}: {source.no_target} without a target, the first:")
                 lines += [f"  {place}" for place in source.unanswered]

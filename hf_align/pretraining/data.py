@@ -125,6 +125,7 @@ def prepare_pretraining(
             eval_split_size=data.eval_split_size,
             mixture_exponent=1.0 if stages else data.mixture_exponent,
             streaming=data.streaming,
+            drop_duplicates=data.drop_duplicates,
             shuffle_buffer_size=data.shuffle_buffer_size,
             dataset_num_proc=data.dataset_num_proc,
             dataset_cache=data.dataset_cache,

@@ -52,6 +52,7 @@ class PretrainDataConfig(Group):
         needs=("streaming", (True,)),
         changes="inputs",
     )
+    drop_duplicates: bool = shared.drop_duplicates()
     block_length: int = option(128, ge=8, help="tokens of a block: of a decoder's row, or of an encoder's")
     packing: bool = option(
         True, help="documents follow each other until a block is full; false: each begins a block of its own"
@@ -79,6 +80,8 @@ class PretrainDataConfig(Group):
                 ("eval_split_size", "streaming"),
                 "the share of a stream is unknown before its end; give a whole number of documents.",
             )
+        if self.streaming and self.drop_duplicates:
+            raise KeyProblem(("drop_duplicates", "streaming"), "a stream does not know the texts before it.")
         if self.streaming and self.mixture_exponent != 1:
             raise KeyProblem(
                 ("mixture_exponent", "streaming"),

@@ -20,6 +20,8 @@ _TROUBLES = (
     ("no_target", "no target"),
     ("duplicates", "duplicates"),
 )
+# Columns that are shown where there is something in them, and no word elsewhere.
+_LEFT_OUT = (("unlabelled", "without a class"), ("repeated", "repeats left out"))
 _LENGTHS = (("p50", "median"), ("p90", "p90"), ("p99", "p99"), ("max", "longest"))
 
 
@@ -55,7 +57,11 @@ def data_view(report: Any) -> dict[str, Any] | None:
         return None
     total = report["total"] if isinstance(report.get("total"), dict) else {}
     counted = [*sources, total]
-    troubles = [(key, name) for key, name in _TROUBLES if any(first_number(row, key) for row in counted)]
+    troubles = [
+        (key, name)
+        for key, name in (*_TROUBLES, *_LEFT_OUT)
+        if any(first_number(row, key) for row in counted)
+    ]
     mixture = report.get("mixture")
     training = [source for source in sources if source.get("role", "train") == "train"]
     mixed = isinstance(mixture, list) and len(mixture) == len(training) and len(training) > 1

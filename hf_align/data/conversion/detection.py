@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.data.conversion.formats import (
     COMPARISON_FORMATS,
     FORMATS,
+    LABEL,
     LABELLED_FORMATS,
     STAGES,
     UNPAIRED_FORMATS,
@@ -24,6 +26,7 @@ from hf_align.data.conversion.formats import (
     Table,
 )
 from hf_align.data.conversion.source_tools import tools_of_source
+from hf_align.data.reading.class_labels import class_names
 from hf_align.data.reading.raw import RawRow, printable
 from hf_align.data.reading.sources import read_rows
 from hf_align.errors import UserError, did_you_mean
@@ -64,7 +67,11 @@ def open_rows(
     for table in earlier:
         with contextlib.suppress(OtherStageError):
             return resolve(formats=table), chain(first, raw)
-    return resolve(formats=last), chain(first, raw)
+    found = resolve(formats=last)
+    if last is LABELLED_FORMATS:
+        named = class_names(dataset, streaming=streaming)
+        found = replace(found, classes=next((named[key] for key in found.names[LABEL] if key in named), ()))
+    return found, chain(first, raw)
 
 
 def resolve_format(

@@ -153,6 +153,9 @@ UNPAIRED_FORMATS: dict[str, RowFormat] = {
 }
 """Rows with one answer, and whether that is desirable."""
 
+LABEL = "label"
+"""The column with the class of a labelled row."""
+
 STAGES = ((FORMATS, "sft"), (COMPARISON_FORMATS, "dpo and reward"))
 
 
@@ -162,7 +165,8 @@ class Conversion:
 
     ``template_options``: what every chat template gets, by name.
     ``format``: the name of ``row_format``. ``names``: the columns by which each canonical one is read, in
-    order. ``system_prompt``: what a conversation without a system turn gets for one.
+    order. ``system_prompt``: what a conversation without a system turn gets for one. ``classes``: the names
+    that the data set gives to the numbers of its labels.
     """
 
     format: str
@@ -170,6 +174,7 @@ class Conversion:
     names: Mapping[str, tuple[str, ...]]
     system_prompt: str | None = None
     template_options: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def __call__(self, row: RawRow) -> Any:
         """The example. Raises ``MalformedRow`` for a row that cannot be used."""
@@ -183,6 +188,8 @@ class Conversion:
             if key is None and canonical in self.row_format.required:
                 raise MalformedRow(f"has no '{keys[0]}'")
             values[canonical] = None if key is None else row.values[key]
+            if self.classes and canonical == LABEL and key is not None:
+                values[canonical] = labels.class_name(row.values[key], self.classes)
         example = with_system_prompt(self.row_format.convert(row.place, values), self.system_prompt)
         return with_template_columns(example, row.values, self.template_options)
 

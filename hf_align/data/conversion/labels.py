@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hf_align.data.conversion.turns import read_text, refuse_empty
-from hf_align.data.reading.raw import MalformedRow, kind_of
+from hf_align.data.reading.raw import MalformedRow, UnlabelledRow, kind_of
 from hf_align.types import LabelledText
 
 
@@ -34,6 +35,20 @@ def read_label(value: Any) -> str:
     if isinstance(value, str):
         return _text(value, "label").strip()
     raise MalformedRow(f"label: expected a text or a whole number, found {kind_of(value)}")
+
+
+def class_name(value: Any, names: Sequence[str]) -> Any:
+    """The name of a class whose number the value is; a name stays.
+
+    Raises UnlabelledRow for what stands for no class, -1 and null; MalformedRow for another number.
+    """
+    if value is None or (value == -1 and not isinstance(value, bool)):
+        raise UnlabelledRow("label: the row has no class")
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    if not 0 <= value < len(names):
+        raise MalformedRow(f"label: found {value}; the data set names the classes 0 to {len(names) - 1}")
+    return names[value]
 
 
 def _text(value: Any, column: str) -> str:

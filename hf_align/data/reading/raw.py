@@ -38,6 +38,10 @@ class MalformedRow(ValueError):
         self.kind = kind
 
 
+class UnlabelledRow(MalformedRow):
+    """A row that its data set leaves without a class; it is left out and counted by itself."""
+
+
 def tried(make: Callable[..., T], *arguments: Any) -> T | MalformedRow:
     """What ``make`` returns, or the ``MalformedRow`` that it raises."""
     try:

@@ -119,7 +119,7 @@ def hub_files(dataset: DatasetConfig) -> list[Path]:
 
     Errors: ``UserError`` where it cannot be loaded.
     """
-    loaded = _load_from_hub(dataset, streaming=False)
+    loaded = load_from_hub(dataset, streaming=False)
     return [Path(file["filename"]) for file in getattr(loaded, "cache_files", ())]
 
 
@@ -230,7 +230,8 @@ def _missing(path: Path) -> UserError:
     return UserError(f"{path}: no such file or folder.{nearest}")
 
 
-def _load_from_hub(dataset: DatasetConfig, *, streaming: bool) -> Any:
+def load_from_hub(dataset: DatasetConfig, *, streaming: bool) -> Any:
+    """The rows of the split, as the datasets library has them. Raises ``UserError`` where it cannot be had."""
     import datasets
 
     # The hub's client raises many unrelated types (network, authorisation, names, formats): all of them
@@ -245,7 +246,7 @@ def _load_from_hub(dataset: DatasetConfig, *, streaming: bool) -> Any:
 
 
 def _hub_rows(dataset: DatasetConfig, streaming: bool) -> Iterator[RawRow]:
-    rows = iter(_load_from_hub(dataset, streaming=streaming))
+    rows = iter(load_from_hub(dataset, streaming=streaming))
     number = 0
     while True:
         try:

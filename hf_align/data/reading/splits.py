@@ -8,8 +8,10 @@ So are folders that ``save_to_disk`` of that library wrote.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_align.errors import UserError, did_you_mean
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from hf_align.config import DatasetConfig
 
 DEFAULT = "train"
+CARD = "README.md"
+"""The card of a data set, which may list configurations and features."""
+
+_FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.S)
 
 
 def files_of_split(folder: Path, dataset: DatasetConfig) -> list[Path] | None:
@@ -53,14 +59,39 @@ def _refuse(folder: Path, split: str, splits: dict[str, list[Path]]) -> None:
 
 
 def _is_configured(folder: Path) -> bool:
-    """Whether the front matter of README.md names the files of configurations."""
-    path = folder / "README.md"
+    """Whether the card names the files of configurations."""
+    return bool(_of_card(folder, "configs"))
+
+
+def _of_card(folder: Path, key: str) -> Any:
+    """What the front matter of the folder's card has under a key; None without one."""
+    card = folder / CARD
+    if not card.is_file():
+        return None
+    import yaml
+
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    front = text.partition("---")[2].partition("\n---")[0] if text.startswith("---") else ""
-    return any(line.startswith("configs:") for line in front.splitlines())
+        block = _FRONT_MATTER.match(card.read_text(encoding="utf-8", errors="replace"))
+        found = yaml.safe_load(block[1]) if block else None
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{card}: the YAML at its beginning cannot be read: {_sentence(error)}") from error
+    return found.get(key) if isinstance(found, Mapping) else None
+
+
+def card_features(folder: Path, name: str | None) -> Mapping[str, Any] | None:
+    """What the folder's card says of the columns, as features of the datasets library; None where it says
+    nothing.
+
+    Raises UserError where the card does not fit the folder.
+    """
+    if not _of_card(folder, "dataset_info"):
+        return None
+    import datasets
+
+    try:
+        return datasets.load_dataset_builder(str(folder), name).info.features
+    except Exception as error:  # the library raises many types; all mean that the card does not fit
+        raise UserError(f"{folder / CARD}: {_sentence(error)}") from error
 
 
 def _splits(folder: Path, name: str | None) -> dict[str, list[Path]]:

@@ -24,6 +24,7 @@ from hf_align.data.conversion.source_tools import tools_of_source
 from hf_align.data.encoding import RowEncoder
 from hf_align.data.reading.opening import ending, is_remote
 from hf_align.data.reading.sources import hub_files, is_python_docs, local_files
+from hf_align.data.reading.splits import CARD
 from hf_align.errors import UserError
 from hf_align.runs.code_digest import digest_of_modules
 
@@ -71,7 +72,10 @@ def files_of(dataset: DatasetConfig) -> Files:
     root = Path(os.path.expanduser(dataset.path))
     if is_remote(dataset.path) or (len(paths) == 1 and not root.is_dir()):
         return Files((paths[0],), (ending(paths[0]),), str(paths[0]))
-    if not root.is_dir():  # a pattern
+    if root.is_dir():
+        # A card says which files there are, and how classes are called.
+        paths += [card for card in [root / CARD] if card.is_file()]
+    else:  # a pattern
         root = Path(os.path.commonpath([path.parent for path in paths]))
     names = [path.relative_to(root) for path in paths]
     # Not str(root) with a separator: the places of files in "." begin with nothing.

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from hf_align.types import AnyExample, LazySequence, Row, TokenizedRow
+from hf_align.types import AnyExample, LabelledRow, LazySequence, Row, TokenizedRow
 from hf_align.types.examples import from_stored
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -116,6 +116,11 @@ class FlatRows(LazySequence[Row]):
         if not text:
             raise LookupError("the examples of these rows were not kept")
         return from_stored(self.place(index), *json.loads(text))
+
+    @property
+    def labelled(self) -> bool:
+        """Whether each row has a class, which its example alone says."""
+        return issubclass(self._kind, LabelledRow)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:

@@ -105,7 +105,9 @@ def data_table(runs: Sequence[ComparedRun]) -> tuple[list[Row], list[str]]:
         ("dropped", "Rows dropped"),
         ("truncated", "Rows truncated"),
         ("no_target", "Rows without a target"),
+        ("unlabelled", "Rows without a class"),
         ("duplicates", "Duplicate rows"),
+        ("repeated", "Repeats left out"),
     ):
         counts = [_over_sources(report, key) for report in reports]
         if any(counts):
