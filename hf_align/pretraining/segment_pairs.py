@@ -10,6 +10,7 @@ Sentences end where a token ends one (``Vocabulary.ends_sentence``), so that doc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +22,13 @@ import numpy.typing as npt
 from hf_align.errors import UserError
 from hf_align.pretraining.collators.nsp import SPECIALS_OF_A_PAIR, PairKind, sentence_pairs
 from hf_align.types import PretrainingRow, TokenizedRow
+
+logger = logging.getLogger(__name__)
+
+_ADVICE = (
+    "Where a .txt file has a sentence a line and a blank line between documents, write "
+    "`{path: …, text_unit: paragraph}`."
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,16 @@ class PairRows(Sequence[PretrainingRow]):
         self.source = source
         self.documents = [found for document in documents if (found := form.sentences(document))]
         self._rows = self._first = form.draw(self.documents, 0, source)
-        if not self._first:
+        several = sum(len(document) > 1 for document in self.documents)
+        if not several:
+            what = "there is no pair to train on" if form.kind == "sop" else "all pairs are random"
             raise UserError(
-                f"objective {form.kind}: no document has two sentences, so that there is no pair to train on"
+                f"objective {form.kind}: no document has two sentences, so that {what}. {_ADVICE}"
+            )
+        if several < len(self.documents) / 2:
+            logger.warning(
+                "objective %s: %d of %d documents have one sentence, and no pair of their own. %s",
+                *(form.kind, len(self.documents) - several, len(self.documents), _ADVICE),
             )
         self._later: list[PretrainingRow] = []
         self._epoch = self._drawn = 0

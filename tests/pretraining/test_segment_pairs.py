@@ -66,3 +66,13 @@ def test_a_stream_gives_pairs_of_its_buffers():
 def test_a_corpus_without_pairs_is_refused():
     with pytest.raises(UserError, match="two sentences"):
         PairRows(documents(3, sentences=1), form("sop"))
+    with pytest.raises(UserError, match=r"all pairs are random.*text_unit: paragraph"):
+        PairRows(documents(3, sentences=1), form("nsp"))
+
+
+def test_lone_sentences_are_warned_of(caplog):
+    PairRows([*documents(2), *documents(3, sentences=1)], form("nsp"))
+    assert "3 of 5 documents have one sentence" in caplog.text
+    caplog.clear()
+    PairRows([*documents(3), *documents(3, sentences=1)], form("nsp"))
+    assert not caplog.records
