@@ -17,13 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 def apply_adapter(
-    model: PreTrainedModel, config: AdapterConfig, *, task_type: str = "CAUSAL_LM", head: Sequence[str] = ()
+    model: PreTrainedModel,
+    config: AdapterConfig,
+    *,
+    task_type: str = "CAUSAL_LM",
+    head: Sequence[str] = (),
+    new_rows: Sequence[int] = (),
 ) -> torch.nn.Module:
     """``model`` itself without an adapter, else a ``PeftModel`` around it with a frozen base.
 
     Adapter weights are float32 whatever the base's type. ``task_type``: PEFT's name of what the model does.
-    ``head``: modules that are trained in full and saved with the adapter, whatever the recipe says. Raises
-    UserError where the method does not fit the model, naming what is there.
+    ``head``: modules that are trained in full and saved with the adapter, whatever the recipe says.
+    ``new_rows``: of the embeddings, trained beside LoRA. Raises UserError where the method does not fit the
+    model, naming what is there.
     """
     if config.trains_base:
         if config.trainable is not None:
@@ -35,7 +41,9 @@ def apply_adapter(
     if config.adapter not in OWN:
         from hf_align.adapters.peft_methods import apply_peft
 
-        return apply_peft(model, config, task_type=task_type, modules_to_save=modules_to_save)
+        return apply_peft(
+            model, config, task_type=task_type, modules_to_save=modules_to_save, new_rows=new_rows
+        )
     from hf_align.adapters.custom.model import add_adapter
     from hf_align.adapters.methods import METHODS
 

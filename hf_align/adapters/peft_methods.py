@@ -87,7 +87,12 @@ _KEYS: dict[str, Keys] = {
 
 
 def apply_peft(
-    model: Any, config: AdapterConfig, *, task_type: str, modules_to_save: Sequence[str]
+    model: Any,
+    config: AdapterConfig,
+    *,
+    task_type: str,
+    modules_to_save: Sequence[str],
+    new_rows: Sequence[int] = (),
 ) -> torch.nn.Module:
     """A ``PeftModel`` around ``model`` with a frozen base.
 
@@ -99,8 +104,10 @@ def apply_peft(
     chosen = peft_config_class(config.adapter)
     keys = _KEYS[config.adapter](config, model) if config.adapter in _KEYS else {}
     keys |= config.peft_options or {}
-    if config.train_new_tokens:
-        keys["trainable_token_indices"] = _new_rows(model, modules_to_save)
+    if config.train_new_tokens or new_rows:
+        rows = [*(_listed_rows(model) if config.train_new_tokens else []), *new_rows]
+        name = "additional_special_tokens" if new_rows else "train_new_tokens"
+        keys["trainable_token_indices"] = _trained_rows(model, rows, modules_to_save, name)
     if modules_to_save and "modules_to_save" in chosen.__dataclass_fields__:
         keys["modules_to_save"] = list(modules_to_save)
     key = "lora_target_modules" if PEFT_TYPES.get(config.adapter) == "LORA" else "peft_options"
@@ -131,43 +138,49 @@ def apply_peft(
     return adapted
 
 
-def _new_rows(base: Any, modules_to_save: Sequence[str]) -> list[int] | dict[str, list[int]]:
-    """The rows of new tokens, as ``trainable_token_indices`` takes them.
-
-    A head that has weights of its own is named beside the embeddings; a tied one follows them.
-
-    Raises UserError where the base has no new tokens, or these rows cannot be trained by themselves.
-    """
+def _listed_rows(base: Any) -> list[int]:
+    """The rows of the tokens that a base was extended by. Raises UserError where it has none."""
     from hf_align.modeling.new_tokens import new_token_ids
 
-    embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
     try:
         rows = new_token_ids(base.name_or_path)
     except UserError as error:
         raise UserError(
             f"train_new_tokens: '{base.name_or_path}' has no list of new tokens: {error}"
         ) from error
-    if not rows or rows[-1] >= embedding.weight.shape[0]:
+    count = base.get_input_embeddings().weight.shape[0]
+    if not rows or rows[-1] >= count:
         raise UserError(
             f"train_new_tokens: '{base.name_or_path}' names {len(rows)} new tokens up to the id "
-            f"{rows[-1] if rows else 'none'}, and has embeddings for {embedding.weight.shape[0]:,}"
+            f"{rows[-1] if rows else 'none'}, and has embeddings for {count:,}"
         )
+    return rows
+
+
+def _trained_rows(
+    base: Any, rows: list[int], modules_to_save: Sequence[str], key: str
+) -> list[int] | dict[str, list[int]]:
+    """Rows of new tokens, as ``trainable_token_indices`` takes them; ``key``: that of the recipe.
+
+    A head that has weights of its own is named beside the embeddings; a tied one follows them.
+
+    Raises UserError where these rows cannot be trained by themselves.
+    """
+    embedding, head = base.get_input_embeddings(), base.get_output_embeddings()
     names = {name: module for name, module in base.named_modules() if module in (embedding, head)}
     whole = [saved for saved in modules_to_save if any(f".{n}".endswith(f".{saved}") for n in names)]
     if whole:
-        raise UserError(
-            f"train_new_tokens: modules_to_save trains all rows of {', '.join(whole)}; use one of the two"
-        )
+        raise UserError(f"{key}: modules_to_save trains all rows of {', '.join(whole)}; use one of the two")
     if head is not None and getattr(head, "bias", None) is not None:
         raise UserError(
-            f"train_new_tokens: the head of {type(base).__name__} has a bias, which PEFT leaves out where it "
+            f"{key}: the head of {type(base).__name__} has a bias, which PEFT leaves out where it "
             "trains single rows; train whole embeddings with modules_to_save: "
             f"[{', '.join(name.rpartition('.')[2] for name in names)}]"
         )
     apart = head is not None and head.weight is not embedding.weight
     if apart and base.config.is_encoder_decoder:
         raise UserError(
-            f"train_new_tokens: the stacks of {type(base).__name__} share their embeddings and the head has "
+            f"{key}: the stacks of {type(base).__name__} share their embeddings and the head has "
             "weights of its own, which PEFT does not take apart; train all weights"
         )
     return dict.fromkeys(names, rows) if apart else rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,18 +80,25 @@ def _model(config: TokenizerConfig, base: PreTrainedTokenizerBase) -> Any:
 def _extend(
     config: TokenizerConfig, base: PreTrainedTokenizerBase, model: Any, record: RunRecord
 ) -> Extension:
+    from hf_align.modeling.new_special_tokens import add_special_tokens
     from hf_align.modeling.new_tokens import add_embeddings, save_extended
     from hf_align.tokenization.corpus import training_texts
-    from hf_align.tokenization.extend import extend_tokenizer
+    from hf_align.tokenization.extend import extend_tokenizer, unextended
 
     options, chosen = config.tokenizer, config.extension
-    extension = extend_tokenizer(
-        base,
-        lambda: training_texts(config.data),
-        chosen,
-        min_frequency=config.tokenizer.min_frequency,
-        show_progress=sys.stderr.isatty(),
-    )
+    if chosen.new_tokens:
+        extension = extend_tokenizer(
+            base,
+            lambda: training_texts(config.data),
+            chosen,
+            min_frequency=config.tokenizer.min_frequency,
+            show_progress=sys.stderr.isatty(),
+        )
+    else:
+        extension = unextended(base)
+    if options.additional_special_tokens:
+        special = add_special_tokens(extension.tokenizer, options.additional_special_tokens, before=base)
+        extension = replace(extension, tokens=[*extension.tokens, *special.tokens])
     tokenizer = extension.tokenizer
     facts = Extended(first_id=extension.first_id, count=len(extension.tokens))
     if model is not None:

@@ -10,6 +10,7 @@ so that the text does not come back. The embeddings of the new tokens are the bu
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 from collections.abc import Sequence
@@ -68,6 +69,16 @@ def extend_tokenizer(
             f"{min_frequency} times. Give more text, or another (see new_tokens_from)."
         )
     return Extension(_reloaded(tokenizer, state, tokens, first_id), first_id, tokens)
+
+
+def unextended(tokenizer: PreTrainedTokenizerBase) -> Extension:
+    """A copy of ``tokenizer`` without new tokens, to which special ones may be added.
+
+    Raises UserError for a slow tokenizer.
+    """
+    require_fast(tokenizer)
+    made: Any = copy.deepcopy(tokenizer)
+    return Extension(made, max(tokenizer.get_vocab().values()) + 1, [])
 
 
 def _reloaded(

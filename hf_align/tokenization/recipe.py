@@ -90,7 +90,7 @@ class TokenizerOptions(Group):
         _SENTINELS, ge=0, help="sentinels <extra_id_n> of the special tokens of t5", needs=_NEW
     )
     additional_special_tokens: list[str] = option(
-        factory=list, help="more tokens that are never split", one_or_list=True, needs=_NEW
+        factory=list, help="more tokens that are never split, also of a tokenizer to extend", one_or_list=True
     )
     chat_template_path: str | None = option(
         None,
@@ -140,7 +140,9 @@ class ExtendOptions(Group):
     extend: str | None = option(
         None, help="folder or hub name of the tokenizer, or of the model with it, to extend", non_empty=True
     )
-    new_tokens: int = option(2000, ge=1, help="tokens to add at most")
+    new_tokens: int = option(
+        2000, ge=0, help="tokens to add at most; 0: additional_special_tokens alone, nothing from the text"
+    )
     new_tokens_from: Literal["non_ascii", "all"] = option(
         "non_ascii",
         help="non_ascii: no token of ASCII characters alone is added, so such text stays as it is",
@@ -166,6 +168,12 @@ class TokenizerConfig(Recipe):
     data: TextConfig
     tokenizer: TokenizerOptions = field(default_factory=TokenizerOptions)
     extension: ExtendOptions = field(default_factory=ExtendOptions)
+
+    def check(self) -> None:
+        if self.extension.new_tokens == 0 and not self.tokenizer.additional_special_tokens:
+            raise KeyProblem(
+                ("new_tokens", "additional_special_tokens"), "there is nothing to add; give one of the two."
+            )
 
 
 def parse_tokenizer(argv: Sequence[str] | None = None) -> TokenizerConfig:

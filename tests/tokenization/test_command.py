@@ -145,3 +145,32 @@ def test_a_run_that_fails_is_marked(files, tmp_path):
     with pytest.raises(UserError, match="vocab_size: found 10"):
         _run(files, tmp_path / "out", "--vocab_size", "10")
     assert json.loads((tmp_path / "out" / "run.json").read_bytes())["status"] == "interrupted"
+
+
+def test_special_tokens_are_added_to_a_model(files, trained, tmp_path):
+    base = tmp_path / "base"
+    old = AutoTokenizer.from_pretrained(trained[0])
+    old.save_pretrained(base)
+    shape = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=450, tie_word_embeddings=False, **shape))
+    model.save_pretrained(base)
+    options = ["--extend", str(base), "--additional_special_tokens", "[<call>, </call>]"]
+    for count, learned in (("0", 0), ("20", 20)):
+        out = tmp_path / count
+        record = tokenizer.main(
+            ["--datasets", str(files / "zh.jsonl"), "--output_dir", str(out), "--new_tokens", count, *options]
+        )
+        first = 450 + learned
+        assert record["extension"]["count"] == learned + 2
+        loaded = AutoTokenizer.from_pretrained(out)
+        assert loaded("a<call>").input_ids == [*old("a").input_ids, first]
+        assert {"<call>", "</call>"} <= set(loaded.all_special_tokens) and len(loaded) == first + 2
+        extended = AutoModelForCausalLM.from_pretrained(out)
+        for table, was in (
+            (extended.get_input_embeddings().weight, model.get_input_embeddings().weight),
+            (extended.get_output_embeddings().weight, model.get_output_embeddings().weight),
+        ):
+            assert torch.equal(table[:450], was)
+            torch.testing.assert_close(table[first], was[old("<call>").input_ids].mean(0))
+    with pytest.raises(UserError, match="new_tokens: there is nothing to add"):
+        _run(files, tmp_path / "none", "--extend", str(base), "--new_tokens", "0")
