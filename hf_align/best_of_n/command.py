@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.best_of_n.recipe import BestOfNConfig
 from hf_align.best_of_n.record import BestOfNRecord, Samples
 from hf_align.config import load_config
+from hf_align.config.local_paths import check_inputs
 from hf_align.runs.lock import releases_folders
 from hf_align.runs.schema import Model
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the recipe from ``argv`` and run it; returns the content of run.json."""
     # Errors in the recipe are reported before anything heavy is imported.
     config = load_config(BestOfNConfig, argv, command="best-of-n", description=__doc__ or "")
+    check_inputs(config)
     return run(config)
 
 

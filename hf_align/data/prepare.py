@@ -19,6 +19,7 @@ from hf_align.data.comparisons.encoding import ComparisonEncoder
 from hf_align.data.duplicates import without_repeats
 from hf_align.data.encoding import RowEncoder
 from hf_align.data.pipeline import DataSource, KeptRow, check_overlong, check_shares, kept_rows
+from hf_align.data.plain_hints import tell_of_plain_prompts
 from hf_align.data.reading.mixture import mixture_counts, mixture_indices
 from hf_align.data.reading.stream import RowStream
 from hf_align.data.report import DataReport, SourceReport
@@ -99,6 +100,9 @@ def prepare_datasets(
             weighs=weighted and not comparisons,
         )
         encoder = ComparisonEncoder(encoder) if comparisons else encoder
+    if not seq2seq and not asked:
+        for source in _sources(data.datasets, data, encoder, "train"):
+            tell_of_plain_prompts(source)
     return prepare_rows(data, encoder, seed=seed, keep_examples=keep_examples, asked=asked)
 
 

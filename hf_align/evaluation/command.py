@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
+from hf_align.config.local_paths import check_inputs
 from hf_align.evaluation.recipe import EvaluateConfig
 from hf_align.evaluation.record import Evaluated, EvaluateRecord
 from hf_align.runs.lock import releases_folders
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     arguments = with_all_models(list(sys.argv[1:] if argv is None else argv))
     # Errors in the recipe are reported before anything heavy is imported.
     config = load_config(EvaluateConfig, arguments, command="evaluate", description=__doc__ or "")
+    check_inputs(config)
     return run(config)
 
 

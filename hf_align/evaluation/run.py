@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_align.config.group import with_home
+from hf_align.config.local_paths import check_local
 from hf_align.config.model import ModelConfig
 from hf_align.data.reading.sources import local_files
 from hf_align.errors import UserError
@@ -26,7 +27,6 @@ from hf_align.evaluation.recipe import EvaluateConfig
 from hf_align.evaluation.recipe_entries import EvaluatedModel
 from hf_align.evaluation.results import with_differences
 from hf_align.evaluation.scoring import make_scorer
-from hf_align.modeling.loading import check_local
 from hf_align.modeling.precision import runs_on_cpu
 from hf_align.rewards.models import load_reward_function
 from hf_align.runs.memory import free_memory

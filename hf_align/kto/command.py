@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
+from hf_align.config.local_paths import check_inputs
 from hf_align.kto.recipe import KtoConfig
 from hf_align.kto.record import KtoRecord, Labels
 from hf_align.preference.record import Reference
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the recipe from ``argv`` and run it; returns the content of run.json."""
     # Errors in the recipe are reported before anything heavy is imported.
     config = load_config(KtoConfig, argv, command="kto", description=__doc__ or "")
+    check_inputs(config)
     return run(config)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import ModelConfig
+from hf_align.config.local_paths import check_local
 from hf_align.data.chat.templates import resolve_chat_template
 from hf_align.errors import UserError
 
@@ -246,27 +247,6 @@ def _device(use_cpu: bool) -> str | int:
     if use_cpu or not torch.cuda.is_available():
         return "cpu"
     return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def check_local(key: str, name: str) -> None:
-    """A name that can only be a folder must be there; anything else may be a hub id."""
-    path = Path(name)
-    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1
-    # models/ and runs/ are where this project writes: on a fresh checkout they are not there themselves.
-    looks_local |= path.parent.name in ("models", "runs")
-    missing = not path.exists() and (looks_local or path.parent.is_dir())
-    if missing and ("/" in name or (looks_local and "\\" in name)):
-        raise UserError(f"{key}: the folder '{name}' does not exist.{_how_to_make(path)}")
-
-
-def _how_to_make(path: Path) -> str:
-    """The command that makes a folder which a recipe of this project writes."""
-    if path.parent.name == "models":
-        return " `make model` builds the default model."
-    stage, _, name = path.name.partition("_")
-    recipe = Path("recipes", stage, f"{name or 'quickstart'}.yaml")
-    made = path.parent.name == "runs" and recipe.is_file()
-    return f" `make {stage} RECIPE={recipe}` makes it." if made else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from hf_align.config.local_paths import check_local
 from hf_align.errors import UserError
-from hf_align.modeling.loading import check_local, check_vocabulary, first_line
+from hf_align.modeling.loading import check_vocabulary, first_line
 from hf_align.types.tokens import Extension, NewToken
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from hf_align.config.local_paths import check_local
 from hf_align.errors import UserError
-from hf_align.modeling.loading import check_local, first_line, is_classifier, load_weights, refuse_missing
+from hf_align.modeling.loading import first_line, is_classifier, load_weights, refuse_missing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
+from hf_align.config.local_paths import check_inputs
 from hf_align.pretraining.recipe import PretrainConfig
 from hf_align.pretraining.record import PretrainRecord
 from hf_align.runs.lock import releases_folders
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the recipe from ``argv`` and run it; returns the content of run.json."""
     # Errors in the recipe are reported before anything heavy is imported.
     config = load_config(PretrainConfig, argv, command="pretrain", description=__doc__ or "")
+    check_inputs(config)
     return run(config)
 
 

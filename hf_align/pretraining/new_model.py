@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import ModelConfig
+from hf_align.config.local_paths import check_local
 from hf_align.errors import UserError, did_you_mean
 from hf_align.modeling.loading import (
-    check_local,
     first_line,
     keep_soft_capping,
     load_weights,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
+from hf_align.config.local_paths import check_inputs
 from hf_align.reward_model.recipe import RewardConfig
 from hf_align.runs.lock import releases_folders
 from hf_align.saved_models.reward_record import RewardedModel, RewardRecord
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the recipe from ``argv`` and run it; returns the content of run.json."""
     # Errors in the recipe are reported before anything heavy is imported.
     config = load_config(RewardConfig, argv, command="reward", description=__doc__ or "")
+    check_inputs(config)
     return run(config)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_align.config import load_config
+from hf_align.config.local_paths import check_inputs
 from hf_align.errors import UserError, did_you_mean
 from hf_align.rl.recipe import PpoConfig, RlConfig
 from hf_align.runs.lock import releases_folders
@@ -40,6 +41,7 @@ def main_of(recipe: type[RlConfig], argv: Sequence[str] | None, description: str
     try:
         # Errors in the recipe are reported before anything heavy is imported.
         config = load_config(recipe, arguments, command=recipe.command, description=description)
+        check_inputs(config)
     finally:
         if wants_help:
             print(OWN_HELP.format(command=recipe.command))

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
+from hf_align.config.local_paths import check_inputs
 from hf_align.runs.lock import releases_folders
 from hf_align.runs.schema import Model, Record
 from hf_align.sft.recipe import SftConfig
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Read the recipe from ``argv`` and run it; returns the content of run.json."""
     # Errors in the recipe are reported before anything heavy is imported.
     config = load_config(SftConfig, argv, command="sft", description=__doc__ or "")
+    check_inputs(config)
     return run(config)
 
 

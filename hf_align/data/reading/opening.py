@@ -71,11 +71,6 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
-def is_remote(name: str) -> bool:
-    """Whether a path is an address."""
-    return "://" in name
-
-
 def fetched(address: str, folder: Path) -> Path:
     """The file at ``address``, copied to ``folder`` unless it is there and has not changed since.
 

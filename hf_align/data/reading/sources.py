@@ -20,9 +20,10 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from hf_align.config.local_paths import check_source, is_address
 from hf_align.data.reading import python_docs, python_passages
 from hf_align.data.reading.json_files import read_json, read_jsonl
-from hf_align.data.reading.opening import COMPRESSED, fetched, is_remote, kind_of
+from hf_align.data.reading.opening import COMPRESSED, fetched, kind_of
 from hf_align.data.reading.raw import RawRow
 from hf_align.data.reading.splits import DEFAULT, files_of_split, saved_files
 from hf_align.data.reading.tables import read_arrow, read_csv, read_parquet, read_txt
@@ -48,7 +49,6 @@ _OF_PYTHON: dict[str, Callable[[str], Iterator[RawRow]]] = {
     python_docs.NAME: python_docs.read_python_docs,
     python_passages.NAME: python_passages.read_python_areas,
 }
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def read_rows(dataset: DatasetConfig, *, streaming: bool = False) -> Iterator[RawRow]:
@@ -90,7 +90,9 @@ def local_files(dataset: DatasetConfig) -> list[Path] | None:
     Errors: ``UserError`` where the path leads nowhere, has an unknown extension, or is a folder without files
     of a known type.
     """
-    if is_remote(dataset.path):
+    if not is_python_docs(dataset):
+        check_source(dataset.path)
+    if is_address(dataset.path):
         path = fetched(dataset.path, _remote_folder())
         _check_file(path, dataset)
         return [path]
@@ -104,9 +106,7 @@ def local_files(dataset: DatasetConfig) -> list[Path] | None:
         return _matching(str(path), dataset)
     if is_python_docs(dataset):
         return python_docs.source_files()
-    if _may_be_hub_id(dataset.path):
-        return None
-    raise _missing(path)
+    return None
 
 
 def is_python_docs(dataset: DatasetConfig) -> bool:
@@ -132,8 +132,6 @@ def _remote_folder() -> Path:
 def _matching(pattern: str, dataset: DatasetConfig) -> list[Path]:
     """The files that fit a pattern, in the order of their names."""
     found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
-    if not found:
-        raise UserError(f"{pattern}: no file fits this pattern.")
     for path in found:
         _check_file(path, dataset)
     return found
@@ -213,21 +211,6 @@ def is_hidden(path: PurePath) -> bool:
 def _rows_of_files(files: list[Path], dataset: DatasetConfig) -> Iterator[RawRow]:
     for path in files:
         yield from _file_rows(path, _reader(path, dataset))
-
-
-def _may_be_hub_id(name: str) -> bool:
-    """``owner/name`` or ``name``, without the extension of a file and with no folder of that name here."""
-    if kind_of(Path(name)) in READERS or not _HUB_ID.fullmatch(name) or set(name) <= set("./"):
-        return False
-    return not ("/" in name and Path(name).parent.is_dir())
-
-
-def _missing(path: Path) -> UserError:
-    folder = path.parent
-    if not folder.is_dir():
-        return UserError(f"{path}: no such file or folder; the folder {folder} does not exist either.")
-    nearest = did_you_mean(path.name, (entry.name for entry in folder.iterdir()))
-    return UserError(f"{path}: no such file or folder.{nearest}")
 
 
 def load_from_hub(dataset: DatasetConfig, *, streaming: bool) -> Any:

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config.fields import keys_that_change, specs_of
+from hf_align.config.local_paths import is_address
 from hf_align.data.conversion.source_tools import tools_of_source
 from hf_align.data.encoding import RowEncoder
-from hf_align.data.reading.opening import ending, is_remote
+from hf_align.data.reading.opening import ending
 from hf_align.data.reading.sources import hub_files, is_python_docs, local_files
 from hf_align.data.reading.splits import CARD
 from hf_align.errors import UserError
@@ -70,7 +71,7 @@ def files_of(dataset: DatasetConfig) -> Files:
     if is_python_docs(dataset):
         return Files(tuple(paths), tuple(path.name for path in paths), dataset.path)
     root = Path(os.path.expanduser(dataset.path))
-    if is_remote(dataset.path) or (len(paths) == 1 and not root.is_dir()):
+    if is_address(dataset.path) or (len(paths) == 1 and not root.is_dir()):
         return Files((paths[0],), (ending(paths[0]),), str(paths[0]))
     if root.is_dir():
         # A card says which files there are, and how classes are called.
