@@ -37,9 +37,9 @@ def tell_of_plain_prompts(source: DataSource) -> None:
     name, tokenizer = source.dataset.path, source.encoder.tokenizer
     if tokenizer.chat_template:
         logger.warning(
-            "%s: prompts and answers are plain strings, which are joined without the tokenizer's chat "
-            "template. To make conversations of them, write turns, or `columns: {instruction: …, output: …}` "
-            "for rows with one answer and `columns: {instruction: …}` for compared ones.",
+            "%s: prompts and answers are plain strings, which are joined without the tokenizer's "
+            "chat template. To make conversations of them, write turns, or `columns: {instruction: prompt, "
+            "output: completion}` (compared answers: `columns: {instruction: prompt}`).",
             name,
         )
     split = [prompt for prompt, answer in pairs if _joins(tokenizer, prompt, answer)]

@@ -88,7 +88,7 @@ def _as_resolved(key: str, written: Any) -> Any:
     if key in ("datasets", "eval_datasets"):
         entries = written if isinstance(written, list) else [written]
         return [{"path": entry} if isinstance(entry, str) else entry for entry in entries]
-    if key in ("report_to", "modules_to_save") and isinstance(written, str):
+    if key in ("report_to", "modules_to_save", "additional_special_tokens") and isinstance(written, str):
         return [written]
     if written is False and key.endswith("_strategy"):
         return "no"  # the choice `no`, which YAML 1.1 reads as false
