@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.best_of_n.recipe import BestOfNConfig
 from hf_align.best_of_n.record import BestOfNRecord, Samples
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.runs.lock import releases_folders
 from hf_align.runs.schema import Model
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hf_align.classify.recipe import ClassifyConfig
 from hf_align.classify.record import Classifier, ClassifyRecord
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.runs.lock import releases_folders
 
 if TYPE_CHECKING:

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hf_align.config.choices.optimizers import LOW_RANK, SCHEDULE_FREE
-from hf_align.config.group import KeyProblem
+from hf_align.config.data import DatasetConfig
+from hf_align.config.fields import specs_of
+from hf_align.config.group import KeyProblem, Recipe
+from hf_align.config.local_paths import check_local, check_source
 
 if TYPE_CHECKING:
     from hf_align.config.adapter import AdapterConfig
     from hf_align.config.data import DataConfig
     from hf_align.config.model import ModelConfig
     from hf_align.config.training import TrainingConfig
+
+_MODEL_KEYS = ("model_name_or_path", "tokenizer_name_or_path")
 
 
 def check_adapter(
@@ -158,3 +163,16 @@ def check_data_for_training(data: TrainingData, training: TrainingConfig) -> Non
             raise KeyProblem(
                 ("streaming", key), "a stream is one epoch that ends with the run; set it to steps or no."
             )
+
+
+def check_inputs(recipe: Recipe) -> None:
+    """Raise ``UserError`` for the first path to a model or a data set that leads nowhere."""
+    for attribute, kind in recipe.groups().items():
+        group = getattr(recipe, attribute)
+        for key in specs_of(kind):
+            value = getattr(group, key)
+            if key in _MODEL_KEYS and isinstance(value, str):
+                check_local(key, value)
+            for entry in value if isinstance(value, list) else ():
+                if isinstance(entry, DatasetConfig):
+                    check_source(entry.path)

@@ -1,4 +1,4 @@
-"""Whether paths of a recipe lead to something here, found out before any heavy library is loaded.
+"""Whether a path leads to something here, or may be a name elsewhere; needs no heavy library.
 
 What stands in the files is the business of those who read them.
 """
@@ -10,29 +10,12 @@ import os
 import re
 from pathlib import Path
 
-from hf_align.config.data import DatasetConfig
-from hf_align.config.fields import specs_of
-from hf_align.config.group import Recipe
 from hf_align.errors import UserError, did_you_mean
 
 ROW_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 """The endings of files with rows; what reads each is in ``data.reading.sources``."""
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_MODEL_KEYS = ("model_name_or_path", "tokenizer_name_or_path")
-
-
-def check_inputs(recipe: Recipe) -> None:
-    """Raise ``UserError`` for the first path to a model or a data set that leads nowhere."""
-    for attribute, kind in recipe.groups().items():
-        group = getattr(recipe, attribute)
-        for key in specs_of(kind):
-            value = getattr(group, key)
-            if key in _MODEL_KEYS and isinstance(value, str):
-                check_local(key, value)
-            for entry in value if isinstance(value, list) else ():
-                if isinstance(entry, DatasetConfig):
-                    check_source(entry.path)
 
 
 def check_source(name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.kto.recipe import KtoConfig
 from hf_align.kto.record import KtoRecord, Labels
 from hf_align.preference.record import Reference

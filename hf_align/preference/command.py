@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.preference.recipe import DpoConfig
 from hf_align.preference.record import DpoRecord, Reference
 from hf_align.runs.lock import releases_folders

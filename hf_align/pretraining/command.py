@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.pretraining.recipe import PretrainConfig
 from hf_align.pretraining.record import PretrainRecord
 from hf_align.runs.lock import releases_folders

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.reward_model.recipe import RewardConfig
 from hf_align.runs.lock import releases_folders
 from hf_align.saved_models.reward_record import RewardedModel, RewardRecord

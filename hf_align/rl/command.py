@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.errors import UserError, did_you_mean
 from hf_align.rl.recipe import PpoConfig, RlConfig
 from hf_align.runs.lock import releases_folders

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.runs.lock import releases_folders
 from hf_align.runs.schema import Model, Record
 from hf_align.sft.recipe import SftConfig

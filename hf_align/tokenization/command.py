@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_align.config import load_config
-from hf_align.config.local_paths import check_inputs
+from hf_align.config.checks import check_inputs
 from hf_align.runs.lock import releases_folders
 from hf_align.tokenization.recipe import TokenizerConfig
 from hf_align.tokenization.record import Extended, TokenizerMetrics, TokenizerRecord

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.config.local_paths import ROW_FILES, check_inputs, check_source, may_be_hub_id
+from hf_align.config.checks import check_inputs
+from hf_align.config.local_paths import ROW_FILES, check_source, may_be_hub_id
 from hf_align.data.reading.sources import READERS
 from hf_align.errors import UserError
 from hf_align.sft.recipe import SftConfig
