@@ -214,7 +214,8 @@ def _rows_of_files(files: list[Path], dataset: DatasetConfig) -> Iterator[RawRow
 
 
 def load_from_hub(dataset: DatasetConfig, *, streaming: bool) -> Any:
-    """The rows of the split, as the datasets library has them. Raises ``UserError`` where it cannot be had."""
+    """The rows of the split, as the datasets library has them. Raises ``UserError`` where it cannot be
+    had."""
     import datasets
 
     # The hub's client raises many unrelated types (network, authorisation, names, formats): all of them
