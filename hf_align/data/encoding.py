@@ -21,13 +21,15 @@ class RowEncoder(ABC):
     """Makes rows of examples; may be sent to another process.
 
     ``formats``: those of its examples. ``rows``: the class of its rows. ``tokenizer``: of the model.
-    ``weighs``: whether the weights of examples count; they are refused otherwise.
+    ``weighs``: whether the weights of examples count; they are refused otherwise. ``joins_prompts``: whether
+    plain prompts and their answers become one text.
     """
 
     formats: ClassVar[Table]
     rows: ClassVar[type[Row]]
     tokenizer: PreTrainedTokenizerBase
     weighs = False
+    joins_prompts: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self, examples: Sequence[Any]) -> list[Any]:

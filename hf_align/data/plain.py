@@ -9,18 +9,45 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from hf_align.data.masking import mask_of_spans, matching_spans
-from hf_align.data.tokenizing import Tokens
+from hf_align.data.tokenizing import Tokens, tokenize
 from hf_align.types import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_WORD = "a"
+"""How an answer may begin."""
 
 
 def plain_text(example: Example) -> str:
     """The whole text of a plain example."""
     return example.text if example.text is not None else (example.prompt or "") + (example.completion or "")
+
+
+def asked_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    """The part of a plain prompt whose tokens are those that training rows have in front of the answer.
+
+    Closing white space is left out where the tokenizer makes it a part of the next word: "Answer: yes" is
+    trained as "Answer", ":" and " yes", so that "Answer: " with a blank of its own would be asked as
+    something the model has not seen. A prompt of which no part has such tokens is asked whole.
+    """
+    shortest = len(prompt.rstrip())
+    if shortest in (0, len(prompt)):
+        return prompt
+    parts = [prompt[:end] for end in range(len(prompt), shortest - 1, -1)]
+    joined, *alone = tokenize(tokenizer, [prompt + _WORD, *parts], add_special_tokens=False)
+    fitting = (
+        part
+        for part, tokens in zip(parts, alone, strict=True)
+        if np.array_equal(joined.ids[: len(tokens.ids)], tokens.ids)
+    )
+    return next(fitting, prompt)
 
 
 def opening(tokens: Tokens, bos: int | None) -> tuple[npt.NDArray[np.int32], int, int]:

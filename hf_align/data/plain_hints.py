@@ -2,18 +2,19 @@
 
 Two things that cost a run without a sign are told: pairs of strings where the tokenizer has a chat template,
 which none of them gets, and prompts whose closing white space becomes part of the answer's first token, so
-that the prompt alone is asked with other tokens than it was trained with.
+that other programs, which ask the prompt with it, ask with tokens that were not trained.
 """
 
 from __future__ import annotations
 
 import logging
-from itertools import islice
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hf_align.data.pipeline import DataSource, open_source
 from hf_align.data.reading.raw import MalformedRow, tried
-from hf_align.types import Comparison, Example
+from hf_align.types import Comparison, Example, LabelledAnswer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,8 +29,12 @@ def tell_of_plain_prompts(source: DataSource) -> None:
 
     Errors: ``UserError`` as ``open_source``.
     """
-    job, chunks = open_source(source, streaming=source.data.streaming)
-    rows = islice((row for chunk in chunks for row in chunk), _ROWS_LOOKED_AT)
+    most = (
+        _ROWS_LOOKED_AT if source.dataset.max_rows is None else min(source.dataset.max_rows, _ROWS_LOOKED_AT)
+    )
+    first = replace(source, dataset=replace(source.dataset, max_rows=most))
+    job, chunks = open_source(first, streaming=source.data.streaming)
+    rows = chain.from_iterable(chunks)
     examples = (tried(job.convert, row) for row in rows)
     pairs = [pair for example in examples if (pair := _plain_pair(example)) is not None]
     if not pairs:
@@ -46,8 +51,8 @@ def tell_of_plain_prompts(source: DataSource) -> None:
     if split:
         logger.warning(
             "%s: %d of the first %d prompts end with white space that becomes part of the answer's first "
-            "token (%r): asked alone they have other tokens than in training. Move the white space to the "
-            "beginning of the answer.",
+            "token (%r). Here they are trained and asked without it; elsewhere leave it out as well, or move "
+            "it to the beginning of the answers.",
             *(name, len(split), len(pairs), split[0][-20:]),
         )
 
@@ -56,8 +61,10 @@ def _plain_pair(example: Any) -> tuple[str, str] | None:
     """(prompt, an answer) of an example without turns; None of any other."""
     if isinstance(example, MalformedRow):
         return None
-    if isinstance(example, Example) and example.prompt is not None and example.completion:
-        return example.prompt, example.completion
+    if isinstance(example, Example) and example.prompt is not None:
+        return example.prompt, example.completion or "a"
+    if isinstance(example, LabelledAnswer) and isinstance(example.prompt, str) and example.prompt:
+        return example.prompt, example.answer
     if isinstance(example, Comparison) and isinstance(example.prompt, str) and example.prompt:
         return example.prompt, example.answers[0]
     return None

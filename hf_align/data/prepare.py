@@ -100,9 +100,6 @@ def prepare_datasets(
             weighs=weighted and not comparisons,
         )
         encoder = ComparisonEncoder(encoder) if comparisons else encoder
-    if not seq2seq and not asked:
-        for source in _sources(data.datasets, data, encoder, "train"):
-            tell_of_plain_prompts(source)
     return prepare_rows(data, encoder, seed=seed, keep_examples=keep_examples, asked=asked)
 
 
@@ -128,6 +125,9 @@ def prepare_rows(
             raise UserError(f"system_prompt: not encodable as UTF-8: {error.reason}.") from error
     train_sources = _sources(data.datasets, data, encoder, "train", asked)
     eval_sources = _sources(data.eval_datasets, data, encoder, "eval", asked)
+    if encoder.joins_prompts:
+        for source in train_sources:
+            tell_of_plain_prompts(source)
     report = DataReport([source.report for source in (*train_sources, *eval_sources)])
     rng = np.random.default_rng(seed)
     evaluation: RowSelection

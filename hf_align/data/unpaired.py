@@ -34,6 +34,7 @@ class UnpairedEncoder(RowEncoder):
 
     formats = UNPAIRED_FORMATS
     rows = ComparisonRow
+    joins_prompts = True
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

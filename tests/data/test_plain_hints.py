@@ -13,7 +13,9 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from hf_align.config import DataConfig
-from hf_align.data import prepare_datasets
+from hf_align.data import prepare_datasets, prompt_ids, render_prompt
+from hf_align.data.plain import asked_text
+from hf_align.data.unpaired import prepare_unpaired
 
 TURN = {"role": "user", "content": "a?"}
 ANSWER = {"role": "assistant", "content": "b"}
@@ -23,7 +25,7 @@ def joining_tokenizer() -> PreTrainedTokenizerFast:
     """Of words with the space before them, so that a space in front of "yes" is a part of it."""
     vocabulary = {"<unk>": 0, "</s>": 1, "Q:": 2, " A:": 3, " yes": 4, "yes": 5, " ": 6}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Split(Regex(" ?[^ ]+| +"), behavior="isolated")
+    words.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\S+|\s+(?!\S)|\s+"), behavior="isolated")
     return PreTrainedTokenizerFast(
         tokenizer_object=words, unk_token="<unk>", eos_token="</s>", pad_token="</s>"
     )
@@ -64,3 +66,30 @@ def test_white_space_that_joins_the_answer(tmp_path: Path, caplog: pytest.LogCap
     )
     assert "1 of the first 2 prompts end with white space" in found and "'Q: A: '" in found
     assert not warnings_of(tmp_path, caplog, tokenizer, {"prompt": "Q: A:", "completion": " yes"})
+
+
+def test_a_prompt_is_asked_as_it_is_trained(tmp_path: Path) -> None:
+    tokenizer = joining_tokenizer()
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "Q: A: ", "completion": "yes"}\n')
+    prepared = prepare_datasets(DataConfig(datasets=[str(path)]), tokenizer, seed=0, keep_examples=True)
+    row, example = prepared.train[0], prepared.train.examples[0]
+    trained = row.input_ids[: int(row.target_mask.argmax())].tolist()
+    assert prompt_ids(tokenizer, example) == trained == [2, 3]
+    assert render_prompt(tokenizer, example) == ("Q: A:", " yes")
+
+
+@pytest.mark.parametrize("prompt", ["Q: A:", "Q: A:  ", "\n", "", " "])
+def test_white_space_that_is_a_token_of_its_own_is_asked(prompt: str) -> None:
+    # Two blanks: the first is a token by itself, the second belongs to the answer.
+    asked = asked_text(joining_tokenizer(), prompt)
+    assert asked == (prompt[:-1] if prompt.endswith("  ") else prompt)
+
+
+def test_labelled_answers_and_prompts_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    chat = byte_level_tokenizer(FAMILIES["chatml"][0])
+    path = tmp_path / "kto.jsonl"
+    path.write_text('{"prompt": "a?", "completion": "b", "label": true}\n' * 2)
+    prepare_unpaired(DataConfig(datasets=[str(path)]), chat, seed=0)
+    assert "without the tokenizer's chat template" in caplog.text
+    assert len(warnings_of(tmp_path, caplog, chat, {"prompt": "a?"}, asked=True)) == 1

@@ -22,7 +22,7 @@ from hf_align.data.chat.templates import ChatFormat, chat_format, require_fast
 from hf_align.data.conversion.formats import FORMATS
 from hf_align.data.encoding import RowEncoder
 from hf_align.data.masking import IdSet, end_of_turn, mask_of_spans, matching_spans
-from hf_align.data.plain import opening, plain_row, plain_text
+from hf_align.data.plain import asked_text, opening, plain_row, plain_text
 from hf_align.data.reading.raw import MalformedRow, tried
 from hf_align.data.tokenizing import Tokens, tokenize, with_whole_offsets
 from hf_align.errors import UserError
@@ -61,6 +61,7 @@ class Encoder(RowEncoder):
 
     formats = FORMATS
     rows = TokenizedRow
+    joins_prompts = True
 
     def encode(self, examples: Sequence[Example]) -> list[TokenizedRow | MalformedRow]:
         conversations = [i for i, example in enumerate(examples) if example.messages is not None]
@@ -206,15 +207,17 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple
 
     A conversation that ends with another turn than the assistant's is asked whole, and has an empty answer.
     Its prompt ends with the template's generation prompt and holds all special tokens: tokenise it with
-    ``add_special_tokens=False``. A text has no prompt: its prompt is empty, its reference the whole text.
-    ``prompt_ids`` gives the matching ids for every kind.
+    ``add_special_tokens=False``. A plain prompt is asked up to the white space that its answer takes along
+    (``asked_text``), which the answer then begins with. A text has no prompt: its prompt is empty, its
+    reference the whole text. ``prompt_ids`` gives the matching ids for every kind.
 
     Errors: ``MalformedRow`` where the template refuses the conversation or the answer is not found.
     """
     if example.text is not None:
         return "", example.text
     if example.messages is None:
-        return example.prompt or "", example.completion or ""
+        asked = asked_text(tokenizer, example.prompt or "")
+        return asked, ((example.prompt or "") + (example.completion or ""))[len(asked) :]
     chat = chat_format(tokenizer).for_row(example.template)
     if not example.answered:
         return chat.render(example.messages, add_generation_prompt=True), ""

@@ -35,6 +35,7 @@ class ComparisonEncoder(RowEncoder):
 
     formats = COMPARISON_FORMATS
     rows = ComparisonRow
+    joins_prompts = True
 
     def __post_init__(self) -> None:
         if self.encoder.train_on == "all":
