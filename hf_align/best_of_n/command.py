@@ -44,10 +44,10 @@ def run(config: BestOfNConfig) -> dict[str, Any]:
     from hf_align.best_of_n.run import (
         answering_identity,
         continues,
+        data_as_trained,
         make_sampler,
         marked_if_cut_short,
         that_fit,
-        with_trained_system_prompt,
     )
     from hf_align.best_of_n.sampling import Effort, answer_all
     from hf_align.data.chat.prompts import read_prompts
@@ -68,7 +68,7 @@ def run(config: BestOfNConfig) -> dict[str, Any]:
     source = find_model(config.model, base=options.base_model, chosen=config.overrides, use_cpu=use_cpu)
     tokenizer = load_tokenizer(source.config)
     rewards = load_rewards(config.rewards, tokenizer, use_cpu=use_cpu)
-    prompts, report = read_prompts(with_trained_system_prompt(config.data, source), tokenizer)
+    prompts, report = read_prompts(data_as_trained(config.data, source), tokenizer)
     if main:
         print(report.summary(), flush=True)
     model, tokenizer = load_run_model(source, use_cpu=use_cpu)

@@ -67,7 +67,7 @@ def sampling_of(config: BestOfNConfig) -> Sampling:
     return Sampling(options.max_new_tokens, options.temperature, options.top_p, options.top_k)
 
 
-def with_trained_system_prompt(data: DataConfig, source: ModelSource) -> DataConfig:
+def data_as_trained(data: DataConfig, source: ModelSource) -> DataConfig:
     """``data`` as the model was trained: with its system prompt, where the recipe names none, and in turns of
     the same form."""
     trained = source.recipe

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hf_align.best_of_n.recipe import BestOfNOptions
-from hf_align.best_of_n.run import continues, marked_if_cut_short, that_fit, with_trained_system_prompt
+from hf_align.best_of_n.run import continues, data_as_trained, marked_if_cut_short, that_fit
 from hf_align.config import DataConfig
 from hf_align.errors import UserError
 
@@ -34,10 +34,10 @@ def test_prompts_without_room_for_an_answer(caplog: pytest.LogCaptureFixture) ->
 
 def test_the_system_prompt_that_the_model_was_trained_with() -> None:
     data, source = DataConfig(datasets="a"), SimpleNamespace(recipe={"system_prompt": "s"})
-    assert with_trained_system_prompt(data, source).system_prompt == "s"  # type: ignore[arg-type]
+    assert data_as_trained(data, source).system_prompt == "s"  # type: ignore[arg-type]
     own = DataConfig(datasets="a", system_prompt="t")
-    assert with_trained_system_prompt(own, source) == own  # type: ignore[arg-type]
-    assert with_trained_system_prompt(data, SimpleNamespace(recipe={})) is data  # type: ignore[arg-type]
+    assert data_as_trained(own, source) == own  # type: ignore[arg-type]
+    assert data_as_trained(data, SimpleNamespace(recipe={})) == data  # type: ignore[arg-type]
 
 
 def config(folder: Path, **options: Any) -> Any:

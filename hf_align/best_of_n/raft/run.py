@@ -19,9 +19,9 @@ from hf_align.best_of_n.record import BestOfNRecord
 from hf_align.best_of_n.run import (
     answering_identity,
     continues,
+    data_as_trained,
     marked_if_cut_short,
     that_fit,
-    with_trained_system_prompt,
 )
 from hf_align.data.chat.prompts import Prompt, prompts_of
 from hf_align.data.prepare import prepare_datasets
@@ -57,7 +57,7 @@ def run_rounds(config: BestOfNConfig) -> dict[str, Any]:
     check_start(source, config.adapter)
     tokenizer = load_tokenizer(source.config)
     rewards = load_rewards(config.rewards, tokenizer, use_cpu=machine.use_cpu)
-    data = with_trained_system_prompt(config.data, source)
+    data = data_as_trained(config.data, source)
     prepared = prepare_datasets(data, tokenizer, seed=training.seed, keep_examples=True, asked=True)
     if machine.main:
         print(prepared.report.summary(), flush=True)

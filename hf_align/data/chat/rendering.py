@@ -8,9 +8,10 @@ long rows is the business of ``prepare``.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,6 +59,7 @@ class Encoder(RowEncoder):
     ends_turn: IdSet
     weighs: bool = False
     _checked: dict[str, ChatFormat] = field(default_factory=dict, repr=False)
+    _written: set[str] = field(default_factory=set, repr=False)
 
     formats = FORMATS
     rows = TokenizedRow
@@ -84,14 +86,31 @@ class Encoder(RowEncoder):
 
     def _rendered(self, chat: ChatFormat, messages: Sequence[Message]) -> tuple[str, list[Span]]:
         text, spans = render_with_answers(chat, messages, self.keep_reasoning)
-        for tool in chat.options.get("tools", ()):
-            name = str(tool.get("function", tool).get("name", ""))
-            if name not in text:
-                raise MalformedRow(
-                    f"tools: the chat template does not write the tool {name!r}; use one that does",
-                    "tools",
-                )
+        self._check_tools(chat, messages, text)
         return text, spans
+
+    def _check_tools(self, chat: ChatFormat, messages: Sequence[Message], text: str) -> None:
+        """Raise ``MalformedRow`` for a tool that the template left out of ``text``.
+
+        Its name may stand in a call all the same, so that the conversation without tools is looked at too,
+        once for each list of tools.
+        """
+        tools = chat.options.get("tools", ())
+        if not tools or (listed := json.dumps(tools)) in self._written:
+            return
+        names = [str(tool.get("function", tool).get("name", "")) for tool in tools]
+        missing = next((name for name in names if name not in text), None)
+        if missing is None:
+            without = {key: value for key, value in chat.options.items() if key != "tools"}
+            same = replace(chat, options=without).render(messages) == text
+            missing = names[0] if same else None
+        if missing is not None:
+            raise MalformedRow(
+                f"tools: the chat template does not write the tool {missing!r}; use one that does, such as "
+                "`chat_template_path: hermes`",
+                "tools",
+            )
+        self._written.add(listed)
 
     def _row_of(self, example: Example, tokens: Tokens, text: str, spans: Sequence[Span]) -> TokenizedRow:
         answers = [turn for turn in example.messages or () if turn.role == "assistant"]

@@ -105,7 +105,12 @@ def _check_whole(message: Message, written: str, number: int) -> None:
             "without thoughts, or use another template",
             SHORTENED,
         )
-    for call in extra.get("tool_calls", ()):
+    _check_calls(message, written, number)
+
+
+def _check_calls(message: Message, written: str, number: int) -> None:
+    """Raise ``MalformedRow`` for a call that the template did not write."""
+    for call in (json.loads(message.extra) if message.extra else {}).get("tool_calls", ()):
         name = call["function"]["name"]
         if name not in written:
             raise MalformedRow(
@@ -166,6 +171,8 @@ def _one_by_one(
     if text.startswith(before) and len(before) < end:
         start = _after_generation_prompt(chat, messages, turn, text, len(before), end, before)
         return start, end
+    if end <= len(before):
+        _check_calls(messages[turn], "", number)
     # The template writes something else before a real answer (a thinking block taken from its content).
     prompt = generation_prefix(chat, messages, turn)
     if prompt is None or not text.startswith(prompt) or not chat.generation_prompt:

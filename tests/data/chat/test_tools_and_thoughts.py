@@ -92,6 +92,24 @@ def test_what_the_template_does_not_write_is_refused(
     assert isinstance(found, MalformedRow) and message in str(found)
 
 
+def test_a_call_as_text_does_not_stand_for_its_tool() -> None:
+    turns = [
+        {"role": "user", "content": "Is it cold in Oslo?"},
+        {"role": "assistant", "content": '<call>{"name": "weather", "arguments": {"city": "Oslo"}}</call>'},
+    ]
+    row = {"messages": turns, "tools": ROW["tools"]}
+    _, _, found = encoded(TOOLS.replace("{%- if tools %}", "{%- if false %}"), row)
+    assert isinstance(found, MalformedRow) and "does not write the tool 'weather'" in str(found)
+    assert not isinstance(encoded(TOOLS, row)[2], MalformedRow)
+
+
+def test_a_turn_that_is_only_a_call_is_named_where_the_template_reads_none() -> None:
+    content = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    turns = [{"role": "user", "content": "Hi"}, {**ROW["messages"][1], "content": None}]
+    _, _, found = encoded(content, {"messages": turns})
+    assert isinstance(found, MalformedRow) and "does not write the call of 'weather'" in str(found)
+
+
 def test_lost_thoughts_are_refused_unless_the_recipe_says_otherwise() -> None:
     turns = [
         {"role": "user", "content": "2 + 2?"},

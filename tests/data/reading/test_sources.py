@@ -360,7 +360,7 @@ def test_a_pattern_takes_what_fits_in_the_order_of_names(tmp_path: Path) -> None
     for name in ("b-2", "b-1", "a-1"):
         _write(tmp_path / f"{name}.jsonl", json.dumps({"text": name}) + "\n")
     assert _values(tmp_path / "b-*.jsonl") == [{"text": "b-1"}, {"text": "b-2"}]
-    with pytest.raises(UserError, match=r"c-\*.jsonl: no file fits this pattern"):
+    with pytest.raises(UserError, match=r"c-\*.jsonl: no file matches this pattern"):
         _read(tmp_path / "c-*.jsonl")
     _write(tmp_path / "[x].jsonl", LINES)
     assert _values(tmp_path / "[x].jsonl") == ROWS, "a file of that name comes first"
